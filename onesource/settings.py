@@ -1,0 +1,278 @@
+"""Every setting, read from the environment beside its default: the only reader of the environment.
+
+A value that cannot be used stops the start with a message that names its variable. Secrets may come
+from a file instead: `NAME_FILE` holds the path.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from environs import EnvError, FileAwareEnv, validate
+
+from onesource import embedded
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+env = FileAwareEnv(strip_whitespace=True)
+
+
+def _one_of(*words: str) -> Any:
+    return validate.OneOf(words, error=f"must be one of: {', '.join(words)}")
+
+
+def _at_least(least: int) -> Any:
+    return validate.Range(min=least, error=f"must be a whole number of at least {least}")
+
+
+def _read(name: str, default: Any, kind: str = "str", **options: Any) -> Any:
+    """Return the variable's value, an empty one counting as unset; raise ImproperlyConfigured naming it."""
+    try:
+        if not env.str(name, default="").strip():
+            return default
+        return getattr(env, kind)(name, default, **options)
+    except (EnvError, ValueError) as error:
+        reason = str(error).removeprefix(f'Environment variable "{name}" invalid: ')
+        raise ImproperlyConfigured(f"{name} is not usable: {reason}") from None
+
+
+def _url(name: str, *schemes: str) -> str:
+    """Return the address, "" when unset; its value is never repeated in an error: it may hold a password."""
+    value = str(_read(name, ""))
+    try:
+        parts = urlsplit(value)
+        usable = not value or (parts.scheme in schemes and bool(parts.hostname))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ImproperlyConfigured(f"{name} is not usable: it must look like {schemes[0]}://host:port/0")
+    return value
+
+
+def _switch(name: str, default: str) -> bool:
+    return bool(_read(name, default, validate=_one_of("0", "1")) == "1")
+
+
+# --- The two stores --------------------------------------------------------------------------------
+VAR_DIR = Path(_read("VAR_DIR", str(BASE_DIR / "var")))
+REDIS_URL = _url("REDIS_URL", "redis", "rediss", "unix")
+MONGO_URL = _url("MONGO_URL", "mongodb", "mongodb+srv")
+EMBEDDED_REDIS = not REDIS_URL
+EMBEDDED_MONGO = not MONGO_URL
+EMBEDDED = EMBEDDED_REDIS or EMBEDDED_MONGO
+REDIS_URL = REDIS_URL or embedded.url(VAR_DIR, "redis")
+MONGO_URL = MONGO_URL or embedded.url(VAR_DIR, "mongo")
+
+CONV_STORE_PRIMARY = _read("CONV_STORE_PRIMARY", "redis", validate=_one_of("redis", "mongo"))
+CONV_DUAL_WRITE = _switch("CONV_DUAL_WRITE", "0")
+CONV_TTL_SECONDS = _read("CONV_TTL_SECONDS", 2_592_000, "int", validate=_at_least(1))
+CONV_MAX_TURNS = _read("CONV_MAX_TURNS", 16, "int", validate=_at_least(1))
+CONV_MAX_BYTES = _read("CONV_MAX_BYTES", 262_144, "int", validate=_at_least(1024))
+REDIS_SOCKET_TIMEOUT_MS = _read("REDIS_SOCKET_TIMEOUT_MS", 200, "int", validate=_at_least(1))
+REDIS_CONNECT_TIMEOUT_MS = _read("REDIS_CONNECT_TIMEOUT_MS", 100, "int", validate=_at_least(1))
+
+# --- Answering -------------------------------------------------------------------------------------
+ANSWERER = _read("ANSWERER", "recall")
+LLM_TIMEOUT_MS = _read("LLM_TIMEOUT_MS", 20_000, "int", validate=_at_least(1))
+LLM_MODEL = _read("LLM_MODEL", "")
+LLM_BASE_URL = _url("LLM_BASE_URL", "https", "http")
+LLM_API_KEY = _read("LLM_API_KEY", "")
+
+# --- Who may ask, and from where -------------------------------------------------------------------
+CHAT_AUTH = _read("CHAT_AUTH", "open" if EMBEDDED else "token", validate=_one_of("token", "open"))
+# An open service has nobody to tell apart, so it limits nobody unless asked to.
+CHAT_RATE = _read(
+    "CHAT_RATE",
+    "30/min" if CHAT_AUTH == "token" else "",
+    validate=validate.Regexp(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)\Z", error="must look like 30/min"),
+)
+SECRET_KEY = _read("SECRET_KEY", "")
+if not SECRET_KEY and EMBEDDED:
+    SECRET_KEY = embedded.dev_secret(VAR_DIR)
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set: with REDIS_URL and MONGO_URL set it is needed (SECRET_KEY or SECRET_KEY_FILE)"
+    )
+ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
+DEBUG = _switch("DEBUG", "0")
+PORT = _read("PORT", 8001, "int", validate=validate.Range(min=1, max=65_535, error="must be 1 to 65535"))
+# Embedded means one person's machine; otherwise whatever stands in front must be able to reach us.
+BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
+WEB_CONCURRENCY = _read("WEB_CONCURRENCY", 2, "int", validate=_at_least(1))
+WEB_THREADS = _read("WEB_THREADS", 64, "int", validate=_at_least(1))
+
+# One variable for all that needs TLS in front of us; plain http on PORT works without it.
+HTTPS = _switch("HTTPS", "0")
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|livez|readyz|metrics)/?$"]  # probes speak plain http
+CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if HTTPS and host != "*"]
+X_FRAME_OPTIONS = "DENY"
+
+# --- Django ----------------------------------------------------------------------------------------
+ROOT_URLCONF = "onesource.urls"
+WSGI_APPLICATION = "onesource.wsgi.application"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_prometheus",
+    "conversations",
+    "ops",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+APPEND_SLASH = False  # the trailing slash is optional, and a redirected POST would lose its body
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # nothing to collect: two small packages bring every static file
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Databases and cache ---------------------------------------------------------------------------
+try:
+    _default = dj_database_url.parse(
+        str(_read("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onesource.sqlite3'}")), conn_max_age=60
+    )
+except ValueError:
+    raise ImproperlyConfigured(
+        "DATABASE_URL is not usable: it must look like postgres://user:password@host:5432/name"
+    ) from None
+if _default["ENGINE"].endswith("sqlite3"):
+    _default["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+
+# Long enough for sixteen writers queueing at one long document, short enough that a turn which finds both
+# stores frozen still says so within a second.
+MONGO_TIMEOUT_MS = _read("MONGO_TIMEOUT_MS", 600, "int", validate=_at_least(1))
+MONGO_ENGINE = "django_mongodb_backend"  # docs/adr/0001-mongo-engine.md
+DATABASES = {
+    "default": _default,
+    "mongo": {
+        "ENGINE": MONGO_ENGINE,
+        "HOST": MONGO_URL,
+        "NAME": urlsplit(MONGO_URL).path.strip("/") or "onesource",
+        "OPTIONS": {
+            "serverSelectionTimeoutMS": 200,
+            "connectTimeoutMS": 100,
+            "socketTimeoutMS": MONGO_TIMEOUT_MS,
+            "timeoutMS": MONGO_TIMEOUT_MS,
+            "heartbeatFrequencyMS": 500,
+            "retryReads": False,
+            "retryWrites": False,
+            "w": "majority",
+            "journal": True,
+            "maxPoolSize": WEB_THREADS + 4,
+        },
+    },
+}
+DATABASE_ROUTERS = ["conversations.routers.ConversationRouter"]
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "conversations": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "TIMEOUT": CONV_TTL_SECONDS,
+        "KEY_PREFIX": "conv",
+        "KEY_FUNCTION": "conversations.cache.make_key",
+        "REVERSE_KEY_FUNCTION": "conversations.cache.session_of",
+        "OPTIONS": {
+            "CLIENT_CLASS": "conversations.cache.HistoryClient",
+            "SERIALIZER": "conversations.cache.HistorySerializer",
+            "IGNORE_EXCEPTIONS": False,  # an outage is never read as emptiness
+            "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
+            "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,
+            "PARSER_CLASS": "conversations.cache.DeadlineParser",
+            "CONNECTION_FACTORY": "conversations.cache.HistoryConnectionFactory",
+            "CONNECTION_POOL_KWARGS": {"max_connections": 2 * WEB_THREADS + 16},
+        },
+    },
+}
+
+# --- REST ------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["conversations.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["conversations.authentication.MayChat"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["conversations.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "conversations.errors.handle",
+    "UNAUTHENTICATED_USER": None,
+    "COMPACT_JSON": True,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "onesource",
+    "DESCRIPTION": "A chat service whose conversations are never forgotten.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "ENUM_NAME_OVERRIDES": {
+        "StoreEnum": "conversations.serializers.STORES",
+        "RoleEnum": ["user", "assistant"],
+        "ContextEnum": ["full", "behind"],
+    },
+}
+
+# --- Metrics and logs ------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "ops.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "filters": {"no_paths": {"()": "ops.logs.NoPaths"}},
+    "loggers": {
+        "django.request": {"filters": ["no_paths"]},
+        "django.security": {"filters": ["no_paths"]},
+        "django.db.backends": {"level": "INFO"},
+        "pymongo": {"level": "WARNING"},
+        "openai": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},
+    },
+}

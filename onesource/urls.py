@@ -1,0 +1,20 @@
+"""Every address of the service."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+handler400 = "conversations.errors.bad_request"
+handler403 = "conversations.errors.forbidden"
+handler404 = "conversations.errors.no_such_page"
+handler500 = "conversations.errors.server_error"
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="docs")),
+    path("api/chat/", include("conversations.urls")),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("admin/", admin.site.urls),
+    path("", include("ops.urls")),
+]
