@@ -1,0 +1,48 @@
+"""What the system checks say of settings that start but do not do what they seem to."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
+
+from conversations.answerers import BUILT_IN
+
+
+@register
+def answerer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The answerer can be imported, and one that calls a model knows which."""
+    path = BUILT_IN.get(settings.ANSWERER, settings.ANSWERER)
+    try:
+        import_string(path)
+    except ImportError as error:
+        return [
+            Error(
+                f"ANSWERER={settings.ANSWERER} cannot be imported: {error}",
+                hint=f"Use one of {', '.join(BUILT_IN)}, or the dotted path of a class.",
+                id="conversations.E001",
+            )
+        ]
+    if settings.ANSWERER in ("openai", "anthropic") and not settings.LLM_MODEL:
+        return [
+            Error(
+                f"ANSWERER={settings.ANSWERER} needs LLM_MODEL.",
+                hint="Set LLM_MODEL to the name of the model to ask.",
+                id="conversations.E002",
+            )
+        ]
+    return []
+
+
+@register
+def ttl(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Conversations live long enough to be conversations."""
+    if settings.CONV_TTL_SECONDS >= 60:
+        return []
+    return [
+        Warning(
+            f"CONV_TTL_SECONDS={settings.CONV_TTL_SECONDS} forgets a conversation within a minute.",
+            hint="The unit is seconds: 30 days are 2592000.",
+            id="conversations.W001",
+        )
+    ]

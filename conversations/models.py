@@ -1,0 +1,42 @@
+"""The documents in MongoDB, as Django models for the admin, for listing and for deleting."""
+
+from django.db import models
+from django_mongodb_backend.fields import ObjectIdAutoField
+
+ALIAS = "mongo"
+
+
+class Conversation(models.Model):
+    """One conversation; turns are added by conversations.stores, never by save()."""
+
+    key = models.CharField(primary_key=True, max_length=262, db_column="_id")
+    messages = models.JSONField(default=list)
+    bytes = models.PositiveBigIntegerField(default=0, help_text="At most this long as JSON lines.")
+    updated_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+
+    # Absent is not empty: the update's filter tells them apart.
+    tombstone = models.CharField(  # noqa: DJ001
+        max_length=36, null=True, help_text="The id up to which everything was deleted."
+    )
+    mark = models.CharField(  # noqa: DJ001
+        max_length=32, null=True, help_text="Set while the other store lacks what is here."
+    )
+
+    class Meta:
+        ordering = ("key",)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class CorruptConversation(models.Model):
+    """What was found in place of a conversation and is no history, kept as it was for one TTL."""
+
+    id = ObjectIdAutoField(primary_key=True)
+    key = models.CharField(max_length=262)  # indexed by the migration
+    document = models.JSONField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,33 @@
+"""The stores by alias, built from settings; imports no driver until one is asked for."""
+
+from functools import cache
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from conversations.stores.base import HistoryStore
+from conversations.turns import Limits
+
+REDIS, MONGO = "redis", "mongo"
+ALIASES = (REDIS, MONGO)
+_BACKENDS = {
+    REDIS: "conversations.stores.cache.CacheStore",
+    MONGO: "conversations.stores.document.DocumentStore",
+}
+
+
+def limits() -> Limits:
+    """Return what a history may grow to, as the settings say."""
+    return Limits(settings.CONV_TTL_SECONDS, settings.CONV_MAX_TURNS, settings.CONV_MAX_BYTES)
+
+
+@cache
+def store(alias: str) -> HistoryStore:
+    """Return the store of that alias."""
+    built: HistoryStore = import_string(_BACKENDS[alias])(alias, limits())
+    return built
+
+
+def other(alias: str) -> str:
+    """Return the alias of the other store."""
+    return MONGO if alias == REDIS else REDIS

@@ -1,0 +1,75 @@
+-- Add turns to one conversation, each in the place of its id; drop the oldest over the limits; renew the TTL.
+--
+-- KEYS[1] the conversation, KEYS[2] its tombstone
+-- ARGV    ttl in seconds, most turns, most bytes, then for each turn: id, key ("" for none), its two lines
+-- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn}
+--
+-- A line is opaque but for its beginning, which names the role, and its end, `"id":"…","at":"…"}`, whose width is
+-- fixed. In content every quote is escaped, so `"id":"` and `"key":"` can only be the message's own.
+
+local QUESTION = '{"role":"user",'
+local TAIL = 77 -- bytes from the first quote of "id" to the newline
+
+local value = redis.call('GET', KEYS[1]) or ''
+local tombstone = redis.call('GET', KEYS[2]) or ''
+
+local function id_before(stop) -- the id in the line that ends with the newline at stop
+  return string.match(string.sub(value, stop - TAIL + 1, stop), '^"id":"([%x-]+)","at":"[^"]+"}\n$')
+end
+
+local turns = {} -- where each turn begins
+local position = 1
+while position <= #value do
+  turns[#turns + 1] = position
+  local question_ends = string.find(value, '\n', position, true)
+  local answer_ends = question_ends and string.find(value, '\n', question_ends + 1, true)
+  if not answer_ends then
+    return redis.error_reply('CORRUPT a turn is not whole')
+  end
+  position = answer_ends + 1
+end
+if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and id_before(#value)) then
+  return redis.error_reply('CORRUPT not lines of a conversation')
+end
+
+local function turn_id(number)
+  return id_before(string.find(value, '\n', turns[number], true)) or ''
+end
+
+local before = 2 * #turns
+local added = 0
+local covered = ''
+for argument = 4, #ARGV, 3 do
+  local id, key, lines = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2]
+  local place = #turns -- the turn comes after this many others
+  while place > 0 and turn_id(place) > id do
+    place = place - 1
+  end
+  local there = place > 0 and turn_id(place) == id
+  if key ~= '' and string.find(value, '"key":"' .. key .. '"', 1, true) then
+    there = true
+  end
+  added = 0
+  covered = id <= tombstone and tombstone or ''
+  if not there and covered == '' then
+    local begins = turns[place + 1] or #value + 1
+    value = string.sub(value, 1, begins - 1) .. lines .. string.sub(value, begins)
+    table.insert(turns, place + 1, begins)
+    for later = place + 2, #turns do
+      turns[later] = turns[later] + #lines
+    end
+    added = 1
+  end
+end
+
+local oldest = math.max(1, #turns - tonumber(ARGV[2]) + 1)
+while oldest < #turns and #value - turns[oldest] + 1 > tonumber(ARGV[3]) do
+  oldest = oldest + 1
+end
+if oldest > 1 then
+  value = string.sub(value, turns[oldest])
+end
+if value ~= '' then
+  redis.call('SET', KEYS[1], value, 'EX', ARGV[1])
+end
+return {added, before, covered}

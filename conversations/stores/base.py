@@ -1,0 +1,130 @@
+"""HistoryStore: what every place that keeps histories promises; these docstrings are the specification.
+
+A store answers a history, None for "no such conversation", or raises. An outage is never an answer.
+`session` is a session_id, or `tenant:session_id`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from conversations.turns import History, Limits, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an acknowledged append did."""
+
+    stored: bool
+    """Whether the turn is new; False when it, or another with its key, was there already."""
+    created: bool
+    """Whether the store held no turn of the conversation before."""
+    buried: str | None = None
+    """The tombstone that the turn is not later than; it was then not stored, and needs a later id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a store holds of a conversation."""
+
+    history: History | None
+    tombstone: str | None
+    """The id up to which everything was deleted, for one TTL after the deletion."""
+    mark: str | None
+    """Set when the other store should have what this one has and lacks it; a new value every time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some sessions of a store, and the cursor of the next page; "" when there is none."""
+
+    sessions: tuple[str, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The sessions that a store has marked, as far as they were asked for."""
+
+    sessions: frozenset[str] = frozenset()
+    complete: bool = True
+
+
+class HistoryStore(ABC):
+    """Keeps histories by session. Every method raises StoreUnavailable when the store cannot be used or
+    did not answer in time; a write may then have been applied all the same, so it is repeated by id."""
+
+    def __init__(self, alias: str, limits: Limits) -> None:
+        self.alias = alias
+        self.limits = limits
+
+    @abstractmethod
+    def load(self, session: str) -> History | None:
+        """Return the history, or None when there is none or it has expired; raise CorruptHistory
+        when what is stored is not one."""
+
+    @abstractmethod
+    def inspect(self, session: str) -> Contents:
+        """Return the history with its tombstone and mark, which matter when two stores are compared;
+        raise CorruptHistory as `load` does."""
+
+    @abstractmethod
+    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+        """Add the turn, and turns of the same conversation that this store lacks, in the place of their
+        ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
+        in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
+        covers is left out. `mark` says, no later than the turn is there, that the other store lacks it.
+        Raise CorruptHistory, changing nothing, where what is there cannot take a turn."""
+
+    @abstractmethod
+    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+        """Delete every turn whose id is not later than `upto`, with whatever was set aside, and refuse such
+        turns for one TTL: one atomic step. Return whether there was anything. `mark` as for append."""
+
+    @abstractmethod
+    def marks(self, limit: int) -> Marks:
+        """Return marked sessions, at most about `limit` of them."""
+
+    @abstractmethod
+    def settle(self, session: str, mark: str) -> None:
+        """Take the mark away, unless it has been set anew since."""
+
+    @abstractmethod
+    def ttl(self, session: str) -> int | None:
+        """Return the whole seconds until the conversation expires, or None when there is none."""
+
+    @abstractmethod
+    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+        """Return about `limit` sessions, never more than twice that, from the cursor on: the tenant's, "" for
+        those of none and None for all, with that in their names. All pages together hold every such session
+        that was there throughout, some perhaps twice. Raise InvalidSession when no name contains that."""
+
+    @abstractmethod
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        """Return the last message's id of each of the sessions that the store holds turns of, as far as it
+        can be read without reading the whole."""
+
+    @abstractmethod
+    def set_aside(self, session: str) -> None:
+        """Move a corrupt conversation out of the way, whole, under a name where nothing overwrites it,
+        atomically; it is kept there for one TTL. Nothing happens when there is none."""
+
+    @abstractmethod
+    def note(self, name: str) -> str | None:
+        """Return what was last written under this name, outside any conversation."""
+
+    @abstractmethod
+    def write_note(self, name: str, text: str) -> None:
+        """Write down what all processes should know; it does not expire."""
+
+    @abstractmethod
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take the lease for so long, or renew it; return whether the holder has it: one atomic step."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Return what changes when the server is started again or another one takes its place."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return when the store answers."""

@@ -1,0 +1,163 @@
+"""Histories in this process: for tests and tools, held to the same contract as the real stores."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from conversations.cache import make_key, part_of_name
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.turns import History, Limits, Turn, unite
+
+
+class MemoryStore(HistoryStore):
+    """Dicts under a lock; `down` makes it an outage."""
+
+    def __init__(self, alias: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(alias, limits)
+        self.down = False
+        self.values: dict[str, Any] = {}
+        self.aside: dict[str, list[Any]] = {}
+        self._expiry: dict[str, float] = {}
+        self._tombstones: dict[str, tuple[str, float]] = {}
+        self._marks: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def load(self, session: str) -> History | None:
+        with self._usable():
+            return self._read(session)
+
+    def inspect(self, session: str) -> Contents:
+        with self._usable():
+            return Contents(self._read(session), self._tombstone(session), self._marks.get(session))
+
+    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+        with self._usable():
+            before = self._read(session)
+            if mark:
+                self._marks[session] = uuid4().hex
+            tombstone = self._tombstone(session) or ""
+            new = [one for one in lacking if one.id > tombstone]
+            stored = bool(turn and turn.id > tombstone and not (before and before.knows(turn)))
+            if turn and stored:
+                new.append(turn)
+            after = unite(before, History.of(new))
+            if after.messages:
+                self.values[session] = History.of(self.limits.trim(after.turns()))
+                self._expiry[session] = self._clock() + self.limits.ttl
+            return Receipt(stored, before is None, tombstone if turn and turn.id <= tombstone else None)
+
+    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+        with self._usable():
+            self._expire(session)
+            if mark:
+                self._marks[session] = uuid4().hex
+            value = self.values.pop(session, None)
+            aside = self.aside.pop(session, None)
+            if isinstance(value, History) and (rest := value.after(upto)):
+                self.values[session] = rest
+            self._tombstones[session] = (
+                max(upto, self._tombstone(session) or ""),
+                self._clock() + self.limits.ttl,
+            )
+            gone = value is not None and self.values.get(session) != value
+            return gone or aside is not None
+
+    def marks(self, limit: int) -> Marks:
+        with self._usable():
+            sessions = list(self._marks)
+            return Marks(frozenset(sessions[:limit]), len(sessions) <= limit)
+
+    def settle(self, session: str, mark: str) -> None:
+        with self._usable():
+            if self._marks.get(session) == mark:
+                del self._marks[session]
+
+    def ttl(self, session: str) -> int | None:
+        with self._usable():
+            self._expire(session)
+            if session not in self.values:
+                return None
+            return round(self._expiry[session] - self._clock())
+
+    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+        part_of_name(contains)
+        with self._usable():
+            for session in list(self.values):
+                self._expire(session)
+            rest = sorted(
+                session
+                for session in self.values
+                if session > cursor and contains in session and tenant in (None, session.rpartition(":")[0])
+            )
+        page = tuple(rest[:limit])
+        return Page(page, page[-1] if len(rest) > limit else "")
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        with self._usable():
+            for session in sessions:
+                self._expire(session)
+            return {
+                session: value.last_id or ""
+                for session in sessions
+                if isinstance(value := self.values.get(session), History)
+            }
+
+    def set_aside(self, session: str) -> None:
+        with self._usable():
+            if session in self.values:
+                self.aside.setdefault(session, []).append(self.values.pop(session))
+
+    def note(self, name: str) -> str | None:
+        with self._usable():
+            return self._notes.get(name)
+
+    def write_note(self, name: str, text: str) -> None:
+        with self._usable():
+            self._notes[name] = text
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        with self._usable():
+            current, until = self._leases.get(name, (holder, 0.0))
+            if current != holder and until > self._clock():
+                return False
+            self._leases[name] = (holder, self._clock() + seconds)
+            return True
+
+    def identity(self) -> str:
+        with self._usable():
+            return str(id(self))
+
+    def ping(self) -> None:
+        with self._usable():
+            pass
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        with self._lock:
+            if self.down:
+                raise StoreUnavailable(self.alias, "down")
+            yield
+
+    def _read(self, session: str) -> History | None:
+        make_key(session)  # refuses what is no session
+        self._expire(session)
+        value = self.values.get(session)
+        if value is not None and not isinstance(value, History):
+            raise CorruptHistory(self.alias, "not a History")
+        return value
+
+    def _tombstone(self, session: str) -> str | None:
+        upto, until = self._tombstones.get(session, ("", 0.0))
+        return upto if upto and until > self._clock() else None
+
+    def _expire(self, session: str) -> None:
+        if self._expiry.get(session, self._clock() + 1) <= self._clock():
+            self.values.pop(session, None)
+            self._expiry.pop(session, None)

@@ -1,0 +1,10 @@
+-- Move a conversation that is no history to the first free name beside it, with a TTL of ARGV[1] seconds.
+-- KEYS[1] the conversation, KEYS[2] corrupt:{conversation}, which the braces keep in the same cluster slot.
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+local number = 1
+while redis.call('RENAMENX', KEYS[1], KEYS[2] .. ':' .. number) == 0 do
+  number = number + 1
+end
+return redis.call('EXPIRE', KEYS[2] .. ':' .. number, ARGV[1])

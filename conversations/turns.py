@@ -1,0 +1,236 @@
+"""The words every other module uses: Message, Turn, History, and the ids that order them.
+
+A turn's two ids are one UUIDv7 and its successor, so a question always sorts beside its answer,
+whoever else writes at the same millisecond. A new turn is later than every message its writer has
+seen, so sorting by id is sorting by cause even where two machines' clocks differ.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, overload
+from uuid import UUID
+
+import orjson
+
+SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
+MESSAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+QUESTION, ANSWER = "user", "assistant"
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One line of a conversation; `at` is ISO 8601 in UTC with milliseconds, `key` the Idempotency-Key."""
+
+    role: str
+    content: str
+    id: str
+    at: str
+    key: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the message as it is stored, its key first and only where there is one."""
+        body = {"role": self.role, "content": self.content}
+        if self.key is not None:
+            body["key"] = self.key
+        return {**body, "id": self.id, "at": self.at}
+
+    def line(self) -> bytes:
+        """Return the message as one line of JSON, newline included; its last 77 bytes are id and at."""
+        return orjson.dumps(self.as_dict(), option=orjson.OPT_APPEND_NEWLINE)
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question and its answer: the unit that is stored, trimmed and merged whole."""
+
+    question: Message
+    answer: Message
+
+    @property
+    def id(self) -> str:
+        """The question's id; the answer's is its successor."""
+        return self.question.id
+
+    def messages(self) -> tuple[Message, Message]:
+        return (self.question, self.answer)
+
+    def lines(self) -> bytes:
+        return self.question.line() + self.answer.line()
+
+
+@dataclass(frozen=True, slots=True)
+class History(Sequence[Message]):
+    """The messages of one conversation: whole turns, in the order of their ids, each id once."""
+
+    messages: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, turns: Iterable[Turn]) -> "History":
+        return cls(tuple(message for turn in turns for message in turn.messages()))
+
+    @classmethod
+    def parse(cls, records: Iterable[Any]) -> "History":
+        """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
+        messages = tuple(_message(record) for record in records)
+        if not messages or len(messages) % 2:
+            raise ValueError("a turn is not whole")
+        ids = [message.id for message in messages]
+        if any(earlier >= later for earlier, later in zip(ids, ids[1:], strict=False)):
+            raise ValueError("ids are not in ascending order")
+        for number, message in enumerate(messages):
+            if message.role != (ANSWER if number % 2 else QUESTION):
+                raise ValueError(f"message {number + 1} has the wrong role")
+        return cls(messages)
+
+    @property
+    def last_id(self) -> str | None:
+        return self.messages[-1].id if self.messages else None
+
+    def turns(self) -> tuple[Turn, ...]:
+        return tuple(map(Turn, self.messages[::2], self.messages[1::2]))
+
+    def lines(self) -> bytes:
+        """Return the history as it is kept in Redis: one JSON object a line."""
+        return b"".join(message.line() for message in self.messages)
+
+    def knows(self, turn: Turn) -> bool:
+        """Return whether a turn with this one's id or key is there."""
+        key = turn.question.key
+        return any(
+            question.id == turn.id or (key is not None and question.key == key) for question in self.messages[::2]
+        )
+
+    def after(self, tombstone: str) -> "History":
+        """Return the turns later than a tombstone."""
+        return History.of(turn for turn in self.turns() if turn.id > tombstone)
+
+    def current(self) -> "History":
+        """Return the history without superseded turns: of those with one Idempotency-Key the latest stays.
+
+        Two tries of one question can be in two stores when neither could see the other's.
+        """
+        latest = {turn.question.key: turn.id for turn in self.turns() if turn.question.key}
+        if not latest:
+            return self
+        return History.of(
+            turn for turn in self.turns() if not turn.question.key or latest[turn.question.key] == turn.id
+        )
+
+    def turn_of(self, key: str) -> Turn | None:
+        """Return the latest turn asked with this Idempotency-Key."""
+        return next((turn for turn in reversed(self.turns()) if turn.question.key == key), None)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Message, ...]: ...
+    def __getitem__(self, index: int | slice) -> Message | tuple[Message, ...]:
+        return self.messages[index]
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a stored history may grow to; the oldest whole turns go first, the newest one never."""
+
+    ttl: int
+    max_turns: int
+    max_bytes: int
+
+    def trim(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        """Return the newest turns that fit, at least one of any."""
+        kept: list[Turn] = []
+        size = 0
+        for turn in reversed(turns[-self.max_turns :]):
+            size += len(turn.lines())
+            if kept and size > self.max_bytes:
+                break
+            kept.append(turn)
+        return tuple(reversed(kept))
+
+
+def unite(*histories: History | None) -> History:
+    """Return the union of the histories by turn id, sorted by id."""
+    turns = {turn.id: turn for history in histories if history for turn in history.turns()}
+    return History.of(turns[turn_id] for turn_id in sorted(turns))
+
+
+def merge(*histories: History | None, tombstone: str | None = None) -> History:
+    """Return the union of the histories without what the tombstone covers and without superseded turns."""
+    return unite(*histories).after(tombstone or "").current()
+
+
+def tombstone_for(*last_ids: str | None) -> str:
+    """Return an id that is not earlier than now nor than any of these."""
+    return max(_ids(now())[1], *(last_id or "" for last_id in last_ids))
+
+
+def time_of(message_id: str) -> datetime:
+    """Return the millisecond that an id was made for."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=UUID(message_id).int >> 80)
+
+
+def make_turn(question: str, answer: str, seen: str | None, asked: datetime, answered: datetime,
+              key: str | None = None) -> Turn:  # fmt: skip
+    """Return a new turn later than `seen`, the `at` of the last message or tombstone its writer has read."""
+    asked = _milliseconds(asked)
+    if seen:
+        asked = max(asked, datetime.fromisoformat(seen) + timedelta(milliseconds=1))
+    answered = max(_milliseconds(answered), asked)
+    first, second = _ids(asked)
+    return Turn(
+        Message(QUESTION, question, first, stamp(asked), key),
+        Message(ANSWER, answer, second, stamp(answered)),
+    )
+
+
+def stamp(time: datetime) -> str:
+    """Return the time as messages carry it."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _milliseconds(time: datetime) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _ids(time: datetime) -> tuple[str, str]:
+    """Return a UUIDv7 of that millisecond (RFC 9562) whose last bit is 0, and its successor."""
+    milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
+    return str(UUID(int=number)), str(UUID(int=number + 1))
+
+
+def _message(record: Any) -> Message:
+    if isinstance(record, Message):
+        return record
+    try:
+        message = Message(**record)
+    except TypeError:
+        raise ValueError("a message must have role, content, id and at, and nothing else but key") from None
+    values = (message.role, message.content, message.id, message.at, message.key or "")
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError("a message's values must be strings")
+    if not (MESSAGE_ID.fullmatch(message.id) and _AT.fullmatch(message.at)):
+        raise ValueError("a message's id or at is malformed")
+    return message

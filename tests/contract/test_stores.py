@@ -1,0 +1,496 @@
+"""The promises every store keeps, run once a store: see conversations/stores/base.py."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connections
+
+from conversations.cache import make_key
+from conversations.errors import CorruptHistory, InvalidSession, StoreUnavailable
+from conversations.stores.base import HistoryStore, Receipt
+from conversations.stores.cache import CacheStore
+from conversations.stores.document import DocumentStore
+from conversations.stores.memory import MemoryStore
+from conversations.turns import History, Limits, Turn, tombstone_for
+from tests import environment
+from tests.builders import a_session, a_turn, some_turns
+from tests.servers import eventually
+
+LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
+
+
+def answers(store: HistoryStore) -> bool:
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+class Contract:
+    """One suite; a subclass a store says how to make one, spoil a value, and take it down."""
+
+    def make(self, limits: Limits = LIMITS) -> HistoryStore:
+        raise NotImplementedError
+
+    def spoil(self, store: HistoryStore, session: str) -> None:
+        """Put something there that is no history."""
+        raise NotImplementedError
+
+    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+        raise NotImplementedError
+
+    def expire(self, store: HistoryStore, session: str) -> None:
+        """Let the TTL of the conversation pass."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def outage(self, store: HistoryStore) -> Iterator[None]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self) -> HistoryStore:
+        return self.make()
+
+    def test_an_unknown_session_is_none(self, store: HistoryStore) -> None:
+        assert store.load(a_session()) is None
+        assert store.ttl(a_session()) is None
+        assert store.delete(a_session(), tombstone_for()) is False
+
+    def test_what_is_appended_is_loaded(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(3)
+        assert [store.append(session, turn).created for turn in turns] == [True, False, False]
+        assert store.load(session) == History.of(turns)
+
+    def test_many_turns_go_in_one_step(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(5)
+        receipt = store.append(session, turns[-1], turns[:-1])
+        assert (receipt.stored, receipt.created) == (True, True)
+        assert store.load(session) == History.of(turns)
+
+    def test_only_what_is_missing_is_added(self, store: HistoryStore) -> None:
+        """A merge appends a whole history, most of which is there."""
+        session, turns = a_session(), some_turns(5)
+        store.append(session, turns[1])
+        store.append(session, turns[3])
+        assert store.append(session, turns[4], turns[:4]) == Receipt(stored=True, created=False)
+        assert store.load(session) == History.of(turns)
+
+    def test_the_same_turn_twice_is_stored_once(self, store: HistoryStore) -> None:
+        session, (first, second) = a_session(), some_turns(2)
+        store.append(session, first)
+        store.append(session, second)
+        assert not store.append(session, first).stored
+        assert not store.append(session, second).stored
+        assert store.load(session) == History.of([first, second])
+
+    def test_the_same_key_twice_is_stored_once(self, store: HistoryStore) -> None:
+        session, first, twin = a_session(), a_turn(key="k1"), a_turn(key="k1")
+        store.append(session, first)
+        assert not store.append(session, twin).stored
+        assert store.load(session) == History.of([first])
+
+    def test_a_late_turn_lands_in_its_place(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(4)
+        for turn in (turns[3], turns[0], turns[2], turns[1]):
+            store.append(session, turn)
+        assert store.load(session) == History.of(turns)
+
+    def test_the_oldest_whole_turns_go_first(self) -> None:
+        store, session, turns = self.make(Limits(60, 3, 262_144)), a_session(), some_turns(5)
+        for turn in turns:
+            store.append(session, turn)
+        assert store.load(session) == History.of(turns[-3:])
+
+    def test_too_many_bytes_cost_whole_turns(self) -> None:
+        turns = some_turns(12, size=900)
+        limits = Limits(60, 16, 3 * len(turns[-1].lines()) + 10)
+        store, session = self.make(limits), a_session()
+        for turn in turns:
+            store.append(session, turn)
+        assert store.load(session) == History.of(turns[-3:])
+
+    def test_the_newest_turn_stays_whatever_its_size(self) -> None:
+        store, session = self.make(Limits(60, 16, 1024)), a_session()
+        small, large, after = a_turn(), a_turn("q", "a" * 5000), a_turn()
+        store.append(session, small)
+        store.append(session, large)
+        assert store.load(session) == History.of([large])
+        store.append(session, after)
+        assert store.load(session) == History.of([after])
+
+    def test_a_long_conversation_keeps_its_order(self) -> None:
+        store, session, turns = self.make(Limits(60, 1000, 10_000_000)), a_session(), some_turns(100)
+        store.append(session, None, turns[:50])
+        store.append(session, None, turns[50:])
+        assert store.load(session) == History.of(turns)
+
+    def test_every_turn_renews_the_ttl(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn())
+        assert store.ttl(session) in (LIMITS.ttl, LIMITS.ttl - 1)
+        longer = self.with_ttl(store, LIMITS.ttl + 1000)
+        longer.append(session, a_turn())
+        assert longer.ttl(session) in (LIMITS.ttl + 1000, LIMITS.ttl + 999)
+
+    def with_ttl(self, store: HistoryStore, ttl: int) -> HistoryStore:
+        store.limits = Limits(ttl, store.limits.max_turns, store.limits.max_bytes)
+        return store
+
+    def test_an_expired_conversation_is_gone(self, store: HistoryStore) -> None:
+        session, after = a_session(), a_turn()
+        store.append(session, a_turn())
+        self.expire(store, session)
+        assert store.load(session) is None
+        assert store.ttl(session) is None
+        assert store.last_ids([session]) == {}
+        assert store.append(session, after).created
+        assert store.load(session) == History.of([after])
+
+    def test_a_deleted_conversation_is_gone(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn())
+        assert store.delete(session, tombstone_for()) is True
+        assert store.load(session) is None
+        assert store.ttl(session) is None
+        assert store.last_ids([session]) == {}
+        assert store.delete(session, tombstone_for()) is False
+
+    def test_what_a_tombstone_covers_does_not_come_back(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(4)
+        store.append(session, None, turns[:2])
+        store.delete(session, turns[1].answer.id)
+        receipt = store.append(session, turns[1], turns[:1])
+        assert (receipt.stored, receipt.buried) == (False, turns[1].answer.id)
+        assert store.load(session) is None
+        receipt = store.append(session, turns[2], turns[:2])
+        assert (receipt.stored, receipt.created, receipt.buried) == (True, True, None)
+        assert store.load(session) == History.of(turns[2:3])
+
+    def test_deleting_up_to_an_id_keeps_what_is_later(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(4)
+        store.append(session, None, turns)
+        assert store.delete(session, turns[1].answer.id) is True
+        assert store.load(session) == History.of(turns[2:])
+        assert store.delete(session, turns[0].answer.id) is False
+        assert store.inspect(session).tombstone == turns[1].answer.id
+        assert store.ttl(session) in (LIMITS.ttl, LIMITS.ttl - 1)
+
+    def test_a_tombstone_lives_for_one_ttl(self) -> None:
+        store, session, turn = self.make(Limits(1, 16, 262_144)), a_session(), a_turn()
+        store.delete(session, turn.answer.id)
+        assert store.inspect(session).tombstone == turn.answer.id
+        self.pass_ttl(store)
+        assert store.inspect(session).tombstone is None
+        assert store.append(session, turn).stored
+
+    def pass_ttl(self, store: HistoryStore) -> None:
+        time.sleep(store.limits.ttl + 0.05)  # the server's own clock
+
+    def test_a_mark_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn(), mark=True)
+        seen = store.inspect(session).mark
+        assert seen
+        assert session in store.marks(10_000).sessions
+        store.append(session, a_turn(), mark=True)
+        store.settle(session, seen)
+        again = store.inspect(session).mark
+        assert again not in (None, seen)
+        store.settle(session, again)
+        assert store.inspect(session).mark is None
+        assert session not in store.marks(10_000).sessions
+
+    def test_a_mark_alone_or_with_a_deletion(self, store: HistoryStore) -> None:
+        marked, deleted = a_session(), a_session()
+        store.append(marked, a_turn())
+        store.append(marked, None, mark=True)
+        store.delete(deleted, tombstone_for(), mark=True)
+        assert {marked, deleted} <= store.marks(10_000).sessions
+
+    def test_only_so_many_marks_are_told(self, store: HistoryStore) -> None:
+        sessions = [a_session() for _ in range(4)]
+        for session in sessions:
+            store.append(session, a_turn(), mark=True)
+        assert store.marks(1).complete is False or len(store.marks(1).sessions) >= 4
+        for session in sessions:
+            store.settle(session, store.inspect(session).mark or "")
+
+    def test_a_note_is_what_was_last_written(self, store: HistoryStore) -> None:
+        name = a_session()
+        assert store.note(name) is None
+        store.write_note(name, "one")
+        store.write_note(name, "two")
+        assert store.note(name) == "two"
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "żółć ☃ 𝄞 \U0001f9d1\u200d\U0001f680", "line\nline\r\n\u2028", 'a "quoted" \\ back', "\x00\x01\x7f",
+         "a" * 65_536, '","id":"00000000-0000-7000-8000-000000000000","at":"', '"key":"k"', "é" * 32_768],
+    )  # fmt: skip
+    def test_any_text_comes_back_as_it_went_in(self, text: str) -> None:
+        store = self.make(Limits(60, 16, 1_000_000))
+        session, turns = a_session(), [a_turn(text, text), a_turn(text, text)]
+        for turn in turns:
+            store.append(session, turn)
+        assert store.load(session) == History.of(turns)
+        assert store.append(session, a_turn(key="k")).stored
+
+    def test_a_corrupt_value_is_said_kept_aside_and_never_overwritten(self, store: HistoryStore) -> None:
+        session, turn = a_session(), a_turn()
+        for count in (1, 2):
+            self.spoil(store, session)
+            with pytest.raises(CorruptHistory):
+                store.load(session)
+            with pytest.raises(CorruptHistory):
+                store.append(session, turn)
+            store.set_aside(session)
+            assert store.load(session) is None
+            assert self.set_aside_copies(store, session) == count
+        store.append(session, turn)
+        assert store.load(session) == History.of([turn])
+
+    def test_deleting_takes_what_was_set_aside(self, store: HistoryStore) -> None:
+        session = a_session()
+        self.spoil(store, session)
+        store.set_aside(session)
+        assert store.delete(session, tombstone_for()) is True
+        assert self.set_aside_copies(store, session) == 0
+
+    def test_setting_aside_nothing_does_nothing(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.set_aside(session)
+        assert self.set_aside_copies(store, session) == 0
+
+    def test_pages_hold_every_session_of_the_tenant(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        mine = {f"{tenant}:{a_session()}" for _ in range(25)}
+        for session in [*mine, a_session(), f"{tenant}x:{a_session()}"]:
+            store.append(session, a_turn())
+        found: list[str] = []
+        cursor = None
+        while cursor != "":
+            page = store.scan(cursor or "", 10, tenant)
+            found += page.sessions
+            cursor = page.cursor
+        assert set(found) == mine
+
+    def test_without_a_tenant_only_those_without_one(self, store: HistoryStore) -> None:
+        plain, owned = a_session(), f"acme:{a_session()}"
+        store.append(plain, a_turn())
+        store.append(owned, a_turn())
+        found: set[str] = set()
+        cursor = None
+        while cursor != "":
+            page = store.scan(cursor or "", 100)
+            found |= set(page.sessions)
+            cursor = page.cursor
+        assert plain in found
+        assert owned not in found
+
+    def test_a_lease_has_one_holder_until_it_ends(self) -> None:
+        store, name = self.make(Limits(1, 16, 262_144)), a_session()
+        assert store.lease(name, "a", 1) is True
+        assert store.lease(name, "b", 1) is False
+        assert store.lease(name, "a", 1) is True
+        self.pass_ttl(store)
+        assert store.lease(name, "b", 1) is True
+
+    def test_the_last_ids_of_those_that_are_there(self, store: HistoryStore) -> None:
+        there, gone, turns = a_session(), a_session(), some_turns(3)
+        store.append(there, None, turns)
+        assert store.last_ids([there, gone]) == {there: turns[-1].answer.id}
+        assert store.last_ids([]) == {}
+
+    def test_a_session_is_found_by_a_part_of_its_name(self, store: HistoryStore) -> None:
+        name = a_session()
+        for session in (f"{name}.a-b", f"{name}xa-b", f"acme:{name}.a-c"):
+            store.append(session, a_turn())
+        assert self.found(store, f"{name}.a") == {f"{name}.a-b", f"acme:{name}.a-c"}
+        assert self.found(store, "acme:" + name) == {f"acme:{name}.a-c"}
+        with pytest.raises(InvalidSession):
+            store.scan(contains="*")
+
+    def found(self, store: HistoryStore, contains: str) -> set[str]:
+        page = store.scan("", 100, None, contains)
+        found = set(page.sessions)
+        while page.cursor:
+            page = store.scan(page.cursor, 100, None, contains)
+            found |= set(page.sessions)
+        return found
+
+    def test_every_tenants_sessions(self, store: HistoryStore) -> None:
+        plain, owned = a_session(), f"{a_session()}:{a_session()}"
+        store.append(plain, a_turn())
+        store.append(owned, a_turn())
+        found: set[str] = set()
+        cursor = None
+        while cursor != "":
+            page = store.scan(cursor or "", 100, tenant=None)
+            found |= set(page.sessions)
+            cursor = page.cursor
+        assert {plain, owned} <= found
+
+    @pytest.mark.parametrize("session", ["", "a\n", "a b", "a:b:c", "a/b", "é", "a" * 129, ":a", "a:", "*"])
+    def test_what_is_no_session_is_refused(self, store: HistoryStore, session: str) -> None:
+        with pytest.raises(InvalidSession):
+            store.load(session)
+
+    def test_an_outage_raises_and_is_never_empty(self, store: HistoryStore, outage: None) -> None:
+        session, turn = a_session(), a_turn()
+        for call in (
+            lambda: store.load(session),
+            lambda: store.append(session, turn),
+            lambda: store.delete(session, tombstone_for()),
+            lambda: store.inspect(session),
+            lambda: store.marks(1),
+            lambda: store.settle(session, ""),
+            lambda: store.note("switch"),
+            lambda: store.lease("test", "me", 1),
+            store.identity,
+            lambda: store.write_note("test", ""),
+            lambda: store.ttl(session),
+            lambda: store.scan(),
+            lambda: store.last_ids([session]),
+            lambda: store.set_aside(session),
+            store.ping,
+        ):
+            with pytest.raises(StoreUnavailable) as caught:
+                call()
+            assert caught.value.store == store.alias
+
+    def test_writers_at_once_lose_and_double_nothing(self) -> None:
+        store, session = self.make(Limits(60, 1000, 10_000_000)), a_session()
+        moment = datetime(2026, 1, 1, tzinfo=UTC)
+        work = [[a_turn(f"{w}.{n}", at=moment + timedelta(milliseconds=n)) for n in range(10)] for w in range(16)]
+
+        def write(turns: list[Turn]) -> None:
+            for turn in turns:
+                store.append(session, turn)
+            connections.close_all()
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(write, work))
+        every = sorted((turn for turns in work for turn in turns), key=lambda turn: turn.id)
+        assert store.load(session) == History.of(every)
+
+
+class TestMemoryStore(Contract):
+    def make(self, limits: Limits = LIMITS) -> HistoryStore:
+        self.time = 0.0
+        return MemoryStore("redis", limits, clock=lambda: self.time)
+
+    def spoil(self, store: HistoryStore, session: str) -> None:
+        assert isinstance(store, MemoryStore)
+        store.values[session] = "no history"
+
+    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+        assert isinstance(store, MemoryStore)
+        return len(store.aside.get(session, []))
+
+    def expire(self, store: HistoryStore, session: str) -> None:
+        self.time += store.limits.ttl
+
+    def pass_ttl(self, store: HistoryStore) -> None:
+        self.time += store.limits.ttl
+
+    @pytest.fixture
+    def outage(self, store: HistoryStore) -> Iterator[None]:
+        assert isinstance(store, MemoryStore)
+        store.down = True
+        yield
+
+
+class TestCacheStore(Contract):
+    def make(self, limits: Limits = LIMITS) -> HistoryStore:
+        return CacheStore("redis", limits)
+
+    def spoil(self, store: HistoryStore, session: str) -> None:
+        with environment.REDIS.client() as client:
+            client.set(make_key(session), "no history")
+
+    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+        with environment.REDIS.client() as client:
+            return len(list(client.scan_iter(match=f"corrupt:{{{make_key(session)}}}:*", count=1000)))
+
+    def expire(self, store: HistoryStore, session: str) -> None:
+        with environment.REDIS.client() as client:
+            client.pexpire(make_key(session), 0)
+
+    @pytest.fixture
+    def outage(self, store: HistoryStore) -> Iterator[None]:
+        environment.REDIS.kill()
+        yield
+        environment.REDIS.start()
+
+    @pytest.mark.parametrize(
+        "value",
+        ["no history", "[]\n", "{}\n{}\n", '{"role":"user"}\n', "\n", "\xff\xfe", "12345",
+         json.dumps({"role": "user", "content": "x", "id": "1", "at": "2"}) + "\n"],
+    )  # fmt: skip
+    def test_nothing_but_a_history_is_read_as_one(self, store: HistoryStore, value: str) -> None:
+        session = a_session()
+        with environment.REDIS.client() as client:
+            client.set(make_key(session), value)
+            with pytest.raises(CorruptHistory):
+                store.load(session)
+            with pytest.raises(CorruptHistory):
+                store.append(session, a_turn())
+            assert client.get(make_key(session)) == value.encode()
+
+    def test_a_key_of_another_type_is_corrupt(self, store: HistoryStore) -> None:
+        session = a_session()
+        with environment.REDIS.client() as client:
+            client.rpush(make_key(session), "a")
+        with pytest.raises(CorruptHistory):
+            store.load(session)
+        with pytest.raises(CorruptHistory):
+            store.append(session, a_turn())
+        store.set_aside(session)
+        assert store.load(session) is None
+
+
+class TestDocumentStore(Contract):
+    def make(self, limits: Limits = LIMITS) -> HistoryStore:
+        return DocumentStore("mongo", limits)
+
+    def spoil(self, store: HistoryStore, session: str) -> None:
+        assert isinstance(store, DocumentStore)
+        later = datetime.now(UTC) + timedelta(days=1)
+        self.documents(store).insert_one(
+            {
+                "_id": make_key(session),
+                "messages": "no history",
+                "bytes": 0,
+                "expires_at": later,
+                "updated_at": later,
+            }
+        )
+
+    def documents(self, store: HistoryStore):  # type: ignore[no-untyped-def]
+        return connections["mongo"].get_collection("conversations_conversation")
+
+    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+        aside = connections["mongo"].get_collection("conversations_corruptconversation")
+        return int(aside.count_documents({"key": make_key(session)}))
+
+    def expire(self, store: HistoryStore, session: str) -> None:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        self.documents(store).update_one({"_id": make_key(session)}, {"$set": {"expires_at": past}})
+
+    @pytest.fixture
+    def outage(self, store: HistoryStore) -> Iterator[None]:
+        environment.MONGO.kill()
+        yield
+        environment.MONGO.start()
+        eventually(lambda: answers(store), "the driver does not see that MongoDB is back")
+
+    def test_mongo_deletes_what_has_expired(self) -> None:
+        indexes = self.documents(self.make()).index_information().values()
+        assert {"key": [("expires_at", 1)], "expireAfterSeconds": 0}.items() <= next(
+            index for index in indexes if index["key"] == [("expires_at", 1)]
+        ).items()

