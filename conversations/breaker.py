@@ -1,0 +1,93 @@
+"""The breaker: after a few failures a store is left alone for a while, so that nobody else waits for it.
+
+It only judges; it makes no call and holds its lock for no longer than it takes to count.
+"""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+WINDOW = 10.0  # seconds that an outcome counts
+VOLUME = 10  # outcomes that are looked at, at most
+TRIPS = 3  # of those, failures or slow calls that open it
+OPEN_FOR = (2.0, 5.0)  # seconds, jittered so that processes do not all come back at once
+
+CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
+
+
+class Breaker:
+    """Counts what became of calls of one kind to one store, on the monotonic clock."""
+
+    def __init__(
+        self,
+        slow: float,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """`slow` is how many seconds a call may take before it counts like a failure."""
+        self.slow = slow
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=VOLUME)
+        self._until: float | None = None  # when an open breaker lets a probe through
+        self._probing_since: float | None = None
+
+    @property
+    def state(self) -> str:
+        """`closed`, `open`, or `half_open` once a probe may go or is on its way."""
+        with self._lock:
+            if self._until is None:
+                return CLOSED
+            return OPEN if self._clock() < self._until else HALF_OPEN
+
+    def allows(self) -> bool:
+        """Return whether an ordinary call may be made."""
+        return self._until is None
+
+    def probe(self) -> bool:
+        """Return whether the caller may find out how the store is: always while closed; while half open
+        to one caller at a time, which must then `record` what it found."""
+        with self._lock:
+            if self._until is None:
+                return True
+            now = self._clock()
+            stale = self._probing_since is not None and now - self._probing_since > OPEN_FOR[1]
+            if now < self._until or (self._probing_since is not None and not stale):
+                return False
+            self._probing_since = now
+            return True
+
+    def record(self, failed: bool, seconds: float = 0.0) -> None:
+        """Count an outcome; a failed probe opens for longer, a good one closes."""
+        bad = failed or seconds > self.slow
+        with self._lock:
+            now = self._clock()
+            if self._until is not None:
+                if self._probing_since is not None and now >= self._until:
+                    self._settle(bad, now)
+                return  # a call that was under way when it opened says nothing new
+            self._outcomes.append((now, bad))
+            recent = sum(failure for at, failure in self._outcomes if at > now - WINDOW)
+            if recent >= TRIPS:
+                self._open(now)
+
+    def trip(self) -> None:
+        """Open at once: somebody who knows says that the store is out."""
+        with self._lock:
+            if self._until is None:
+                self._open(self._clock())
+
+    def _settle(self, bad: bool, now: float) -> None:
+        self._probing_since = None
+        if bad:
+            self._open(now)
+        else:
+            self._until = None
+            self._outcomes.clear()
+
+    def _open(self, now: float) -> None:
+        self._until = now + self._jitter(*OPEN_FOR)
+        self._probing_since = None

@@ -1,0 +1,128 @@
+"""The breaker on a simulated clock."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conversations.breaker import CLOSED, HALF_OPEN, OPEN, OPEN_FOR, TRIPS, WINDOW, Breaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def a_breaker(clock: Clock, open_for: float = 3.0) -> Breaker:
+    return Breaker(slow=0.1, clock=clock, jitter=lambda low, high: open_for)
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = a_breaker(clock)
+    for _ in range(TRIPS):
+        breaker.record(failed=True)
+    return breaker
+
+
+def test_a_few_failures_open_it() -> None:
+    clock = Clock()
+    breaker = a_breaker(clock)
+    for _ in range(TRIPS - 1):
+        breaker.record(failed=True)
+        assert breaker.allows()
+    breaker.record(failed=True)
+    assert not breaker.allows()
+    assert breaker.state == OPEN
+
+
+def test_a_success_between_failures_does_not_reset_the_count() -> None:
+    breaker = a_breaker(Clock())
+    for _ in range(TRIPS):
+        breaker.record(failed=False)
+        breaker.record(failed=True)
+    assert breaker.state == OPEN
+
+
+def test_failures_long_ago_do_not_count() -> None:
+    clock = Clock()
+    breaker = a_breaker(clock)
+    for _ in range(TRIPS * 2):
+        breaker.record(failed=True)
+        clock.time += WINDOW / (TRIPS - 1) + 0.1
+    assert breaker.state == CLOSED
+
+
+def test_slow_calls_count_like_failures() -> None:
+    breaker = a_breaker(Clock())
+    for _ in range(TRIPS):
+        breaker.record(failed=False, seconds=0.11)
+    assert breaker.state == OPEN
+
+
+def test_one_probe_is_let_through_and_closes_it() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    assert not breaker.probe()
+    clock.time += 3.0
+    assert breaker.state == HALF_OPEN
+    assert [breaker.probe(), breaker.probe(), breaker.allows()] == [True, False, False]
+    breaker.record(failed=False)
+    assert breaker.state == CLOSED
+    assert breaker.allows()
+
+
+def test_a_failed_or_slow_probe_opens_it_again() -> None:
+    for failed, seconds in ((True, 0.0), (False, 0.2)):
+        clock = Clock()
+        breaker = opened(clock)
+        clock.time += 3.0
+        assert breaker.probe()
+        breaker.record(failed, seconds)
+        assert breaker.state == OPEN
+
+
+def test_a_probe_that_never_reports_does_not_hold_it_open_for_ever() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.time += 3.0
+    assert breaker.probe()
+    clock.time += OPEN_FOR[1] + 1
+    assert breaker.probe()
+
+
+def test_calls_that_were_under_way_when_it_opened_change_nothing() -> None:
+    breaker = opened(Clock())
+    breaker.record(failed=False)
+    assert breaker.state == OPEN
+
+
+def test_who_knows_can_trip_it_and_a_second_trip_does_not_lengthen_it() -> None:
+    clock = Clock()
+    breaker = a_breaker(clock)
+    breaker.trip()
+    clock.time += 2.9
+    breaker.trip()
+    clock.time += 0.2
+    assert breaker.state == HALF_OPEN
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ok", "fail", "slow", "probe", "trip"]), st.floats(0, 6)), max_size=60))
+def test_whatever_happens_it_comes_back(steps: list[tuple[str, float]]) -> None:
+    """It is never open for longer than the longest pause, and a good probe always closes it."""
+    clock = Clock()
+    breaker = Breaker(slow=0.1, clock=clock)
+    for what, pause in steps:
+        if what == "probe":
+            breaker.probe()
+        elif what == "trip":
+            breaker.trip()
+        else:
+            breaker.record(what == "fail", 0.2 if what == "slow" else 0.0)
+        clock.time += pause
+    clock.time += OPEN_FOR[1] + 0.01
+    assert breaker.state in (CLOSED, HALF_OPEN)
+    clock.time += OPEN_FOR[1] + 0.01
+    assert breaker.probe()
+    breaker.record(failed=False)
+    assert breaker.allows()

@@ -1,0 +1,102 @@
+"""The policy as one table a decision, a comment a row."""
+
+import pytest
+
+from conversations.failover import (
+    BEHIND,
+    FULL,
+    Facts,
+    Routing,
+    Switch,
+    context,
+    follow,
+    plan_read,
+    plan_write,
+)
+
+R, M = "redis", "mongo"
+BOTH, NONE = frozenset({R, M}), frozenset[str]()
+REDIS, MONGO = Routing(R, False), Routing(M, False)
+DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "order", "merge"),
+    [
+        (Facts(REDIS), (R, M), False),  # the primary first, the other only when needed
+        (Facts(DUAL), (R, M), False),
+        (Facts(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
+        (Facts(REDIS, unsynced=True), (R, M), True),  # not in step: both, merged
+        (Facts(REDIS, readable=frozenset({M})), (M,), False),  # Redis out: nobody waits for it
+        (Facts(REDIS, readable=frozenset({M}), unsynced=True), (M,), False),  # nothing to merge with
+        (Facts(MONGO, readable=frozenset({M})), (M,), False),
+        (Facts(REDIS, readable=frozenset({R}), unsynced=True), (R,), False),
+        (Facts(REDIS, readable=NONE), (R, M), False),  # nothing to lose but time
+    ],
+)
+def test_whom_to_ask(facts: Facts, order: tuple[str, ...], merge: bool) -> None:
+    plan = plan_read(facts)
+    assert (plan.order, plan.merge) == (order, merge)
+
+
+@pytest.mark.parametrize(
+    ("facts", "failed", "order", "passed_over"),
+    [
+        (Facts(REDIS), NONE, (R, M), ()),
+        (Facts(REDIS), frozenset({R}), (M,), (R,)),  # it failed to be read: not paid for twice
+        (Facts(REDIS, writable=frozenset({M})), NONE, (M,), (R,)),  # full or read-only
+        (Facts(REDIS, writable=frozenset({R})), NONE, (R,), ()),  # nobody misses the fallback
+        (Facts(DUAL, writable=frozenset({R})), NONE, (R,), (M,)),  # dual write does
+        (Facts(DUAL_MONGO, writable=frozenset({R})), NONE, (R,), (M,)),
+        (Facts(REDIS, writable=NONE), NONE, (R, M), ()),  # a breaker alone refuses no turn
+        (Facts(REDIS, writable=frozenset({M})), frozenset({M}), (R, M), ()),
+    ],
+)
+def test_to_whom_to_offer(
+    facts: Facts, failed: frozenset[str], order: tuple[str, ...], passed_over: tuple[str, ...]
+) -> None:
+    plan = plan_write(facts, failed)
+    assert (plan.order, plan.passed_over) == (order, passed_over)
+
+
+@pytest.mark.parametrize(
+    ("facts", "answered", "latest", "expected", "fresh", "result"),
+    [
+        (Facts(REDIS), {R}, "5", "5", False, FULL),  # all that the client was given
+        (Facts(REDIS), {R}, "6", "5", False, FULL),
+        (Facts(REDIS), BOTH, "4", "5", False, BEHIND),  # less, wherever one looks
+        (Facts(REDIS), {R}, None, "5", False, BEHIND),
+        (Facts(REDIS), {M}, "5", "5", False, FULL),  # the fallback has it: it is known to be all
+        (Facts(REDIS), {R}, None, None, False, FULL),  # the primary says that there is none
+        (Facts(REDIS), {M}, None, None, False, BEHIND),  # the primary, out, may have some
+        (Facts(REDIS), {M}, None, None, True, FULL),  # the name was made just now: nobody has any
+        (Facts(DUAL), {M}, "1", None, False, FULL),  # with dual write either store has all
+        (Facts(DUAL, marked_in=frozenset({R})), {M}, "1", None, False, BEHIND),  # but where it says that it has more
+        (Facts(REDIS, marked_in=frozenset({M})), {R}, "1", None, False, BEHIND),
+        (Facts(REDIS, unknown_marks=frozenset({M})), {R}, "1", None, False, BEHIND),  # had more when last seen
+        (Facts(MONGO), {M}, "1", None, False, BEHIND),  # Redis, out, may have what was said before the switch
+        (Facts(MONGO), BOTH, "1", None, False, FULL),
+        (Facts(DUAL_MONGO), {M}, "1", None, False, FULL),
+    ],
+)  # fmt: skip
+def test_what_the_client_is_told(
+    facts: Facts, answered: set[str], latest: str | None, expected: str | None, fresh: bool, result: str
+) -> None:
+    assert context(facts, frozenset(answered), latest, expected, fresh=fresh) == result
+
+
+@pytest.mark.parametrize(
+    ("environment", "started_at", "recorded", "routing", "news"),
+    [
+        (REDIS, 10, None, REDIS, False),  # no switch: the environment
+        (REDIS, 10, Switch(MONGO, REDIS, 20), MONGO, False),  # switched since it was started
+        (REDIS, 30, Switch(MONGO, REDIS, 20), MONGO, False),  # started again with the same value: still switched
+        (MONGO, 30, Switch(DUAL, REDIS, 20), DUAL_MONGO, True),  # started with a new value: follows that variable
+        (DUAL, 30, Switch(MONGO, REDIS, 20), DUAL_MONGO, True),  # each variable for itself
+        (MONGO, 10, Switch(REDIS, REDIS, 20), REDIS, False),  # an old process does not argue with a newer switch
+    ],
+)  # fmt: skip
+def test_whose_word_counts(
+    environment: Routing, started_at: float, recorded: Switch | None, routing: Routing, news: bool
+) -> None:
+    assert follow(environment, started_at, recorded) == (routing, news)
