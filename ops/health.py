@@ -1,0 +1,55 @@
+"""Health over HTTP: what the watcher knows, and for readiness what the stores say now."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
+from django_prometheus.exports import ExportToDjangoView
+
+from conversations import history
+from conversations.stores import ALIASES
+from ops import watcher
+
+
+@require_safe
+def livez(request: HttpRequest) -> HttpResponse:
+    """200 while this process can answer at all; asks nobody."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+def version(request: HttpRequest) -> JsonResponse:
+    """What is running."""
+    return JsonResponse({"version": settings.VERSION})
+
+
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 while a store can be used, from what the watcher knows: touches nothing."""
+    return _report({alias: watcher.state(alias) for alias in ALIASES})
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when a store answers now; both are asked at once, within their own time limits."""
+    return _report(watcher.look())
+
+
+@require_safe
+def metrics_page(request: HttpRequest) -> HttpResponse:
+    """Every metric, of all worker processes."""
+    response: HttpResponse = ExportToDjangoView(request)
+    return response
+
+
+def _report(states: dict[str, watcher.State]) -> JsonResponse:
+    up = sum(state.up for state in states.values())
+    route = history.routing()
+    report: dict[str, Any] = {
+        "status": ("unavailable", "degraded", "ok")[up],
+        "primary": route.primary,
+        "dual_write": route.dual_write,
+        "stores": {alias: state.report() for alias, state in states.items()},
+    }
+    return JsonResponse(report, status=200 if up else 503)
