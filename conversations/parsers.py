@@ -1,0 +1,35 @@
+"""Request bodies: JSON as both stores can hold it, or an error that says what was wrong."""
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+import orjson
+from django.conf import settings
+from rest_framework.exceptions import APIException, ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.status import HTTP_413_REQUEST_ENTITY_TOO_LARGE
+
+
+class TooLarge(APIException):
+    """The body is longer than we read."""
+
+    status_code = HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
+    default_detail = f"The request body is longer than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+
+
+class StrictJSONParser(BaseParser):
+    """orjson refuses what the standard library lets through: lone surrogates, NaN, nesting without end."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise TooLarge
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ParseError(f"The request body is not JSON: {error}") from None

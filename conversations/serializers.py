@@ -1,0 +1,191 @@
+"""What goes in and out over HTTP, validated and described."""
+
+import re
+from typing import Any, cast
+
+from drf_spectacular.extensions import OpenApiSerializerExtension
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+
+from conversations.turns import MESSAGE_ID, SESSION_ID
+
+MOST_CHARACTERS = 65_536
+STORES = [("redis", "redis"), ("mongo", "mongo")]
+SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
+
+
+def whole(pattern: re.Pattern[str]) -> str:
+    """Return the pattern as documentation has it, where it may match anywhere unless it says otherwise."""
+    return f"^{pattern.pattern}$"
+
+
+class Text(serializers.CharField):
+    """A string and nothing that could be taken for one, kept as it was sent."""
+
+    default_error_messages = {"invalid": "Must be a string."}  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if not self.allow_blank and not data.strip():
+            self.fail("blank")
+        return data
+
+
+class Flag(serializers.BooleanField):
+    """true or false, and nothing that could be taken for them."""
+
+    default_error_messages = {"invalid": "Must be true or false."}  # noqa: RUF012
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    """A question; unknown fields are refused by name."""
+
+    question = Text(max_length=MOST_CHARACTERS, help_text="What is asked.")
+    session_id = Text(required=False, max_length=128, help_text="The conversation; left out, a new one is begun.")
+    last_message_id = Text(
+        required=False,
+        allow_null=True,
+        max_length=36,
+        help_text="The `message_id` you were last given: the answer then says whether anything up to it is missing.",
+    )
+    require_context = Flag(
+        required=False, default=False, help_text="Answer 503 rather than without what you were last given."
+    )
+    stream = Flag(required=False, default=False, help_text="Send the answer piece by piece, as server-sent events.")
+
+    def validate_session_id(self, value: str) -> str:
+        if not SESSION_ID.fullmatch(value):
+            raise serializers.ValidationError(SESSION_RULE)
+        return value
+
+    def validate_last_message_id(self, value: str | None) -> str | None:
+        if value is not None and not MESSAGE_ID.fullmatch(value):
+            raise serializers.ValidationError("Must be a message_id as it was given.")
+        return value
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the fields; every fault is told at once, since a name that was misspelled explains another."""
+        if not isinstance(data, dict):
+            raise serializers.ValidationError({"request": ["Must be a JSON object."]})
+        unknown = {name: ["Unknown field."] for name in sorted(set(data) - set(self.fields))}
+        try:
+            fields = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({**cast("dict[str, Any]", error.detail), **unknown}) from None
+        if unknown:
+            raise serializers.ValidationError(unknown)
+        return fields
+
+
+class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """What the fields' own checks ask for, in the words of the documentation."""
+
+    target_class = QuestionSerializer
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        fields = schema["properties"]
+        fields["question"] |= {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+        fields["session_id"]["pattern"] = whole(SESSION_ID)
+        fields["last_message_id"]["pattern"] = whole(MESSAGE_ID)
+        return schema | {"additionalProperties": False}
+
+
+class AnswerSerializer(serializers.Serializer[Any]):
+    """A stored turn."""
+
+    session_id = serializers.CharField()
+    answer = serializers.CharField()
+    message_id = serializers.UUIDField(help_text="Send it back as `last_message_id`.")
+    msg_count_before = serializers.IntegerField(help_text="Messages in context before this turn.")
+    new_thread = serializers.BooleanField(help_text="Whether nothing was there before this turn.")
+    store = serializers.ChoiceField(choices=STORES, help_text="The store that was read.")
+    stored_in = serializers.ListField(
+        child=serializers.ChoiceField(choices=STORES),
+        help_text="Every store that acknowledged the turn.",
+    )
+    persisted = serializers.BooleanField()
+    context = serializers.ChoiceField(  # type: ignore[assignment]  # the API's word; nothing uses DRF's own
+        choices=["full", "behind"], help_text="`behind`: turns you were given are missing from the context."
+    )
+    replayed = serializers.BooleanField(help_text="Whether this answer was stored before, by the same Idempotency-Key.")
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    """One server-sent event of a streamed answer."""
+
+    event = serializers.ChoiceField(choices=["delta", "answer", "error"])
+    data = serializers.CharField(  # type: ignore[assignment]
+        help_text="JSON: of a `delta` its `text`; of the last event the answer, or the error, that would have "
+        "been the body without streaming."
+    )
+
+
+class MessageSerializer(serializers.Serializer[Any]):
+    """One message of a conversation."""
+
+    role = serializers.ChoiceField(choices=["user", "assistant"])
+    content = serializers.CharField()
+    key = serializers.CharField(required=False, help_text="The Idempotency-Key it was asked with.")
+    id = serializers.UUIDField()
+    at = serializers.DateTimeField()
+
+
+class ConversationSerializer(serializers.Serializer[Any]):
+    """A conversation as it is kept."""
+
+    session_id = serializers.CharField()
+    store = serializers.ChoiceField(choices=STORES)
+    messages = MessageSerializer(many=True)
+
+
+class ListedSerializer(serializers.Serializer[Any]):
+    """A conversation in a list."""
+
+    session_id = serializers.CharField()
+    messages = serializers.IntegerField(allow_null=True, help_text="How many; null where the value is corrupt.")
+    updated_at = serializers.DateTimeField(allow_null=True)
+    stores = serializers.ListField(child=serializers.ChoiceField(choices=STORES))
+
+
+@extend_schema_serializer(many=False)  # a page is one, though it is what `list` answers
+class PageSerializer(serializers.Serializer[Any]):
+    """A page of conversations."""
+
+    results = ListedSerializer(many=True)
+    next = serializers.CharField(allow_null=True, help_text="The `cursor` of the next page; null on the last.")
+    complete = serializers.BooleanField(
+        help_text="Whether every store could be listed; when not, conversations may be missing."
+    )
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """What went wrong."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class InvalidSerializer(ErrorSerializer):
+    """What is wrong with the request, field by field."""
+
+    errors = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.ListField(child=serializers.CharField()), required=False
+    )
+
+
+class NotPersistedSerializer(ErrorSerializer):
+    """No store could be used; where an answer had been made, it is not thrown away."""
+
+    answer = serializers.CharField(required=False)
+    session_id = serializers.CharField(required=False)
+    persisted = serializers.BooleanField(required=False)

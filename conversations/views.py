@@ -1,0 +1,272 @@
+"""HTTP in, HTTP out: validate, call, serialise."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+from rest_framework.exceptions import ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from conversations import asking, history, listing
+from conversations.asking import Answer, Question
+from conversations.authentication import ChatRateThrottle, client_of
+from conversations.errors import ConversationError, NoStore, Unknown, body
+from conversations.serializers import (
+    SESSION_RULE,
+    AnswerSerializer,
+    ConversationSerializer,
+    ErrorSerializer,
+    EventSerializer,
+    InvalidSerializer,
+    NotPersistedSerializer,
+    PageSerializer,
+    QuestionSerializer,
+    whole,
+)
+from conversations.turns import QUESTION, SESSION_ID, History
+
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
+_LISTED = 50  # conversations on a page
+
+_REFUSED = {
+    400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
+    401: OpenApiResponse(ErrorSerializer, "CHAT_AUTH is `token` and there is none, or not one of ours."),
+    503: OpenApiResponse(ErrorSerializer, "No store can be reached."),
+}
+_SESSION = OpenApiParameter(
+    "session_id", str, OpenApiParameter.PATH, description="The conversation.", pattern=whole(SESSION_ID)
+)
+_EXAMPLE = {
+    "session_id": "redis_test_123",
+    "answer": "You just asked: “Test conversation memory”",
+    "message_id": "019ab0f4-6a3c-7d21-9b1e-3f5a7c9d1e21",
+    "msg_count_before": 2,
+    "new_thread": False,
+    "store": "redis",
+    "stored_in": ["redis"],
+    "persisted": True,
+    "context": "full",
+    "replayed": False,
+}
+
+
+class _Addressed(DefaultContentNegotiation):
+    """The address and the question say what is sent: a browser, or an event source, gets it all the same."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class ChatView(ViewSet):
+    """Asking."""
+
+    content_negotiation_class = _Addressed
+    throttle_classes = (ChatRateThrottle,)
+
+    @extend_schema(
+        operation_id="ask",
+        summary="Ask a question in a conversation",
+        request=QuestionSerializer,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                pattern=whole(IDEMPOTENCY_KEY),
+                description="Asked again with the same key, the stored answer comes back.",
+            )
+        ],
+        responses={
+            (200, "application/json"): OpenApiResponse(
+                AnswerSerializer,
+                "The answer; with `stream` as events, of which the last is an `answer` or an `error`.",
+            ),
+            (200, "text/event-stream"): EventSerializer,
+            **_REFUSED,
+            413: OpenApiResponse(ErrorSerializer, "The body is too long."),
+            415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
+            422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
+            429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE."),
+            502: OpenApiResponse(ErrorSerializer, "The model gave no answer; nothing was stored."),
+            503: OpenApiResponse(NotPersistedSerializer, "No store can be reached, or none took the turn."),
+        },
+        examples=[
+            OpenApiExample(
+                "A question",
+                {"question": "What did I just ask about?", "session_id": "redis_test_123"},
+                request_only=True,
+            ),
+            OpenApiExample("An answer", _EXAMPLE, response_only=True, status_codes=["200"]),
+        ],
+    )
+    def ask(self, request: Request) -> HttpResponseBase:
+        """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
+        form = QuestionSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        data = form.validated_data
+        question = Question(
+            text=data["question"],
+            session_id=data.get("session_id") or asking.new_session_id(),
+            tenant=_tenant(request),
+            last_message_id=data.get("last_message_id"),
+            require_context=data["require_context"],
+            key=_idempotency_key(request),
+            fresh="session_id" not in data,
+        )
+        if data["stream"]:
+            return _event_stream(asking.stream(question))
+        return Response(asdict(asking.ask(question)))
+
+
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="list_conversations",
+        summary="List conversations",
+        parameters=[
+            OpenApiParameter(
+                "cursor", {"type": "string", "format": "cursor"}, description="`next` of the page before."
+            ),
+            OpenApiParameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": 100, "default": _LISTED},
+                description="About so many.",
+            ),
+        ],
+        responses={200: PageSerializer, **_REFUSED},
+    ),
+    retrieve=extend_schema(
+        operation_id="read_conversation",
+        summary="Read a conversation",
+        parameters=[_SESSION],
+        responses={200: ConversationSerializer, **_REFUSED, 404: ErrorSerializer},
+    ),
+    destroy=extend_schema(
+        operation_id="delete_conversation",
+        summary="Delete a conversation from every store",
+        parameters=[_SESSION],
+        responses={204: None, **_REFUSED, 404: ErrorSerializer},
+    ),
+)
+class ConversationView(ViewSet):
+    """The conversations that there are."""
+
+    content_negotiation_class = _Addressed
+
+    def list(self, request: Request) -> Response:
+        """List conversations, a page at a time, in no particular order."""
+        limit = request.query_params.get("limit", str(_LISTED))
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= 100):
+            raise ValidationError({"limit": ["Must be a whole number from 1 to 100."]})
+        try:
+            page = listing.page(_tenant(request), request.query_params.get("cursor", ""), int(limit))
+        except ValueError:
+            raise ValidationError({"cursor": ["Must be `next` of the page before."]}) from None
+        return Response(asdict(page))
+
+    def retrieve(self, request: Request, session_id: str) -> Response:
+        """Return every message that is kept, oldest first."""
+        return Response(_conversation(request, session_id))
+
+    def destroy(self, request: Request, session_id: str) -> Response:
+        """Delete it; 204 means that it is gone from both stores."""
+        if not history.delete(_session(request, session_id)):
+            raise Unknown
+        return Response(status=204)
+
+    @extend_schema(
+        operation_id="export_conversation",
+        summary="Download a conversation",
+        parameters=[_SESSION, OpenApiParameter("as", str, enum=["json", "markdown"], default="json")],
+        responses={
+            (200, "application/json"): ConversationSerializer,
+            (200, "text/markdown"): str,
+            **_REFUSED,
+            404: ErrorSerializer,
+        },
+    )
+    def export(self, request: Request, session_id: str) -> HttpResponse:
+        """Return the conversation as a file, as JSON or as Markdown."""
+        wanted = request.query_params.get("as", "json")
+        if wanted not in ("json", "markdown"):
+            raise ValidationError({"as": ["Must be json or markdown."]})
+        conversation = _conversation(request, session_id)
+        if wanted == "json":
+            content, kind, ending = orjson.dumps(conversation), "application/json", "json"
+        else:
+            content, kind, ending = _markdown(conversation).encode(), "text/markdown; charset=utf-8", "md"
+        headers = {"Content-Disposition": f'attachment; filename="{session_id}.{ending}"'}
+        return HttpResponse(content, content_type=kind, headers=headers)
+
+
+def _tenant(request: Request) -> str:
+    client = client_of(request)
+    return client.tenant if client else ""
+
+
+def _session(request: Request, session_id: str) -> str:
+    if not SESSION_ID.fullmatch(session_id):
+        raise ValidationError({"session_id": [SESSION_RULE]})
+    tenant = _tenant(request)
+    return f"{tenant}:{session_id}" if tenant else session_id
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        rule = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ + / = -"
+        raise ValidationError({"Idempotency-Key": [rule]})
+    return key
+
+
+def _conversation(request: Request, session_id: str) -> dict[str, Any]:
+    reading = history.read(_session(request, session_id))
+    if not reading.found:
+        raise Unknown if history.routing().primary in reading.answered else NoStore
+    return {
+        "session_id": session_id,
+        "store": reading.store,
+        "messages": [message.as_dict() for message in reading.history],
+    }
+
+
+def _markdown(conversation: dict[str, Any]) -> str:
+    parts = [f"# {conversation['session_id']}\n"]
+    for message in History.parse(conversation["messages"]):
+        who = "Question" if message.role == QUESTION else "Answer"
+        parts.append(f"## {who}\n\n*{message.at}*\n\n{message.content}\n")
+    return "\n".join(parts)
+
+
+def _event_stream(pieces: Iterator[str | Answer]) -> StreamingHttpResponse:
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingHttpResponse(_events(pieces), content_type="text/event-stream", headers=headers)
+
+
+def _events(pieces: Iterator[str | Answer]) -> Iterator[bytes]:
+    """Yield `delta` events, then one `answer` (stored, as a 200 would be) or one `error`."""
+    try:
+        for piece in pieces:
+            if isinstance(piece, Answer):
+                yield _event("answer", asdict(piece))
+            else:
+                yield _event("delta", {"text": piece})
+    except ConversationError as error:
+        yield _event("error", body(error))
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))

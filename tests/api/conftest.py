@@ -1,0 +1,48 @@
+"""A process that has just started, and stores that are out for one test and back before the next."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from conversations import knowledge
+from conversations.errors import StoreUnavailable
+from conversations.stores import ALIASES, store
+from tests.servers import MongoServer, RedisServer, eventually
+
+
+def _answers(alias: str) -> bool:
+    try:
+        store(alias).ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _just_started(settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """Know nothing of other tests' outages and settings, and find both stores up: a driver takes up to half
+    a second to notice that a server is back."""
+    settings.VAR_DIR = tmp_path
+    knowledge.forget()
+    for alias in ALIASES:
+        eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
+    yield
+    knowledge.forget()
+
+
+@pytest.fixture
+def redis_out(redis_server: RedisServer) -> Iterator[None]:
+    redis_server.kill()
+    yield
+    redis_server.kill()  # unless the test has started it again
+    redis_server.start()
+
+
+@pytest.fixture
+def mongo_out(mongo_server: MongoServer) -> Iterator[None]:
+    mongo_server.kill()
+    yield
+    mongo_server.kill()
+    mongo_server.start()

@@ -1,0 +1,379 @@
+"""POST /api/chat/ask: one turn over HTTP, with both stores up and with either or both of them out."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connections
+from pytest_django import Settings
+
+from conversations import knowledge
+from conversations.answerers import answerer
+from conversations.answerers.base import Answerer
+from conversations.errors import AnswererFailed
+from conversations.stores import MONGO, REDIS, store
+from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
+from tests import environment
+from tests.api.talking import ask, get, post, said
+from tests.builders import a_session, a_turn
+from tests.servers import MongoServer, RedisServer
+
+BOTH = [REDIS, MONGO]
+
+
+class StopsTheStores(Answerer):
+    """Answers, and meanwhile both stores are lost."""
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        environment.REDIS.kill()
+        environment.MONGO.kill()
+        yield "An answer that was "
+        yield "paid for."
+
+
+class Fails(Answerer):
+    """A model that gives up when it has begun."""
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        yield "The answer"
+        raise AnswererFailed("APITimeoutError")
+
+
+class HalfACharacter(Answerer):
+    """A model that says half of a surrogate pair, which is no text."""
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        yield "so \ud83d"
+
+
+class Slowly(Answerer):
+    """Takes long enough for a twin of the request to come."""
+
+    asked = 0
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        Slowly.asked += 1
+        time.sleep(0.3)
+        yield f"answer {Slowly.asked}"
+
+
+class Overtaken(Answerer):
+    """Answers, and meanwhile a twin of the request is answered by another machine."""
+
+    session = ""
+    twin = a_turn("What is Redis?", "Theirs.", at=now(), key="k-1")
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        store(REDIS).append(self.session, self.twin)
+        yield "Ours."
+
+
+@pytest.fixture
+def answered_by(settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a stand-in of this module answer."""
+    settings.ANSWERER = f"{__name__}.{request.param.__name__}"
+    answerer.cache_clear()
+    yield
+    answerer.cache_clear()
+
+
+def let(stand_in: type[Answerer]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("answered_by", [stand_in], indirect=True)
+
+
+class TestAnswer:
+    def test_an_answer_has_the_fields_of_the_contract(self) -> None:
+        session = a_session()
+        answer = ask("What is Redis?", session)
+        assert MESSAGE_ID.fullmatch(answer.pop("message_id"))
+        assert answer == {
+            "session_id": session,
+            "answer": "No model is configured; I can only recall this conversation.",
+            "msg_count_before": 0,
+            "new_thread": True,
+            "store": "redis",
+            "stored_in": ["redis"],
+            "persisted": True,
+            "context": "full",
+            "replayed": False,
+        }
+
+    def test_the_second_answer_names_the_first_question(self) -> None:
+        """The runbook's end-to-end test."""
+        session = a_session()
+        ask("Test conversation memory", session)
+        answer = ask("What did I just ask about?", session)
+        assert answer["answer"] == "You just asked: “Test conversation memory”"
+        assert (answer["msg_count_before"], answer["new_thread"]) == (2, False)
+
+    def test_the_count_is_of_messages_before_the_turn(self) -> None:
+        session = a_session()
+        answers = [ask("And?", session) for _ in range(4)]
+        assert [answer["msg_count_before"] for answer in answers] == [0, 2, 4, 6]
+        assert [answer["new_thread"] for answer in answers] == [True, False, False, False]
+
+    def test_a_conversation_is_trimmed_to_sixteen_turns(self) -> None:
+        session = a_session()
+        answers = [ask(f"Question {number}", session) for number in range(18)]
+        assert [answer["msg_count_before"] for answer in answers[-3:]] == [30, 32, 32]
+        assert said(session)[0] == "Question 2"
+
+    def test_without_a_session_a_new_one_is_begun(self) -> None:
+        first, second = ask("Who are you?"), ask("Who are you?")
+        assert SESSION_ID.fullmatch(first["session_id"])
+        assert first["session_id"] != second["session_id"]
+        assert ask("What did I just ask?", first["session_id"])["answer"] == "You just asked: “Who are you?”"
+
+    def test_sessions_know_nothing_of_each_other(self) -> None:
+        ask("What is Redis?", a_session())
+        assert ask("What did I just ask?", a_session())["msg_count_before"] == 0
+
+    @pytest.mark.parametrize("text", ["żółć ☃ 𝄞", "  spaces\tkept \r\n\u2028", 'a "quoted" \\ back', "a" * 65_536])
+    def test_a_question_is_kept_as_it_was_asked(self, text: str) -> None:
+        session = a_session()
+        ask(text, session)
+        assert said(session)[0] == text
+
+    def test_message_ids_sort_as_the_turns_came(self) -> None:
+        session = a_session()
+        ids = [ask("And?", session)["message_id"] for _ in range(5)]
+        assert ids == sorted(ids)
+
+    @let(HalfACharacter)
+    def test_what_no_store_can_hold_is_not_acknowledged(self, answered_by: None) -> None:
+        session = a_session()
+        assert ask("What?", session)["answer"] == said(session)[1] == "so ?"
+
+
+class TestStores:
+    @pytest.mark.parametrize(
+        ("primary", "dual_write", "stored_in"),
+        [
+            ("redis", False, ["redis"]),
+            ("mongo", False, ["mongo"]),
+            ("redis", True, ["redis", "mongo"]),
+            ("mongo", True, ["mongo", "redis"]),
+        ],
+    )
+    def test_stored_in_names_every_store_that_has_the_turn(
+        self, settings: Settings, primary: str, dual_write: bool, stored_in: list[str]
+    ) -> None:
+        settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = primary, dual_write
+        session = a_session()
+        answer = ask("What is Redis?", session)
+        assert (answer["store"], answer["stored_in"]) == (primary, stored_in)
+        assert {alias for alias in BOTH if store(alias).load(session)} == set(stored_in)
+
+    def test_a_conversation_that_only_the_fallback_has_goes_on(self, settings: Settings) -> None:
+        """After a switch, nobody is forgotten."""
+        session = a_session()
+        settings.CONV_STORE_PRIMARY = "mongo"
+        ask("What is Redis?", session)
+        settings.CONV_STORE_PRIMARY = "redis"
+        knowledge.forget()
+        answer = ask("What did I just ask?", session)
+        assert (answer["answer"], answer["store"]) == ("You just asked: “What is Redis?”", "mongo")
+        assert len(store(REDIS).load(session) or ()) == 4
+
+
+class TestContext:
+    def test_what_was_last_given_is_there(self) -> None:
+        session = a_session()
+        given = ask("What is Redis?", session)["message_id"]
+        answer = ask("And?", session, last_message_id=given, require_context=True)
+        assert (answer["context"], answer["msg_count_before"]) == ("full", 2)
+
+    def test_what_is_missing_is_said(self) -> None:
+        """An answer given without turns that its client was acknowledged says so."""
+        session = a_session()
+        ask("What is Redis?", session)
+        later = ask("Elsewhere", a_session())["message_id"]
+        assert ask("And?", session, last_message_id=later)["context"] == "behind"
+        assert ask("And?", a_session(), last_message_id=later)["context"] == "behind"
+
+    def test_a_client_that_needs_its_context_gets_503_instead(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        later = ask("Elsewhere", a_session())["message_id"]
+        response = post({"question": "And?", "session_id": session, "last_message_id": later, "require_context": True})
+        assert (response.status_code, response.json()["code"]) == (503, "context_behind")
+        assert response["Retry-After"] == "1"
+        assert len(said(session)) == 2
+
+    def test_a_client_that_was_given_nothing_misses_nothing(self) -> None:
+        answer = ask("What is Redis?", a_session(), last_message_id=None, require_context=True)
+        assert answer["context"] == "full"
+
+
+class TestIdempotencyKey:
+    def test_the_same_key_gives_the_stored_answer(self) -> None:
+        session = a_session()
+        ask("Before", session)
+        first = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        ask("After", session)
+        again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        assert again == first | {"replayed": True}
+        assert len(said(session)) == 6
+
+    def test_the_same_key_with_another_question_is_refused(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        response = post({"question": "What else?", "session_id": session}, Idempotency_Key="k-1")
+        assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
+        assert len(said(session)) == 2
+
+    def test_the_same_key_in_another_session_is_another(self) -> None:
+        for session in (a_session(), a_session()):
+            assert not ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
+
+    @let(Slowly)
+    def test_twins_at_once_are_answered_alike_by_one_call_of_the_model(self, answered_by: None) -> None:
+        """A client that gave up waiting, and asks again while its question is still being answered."""
+        session, asked = a_session(), Slowly.asked
+
+        def send() -> Any:
+            try:
+                return ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(2) as pool:
+            one, two = (future.result() for future in [pool.submit(send), pool.submit(send)])
+        assert one["message_id"] == two["message_id"]
+        assert sorted([one["replayed"], two["replayed"]]) == [False, True]
+        assert (len(said(session)), Slowly.asked - asked) == (2, 1)
+
+    @pytest.mark.parametrize("dual_write", [False, True])
+    @let(Overtaken)
+    def test_a_twin_on_another_machine_is_stored_once_and_answered_alike(
+        self, answered_by: None, settings: Settings, dual_write: bool
+    ) -> None:
+        settings.CONV_DUAL_WRITE = dual_write
+        Overtaken.session = a_session()
+        answer = ask("What is Redis?", Overtaken.session, headers={"Idempotency_Key": "k-1"})
+        assert (answer["answer"], answer["replayed"]) == ("Theirs.", True)
+        assert answer["message_id"] == Overtaken.twin.answer.id
+        assert said(Overtaken.session) == ["What is Redis?", "Theirs."]
+
+    @pytest.mark.parametrize("key", ["k" * 128, "550e8400-e29b-41d4-a716-446655440000", "a:b~c+d/e=f._-"])
+    def test_any_usual_key_will_do(self, key: str) -> None:
+        session = a_session()
+        ask("What is Redis?", session, headers={"Idempotency_Key": key})
+        assert ask("What is Redis?", session, headers={"Idempotency_Key": key})["replayed"]
+
+    @pytest.mark.parametrize("key", ["", "k" * 129, "a b", 'a"b', "é", "a\\b"])
+    def test_another_key_is_refused_by_name(self, key: str) -> None:
+        response = post({"question": "What?", "session_id": a_session()}, Idempotency_Key=key)
+        assert response.status_code == 400
+        assert "Idempotency-Key" in response.json()["detail"]
+
+
+class TestAnswererFails:
+    @let(Fails)
+    def test_nothing_is_stored_and_502_is_told(self, answered_by: None) -> None:
+        session = a_session()
+        response = post({"question": "What is Redis?", "session_id": session})
+        assert (response.status_code, response.json()["code"]) == (502, "answerer_failed")
+        assert said(session) == []
+
+
+class TestRedisOut:
+    def test_mongo_answers_alone(self, settings: Settings, redis_server: RedisServer) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session = a_session()
+        ask("What is Redis?", session)
+        redis_server.kill()
+        try:
+            answer = ask("What did I just ask?", session)
+        finally:
+            redis_server.start()
+        assert answer["answer"] == "You just asked: “What is Redis?”"
+        assert (answer["store"], answer["stored_in"]) == ("mongo", ["mongo"])
+
+    def test_a_new_conversation_is_begun_in_mongo(self, redis_out: None) -> None:
+        session = a_session()
+        first, second = ask("What is Redis?", session), ask("What did I just ask?", session)
+        assert [answer["store"] for answer in (first, second)] == ["mongo", "mongo"]
+        assert [answer["stored_in"] for answer in (first, second)] == [["mongo"], ["mongo"]]
+        assert second["answer"] == "You just asked: “What is Redis?”"
+
+    @pytest.mark.parametrize("says_what_it_was_given", [True, False])
+    def test_what_only_redis_has_is_missed_and_that_is_said(
+        self, redis_server: RedisServer, says_what_it_was_given: bool
+    ) -> None:
+        """Without dual write, while the store that has the turns is out."""
+        session = a_session()
+        given = ask("What is Redis?", session)["message_id"]
+        redis_server.kill()
+        try:
+            answer = ask("And?", session, last_message_id=given if says_what_it_was_given else None)
+        finally:
+            redis_server.start()
+        assert (answer["store"], answer["context"], answer["msg_count_before"]) == ("mongo", "behind", 0)
+
+    def test_the_same_key_gives_the_stored_answer_from_mongo(
+        self, settings: Settings, redis_server: RedisServer
+    ) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session = a_session()
+        first = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        redis_server.kill()
+        try:
+            again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        finally:
+            redis_server.start()
+        assert again["replayed"]
+        assert again["message_id"] == first["message_id"]
+
+
+class TestMongoOut:
+    def test_nobody_notices(self, mongo_out: None) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        answer = ask("What did I just ask?", session)
+        assert answer["answer"] == "You just asked: “What is Redis?”"
+        assert (answer["store"], answer["stored_in"], answer["context"]) == ("redis", ["redis"], "full")
+
+    def test_with_dual_write_only_stored_in_tells(self, settings: Settings, mongo_out: None) -> None:
+        settings.CONV_DUAL_WRITE = True
+        answer = ask("What is Redis?", a_session())
+        assert (answer["store"], answer["stored_in"], answer["persisted"]) == ("redis", ["redis"], True)
+
+
+class TestBothOut:
+    def test_nothing_is_acknowledged_and_nobody_waits(self, redis_out: None, mongo_out: None) -> None:
+        for _ in range(3):
+            begun = time.monotonic()
+            response = post({"question": "What is Redis?", "session_id": a_session()})
+            assert time.monotonic() - begun < 1
+            assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+            assert response["Retry-After"] == "1"
+
+    @let(StopsTheStores)
+    def test_an_answer_that_nobody_could_store_is_not_thrown_away(
+        self, answered_by: None, redis_server: RedisServer, mongo_server: MongoServer
+    ) -> None:
+        session = a_session()
+        try:
+            response = post({"question": "What is Redis?", "session_id": session})
+        finally:
+            redis_server.start()
+            mongo_server.start()
+        told = response.json()
+        assert (response.status_code, told.pop("code")) == (503, "not_persisted")
+        assert told.pop("detail")
+        assert told == {"answer": "An answer that was paid for.", "session_id": session, "persisted": False}
+
+    def test_when_they_are_back_all_goes_on(self, redis_server: RedisServer, mongo_server: MongoServer) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        redis_server.kill()
+        mongo_server.kill()
+        try:
+            assert get(f"conversations/{session}/").status_code == 503
+        finally:
+            redis_server.start()
+            mongo_server.start()
+        assert ask("What did I just ask?", session)["answer"] == "You just asked: “What is Redis?”"

@@ -1,0 +1,277 @@
+"""Reading, listing, exporting and deleting conversations over HTTP."""
+
+import json
+
+import pytest
+from pytest_django import Settings
+
+from conversations import knowledge
+from conversations.authentication import make_token
+from conversations.stores import MONGO, REDIS, store
+from tests import environment
+from tests.api.talking import ask, delete, get, post
+from tests.builders import a_session, a_turn
+from tests.servers import RedisServer
+
+
+def a_tenant(settings: Settings, name: str = "") -> dict[str, str]:
+    """Return the header of a tenant of the test's own, so that its lists are too."""
+    settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
+    return {"Authorization": f"Bearer {make_token('tester', name or a_session())}"}
+
+
+def listed(headers: dict[str, str], limit: int = 50) -> list[dict[str, object]]:
+    """Return every conversation of the list, page by page."""
+    found: list[dict[str, object]] = []
+    page = get(f"conversations/?limit={limit}", **headers).json()
+    while page["next"]:
+        found += page["results"]
+        page = get(f"conversations/?limit={limit}&cursor={page['next']}", **headers).json()
+    return found + list(page["results"])
+
+
+class TestSlash:
+    @pytest.mark.parametrize("path", ["conversations", "conversations/{}", "conversations/{}/export"])
+    def test_the_trailing_slash_is_optional(self, path: str) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        for slash in ("", "/"):
+            assert get(path.format(session) + slash).status_code == 200
+
+    def test_the_trailing_slash_is_optional_for_asking(self) -> None:
+        """A redirect would lose what was posted."""
+        for path in ("/api/chat/ask", "/api/chat/ask/"):
+            assert post({"question": "What is Redis?", "session_id": a_session()}, path).status_code == 200
+
+    @pytest.mark.parametrize("slash", ["", "/"])
+    def test_the_trailing_slash_is_optional_for_deleting(self, slash: str) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        assert delete(f"conversations/{session}{slash}").status_code == 204
+
+
+class TestReading:
+    def test_every_message_is_told_oldest_first(self) -> None:
+        session = a_session()
+        first = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        second = ask("What did I just ask?", session)
+        told = get(f"conversations/{session}/").json()
+        assert (told["session_id"], told["store"]) == (session, "redis")
+        assert [message["role"] for message in told["messages"]] == ["user", "assistant"] * 2
+        assert [message["id"] for message in told["messages"][1::2]] == [first["message_id"], second["message_id"]]
+        assert list(told["messages"][0]) == ["role", "content", "key", "id", "at"]
+        assert told["messages"][0]["key"] == "k-1"
+
+    def test_it_is_what_redis_holds(self) -> None:
+        """The runbook's `GET conv:...` shows the same."""
+        session = a_session()
+        ask("What is Redis?", session)
+        with environment.REDIS.client() as client:
+            lines = client.get(f"conv:{session}").splitlines()  # type: ignore[union-attr]
+        assert [json.loads(line) for line in lines] == get(f"conversations/{session}/").json()["messages"]
+
+    def test_what_only_mongo_has_is_found(self) -> None:
+        session = a_session()
+        store(MONGO).append(session, a_turn("What is Redis?"))
+        told = get(f"conversations/{session}/").json()
+        assert (told["store"], told["messages"][0]["content"]) == ("mongo", "What is Redis?")
+
+    def test_an_unknown_one_is_404(self) -> None:
+        response = get(f"conversations/{a_session()}/")
+        assert response.status_code == 404
+        assert response.json() == {"code": "not_found", "detail": "No such conversation."}
+
+    def test_while_redis_is_out_mongo_tells_what_it_has(self, settings: Settings, redis_server: RedisServer) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session = a_session()
+        ask("What is Redis?", session)
+        redis_server.kill()
+        try:
+            told = get(f"conversations/{session}/").json()
+        finally:
+            redis_server.start()
+        assert (told["store"], len(told["messages"])) == ("mongo", 2)
+
+    def test_while_redis_is_out_nobody_says_that_there_is_none(self, redis_out: None) -> None:
+        """An outage is never read as emptiness."""
+        response = get(f"conversations/{a_session()}/")
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+
+    def test_when_both_are_out_it_is_503(self, redis_out: None, mongo_out: None) -> None:
+        for path in (f"conversations/{a_session()}/", "conversations/", f"conversations/{a_session()}/export"):
+            response = get(path)
+            assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+
+
+class TestDeleting:
+    @pytest.mark.parametrize("dual_write", [False, True])
+    def test_a_deleted_conversation_is_gone_from_both_stores(self, settings: Settings, dual_write: bool) -> None:
+        settings.CONV_DUAL_WRITE = dual_write
+        session = a_session()
+        ask("What is Redis?", session)
+        assert (delete(f"conversations/{session}/").status_code, get(f"conversations/{session}/").status_code) == (
+            204,
+            404,
+        )
+        assert [store(alias).load(session) for alias in (REDIS, MONGO)] == [None, None]
+
+    def test_there_is_nothing_in_the_answer(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        assert delete(f"conversations/{session}/").content == b""
+
+    def test_what_is_gone_cannot_be_deleted(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        codes = [delete(f"conversations/{session}/").status_code for _ in range(2)]
+        assert codes == [204, 404]
+        assert delete(f"conversations/{a_session()}/").json()["code"] == "not_found"
+
+    def test_a_session_may_be_used_again(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        delete(f"conversations/{session}/")
+        answer = ask("What did I just ask?", session)
+        assert (answer["answer"], answer["new_thread"]) == ("You have asked nothing before this question.", True)
+
+    def test_when_both_are_out_nothing_is_acknowledged(self, redis_out: None, mongo_out: None) -> None:
+        response = delete(f"conversations/{a_session()}/")
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+
+
+class TestListing:
+    def test_a_conversation_is_listed_with_what_it_holds(self, settings: Settings) -> None:
+        headers, session = a_tenant(settings), a_session()
+        ask("What is Redis?", session, headers=headers)
+        at = get(f"conversations/{session}/", **headers).json()["messages"][-1]["at"]
+        assert listed(headers) == [{"session_id": session, "messages": 2, "updated_at": at, "stores": ["redis"]}]
+
+    def test_those_of_both_stores_are_listed_once(self, settings: Settings) -> None:
+        headers = a_tenant(settings)
+        sessions = {"redis": a_session(), "mongo": a_session(), "both": a_session()}
+        for kind, session in sessions.items():
+            settings.CONV_STORE_PRIMARY = "mongo" if kind == "mongo" else "redis"
+            settings.CONV_DUAL_WRITE = kind == "both"
+            knowledge.forget()
+            ask("What is Redis?", session, headers=headers)
+        found = {each["session_id"]: each["stores"] for each in listed(headers)}
+        assert found == {
+            sessions["redis"]: ["redis"],
+            sessions["mongo"]: ["mongo"],
+            sessions["both"]: ["redis", "mongo"],
+        }
+
+    @pytest.mark.parametrize("limit", [1, 4, 100])
+    def test_the_pages_together_hold_all(self, settings: Settings, limit: int) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers = a_tenant(settings)
+        sessions = {ask("And?", headers=headers)["session_id"] for _ in range(9)}
+        assert {each["session_id"] for each in listed(headers, limit)} == sessions
+
+    def test_an_empty_list_has_no_next_page(self, settings: Settings) -> None:
+        headers = a_tenant(settings)
+        assert listed(headers) == []
+
+    def test_while_redis_is_out_the_list_says_that_it_may_be_incomplete(
+        self, settings: Settings, redis_server: RedisServer
+    ) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers, session = a_tenant(settings), a_session()
+        ask("What is Redis?", session, headers=headers)
+        redis_server.kill()
+        try:
+            page = get("conversations/", **headers).json()
+        finally:
+            redis_server.start()
+        assert [each["session_id"] for each in page["results"]] == [session]
+        assert page["complete"] is False
+
+    def test_while_mongo_is_out_the_list_says_that_it_may_be_incomplete(
+        self, settings: Settings, mongo_out: None
+    ) -> None:
+        headers, session = a_tenant(settings), a_session()
+        ask("What is Redis?", session, headers=headers)
+        page = get("conversations/", **headers).json()
+        assert page["complete"] is False
+        assert [each["session_id"] for each in listed(headers)] == [session]
+
+    def test_a_corrupt_one_is_listed_as_such(self, settings: Settings) -> None:
+        """Somebody must be able to see it, and nobody is refused the others for it."""
+        tenant, session = a_session(), a_session()
+        headers = a_tenant(settings, tenant)
+        good = ask("What is Redis?", headers=headers)["session_id"]
+        with environment.REDIS.client() as client:
+            client.set(f"conv:{tenant}:{session}", "no history", ex=60)
+        found = {each["session_id"]: each["messages"] for each in listed(headers)}
+        assert found == {good: 2, session: None}
+
+    @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000])
+    def test_a_limit_that_is_none_is_refused_by_name(self, limit: str) -> None:
+        response = get(f"conversations/?limit={limit}")
+        assert (response.status_code, response.json()["code"]) == (400, "invalid")
+        assert response.json()["detail"].startswith("limit: ")
+
+    @pytest.mark.parametrize(
+        "cursor",
+        [
+            "nonsense",
+            "é",
+            "WyJyZWRpcyJd",  # ["redis"]
+            "WyJyZWRpcyIsNSx0cnVlXQ",  # ["redis",5,true]
+            "WyJyZWRpcyIsIi0xIix0cnVlXQ",  # ["redis","-1",true]
+            "WyJyZWRpcyIsIjEiLDFd",  # ["redis","1",1]
+            "WyJyZWRpcyIsIjk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkiLHRydWVd",  # ["redis","9999...",true]
+            "WyJtb25nbyIsImNvbnY6KiIsdHJ1ZV0",  # ["mongo","conv:*",true]
+            "WyJvcmFjbGUiLCIiLHRydWVd",  # ["oracle","",true]
+            "W1tdLCIiLHRydWVd",  # [[],"",true]
+            "eyJhIjoxLCJiIjoyLCJjIjozfQ",  # {"a":1,"b":2,"c":3}
+            "MQ",  # 1
+        ],
+    )
+    def test_a_cursor_that_is_not_ours_is_refused_by_name(self, cursor: str) -> None:
+        response = get(f"conversations/?cursor={cursor}")
+        assert (response.status_code, response.json()["code"]) == (400, "invalid")
+        assert response.json()["detail"].startswith("cursor: ")
+
+
+class TestExporting:
+    def test_json_is_the_conversation(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        for path in (f"conversations/{session}/export", f"conversations/{session}/export?as=json"):
+            response = get(path)
+            assert response["Content-Type"] == "application/json"
+            assert response["Content-Disposition"] == f'attachment; filename="{session}.json"'
+            assert response.json() == get(f"conversations/{session}/").json()
+
+    def test_markdown_is_for_people(self) -> None:
+        session = a_session()
+        turn = a_turn("What is Żółć?", "It is\n\n- bile.")
+        store(REDIS).append(session, turn)
+        response = get(f"conversations/{session}/export?as=markdown")
+        assert response["Content-Type"] == "text/markdown; charset=utf-8"
+        assert response["Content-Disposition"] == f'attachment; filename="{session}.md"'
+        assert response.content.decode() == (
+            f"# {session}\n\n## Question\n\n*{turn.question.at}*\n\nWhat is Żółć?\n"
+            f"\n## Answer\n\n*{turn.answer.at}*\n\nIt is\n\n- bile.\n"
+        )
+
+    def test_an_unknown_one_is_404(self) -> None:
+        for wanted in ("json", "markdown"):
+            response = get(f"conversations/{a_session()}/export?as={wanted}")
+            assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+    def test_another_form_is_refused_by_name(self) -> None:
+        response = get(f"conversations/{a_session()}/export?as=pdf")
+        assert (response.status_code, response.json()["detail"]) == (400, "as: Must be json or markdown.")
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "text/html", "text/markdown", "text/event-stream", "image/png"]
+)
+def test_what_a_client_prefers_never_keeps_it_from_the_answer(accept: str) -> None:
+    """The address says what is sent: a browser, or an event source, gets it too."""
+    session = a_session()
+    assert post({"question": "What is Redis?", "session_id": session}, Accept=accept).status_code == 200
+    for path in ("conversations/", f"conversations/{session}/", f"conversations/{session}/export?as=markdown"):
+        assert get(path, Accept=accept).status_code == 200

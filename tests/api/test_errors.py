@@ -1,0 +1,201 @@
+"""Whatever a client sends: the right 4xx, `{"code", "detail"}`, never a 500, and the conversation as it was."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
+from pytest_django import Settings
+
+from onesource import urls
+from tests.api.talking import ASK, ask, get, post, said
+from tests.builders import a_session
+
+
+def fails(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("the words of a conversation")
+
+
+class WithAFault:
+    """The service's addresses, and one that fails."""
+
+    urlpatterns = [*urls.urlpatterns, path("fails", fails)]
+    handler400, handler403 = urls.handler400, urls.handler403
+    handler404, handler500 = urls.handler404, urls.handler500
+
+
+def refused(response: Any, status: int, code: str) -> str:
+    """Check that the response is an error as promised; return its detail."""
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/json"
+    told = response.json()
+    assert told["code"] == code
+    assert isinstance(told["detail"], str)
+    assert told["detail"]
+    return str(told["detail"])
+
+
+def body(session: str, **fields: Any) -> bytes:
+    return json.dumps({"question": "And?", "session_id": session} | fields).encode()
+
+
+NESTED = 100_000
+BODIES: dict[str, Callable[[str], bytes]] = {
+    "no body": lambda session: b"",
+    "no JSON": lambda session: b"question=And?",
+    "half of it": lambda session: body(session)[:-1],
+    "two of them": lambda session: body(session) * 2,
+    "not UTF-8": lambda session: b'{"question": "\xff", "session_id": "%s"}' % session.encode(),
+    "UTF-16": lambda session: body(session).decode().encode("utf-16"),
+    "NaN": lambda session: body(session, question=float("nan")),
+    "half a character": lambda session: b'{"question": "\\ud83d", "session_id": "%s"}' % session.encode(),
+    "half a character, raw": lambda session: b'{"question": "\xed\xa0\xbd", "session_id": "%s"}' % session.encode(),
+    "nested deeply": lambda session: b'{"question": %s%s}' % (b"[" * NESTED, b"]" * NESTED),
+    "nested in a field": lambda session: (
+        b'{"question": "And?", "session_id": "%s", "x": %s%s}' % (session.encode(), b'{"a":' * 1000, b"1" + b"}" * 1000)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_body_that_is_no_json_is_400(kind: str) -> None:
+    session = a_session()
+    ask("What is Redis?", session)
+    response = Client().generic("POST", ASK, BODIES[kind](session), content_type="application/json")
+    refused(response, 400, "invalid" if kind in ("no body", "nested in a field") else "parse_error")
+    assert len(said(session)) == 2
+
+
+@pytest.mark.parametrize("value", [b"null", b"[]", b'"And?"', b"5", b"1e400", b"true"], ids=bytes.decode)
+def test_a_body_that_is_no_object_is_400(value: bytes) -> None:
+    response = Client().generic("POST", ASK, value, content_type="application/json")
+    refused(response, 400, "parse_error" if value == b"1e400" else "invalid")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("question", None),
+        ("question", ""),
+        ("question", " \t\n"),
+        ("question", 5),
+        ("question", True),
+        ("question", ["And?"]),
+        ("question", {"a": "b"}),
+        ("question", "And\x00?"),
+        ("question", "a" * 65_537),
+        ("session_id", ""),
+        ("session_id", None),
+        ("session_id", 5),
+        ("session_id", "a" * 129),
+        ("session_id", "a b"),
+        ("session_id", "a\n"),
+        ("session_id", "a\x00"),
+        ("session_id", "tenant:a"),
+        ("session_id", "a/b"),
+        ("session_id", "*"),
+        ("session_id", "é"),
+        ("session_id", "٣"),
+        ("last_message_id", ""),
+        ("last_message_id", 5),
+        ("last_message_id", "yesterday"),
+        ("last_message_id", "019CB1A0-0000-7000-8000-000000000001"),
+        ("last_message_id", "019cb1a0-0000-7000-8000-000000000001\n"),
+        ("require_context", "true"),
+        ("require_context", 1),
+        ("require_context", None),
+        ("stream", "no"),
+        ("stream", 0),
+        ("stream", []),
+        ("qestion", "And?"),
+        ("key", "k"),
+        ("__proto__", {}),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_field_that_is_not_valid_is_refused_by_name(field: str, value: Any) -> None:
+    session = a_session()
+    ask("What is Redis?", session)
+    response = post({"question": "And?", "session_id": session} | {field: value})
+    assert refused(response, 400, "invalid").startswith(f"{field}: ")
+    assert list(response.json()["errors"]) == [field]
+    assert len(said(session)) == 2
+
+
+def test_every_fault_is_told_at_once() -> None:
+    response = post({"session_id": "a b", "stream": 5, "qestion": "And?"})
+    refused(response, 400, "invalid")
+    assert set(response.json()["errors"]) == {"question", "session_id", "stream", "qestion"}
+
+
+@pytest.mark.parametrize("size", [1_048_577, 11_000_000])
+def test_a_body_that_is_too_long_is_413(size: int) -> None:
+    session = a_session()
+    ask("What is Redis?", session)
+    refused(post(body(session, question="a" * size)), 413, "too_large")
+    assert len(said(session)) == 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "x"]
+)
+def test_a_body_of_another_kind_is_415(kind: str) -> None:
+    session = a_session()
+    refused(Client().generic("POST", ASK, body(session), content_type=kind), 415, "unsupported_media_type")
+    assert said(session) == []
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"])
+def test_json_is_json_however_it_is_spelled(kind: str) -> None:
+    response = Client().generic("POST", ASK, body(a_session(), question="żółć"), content_type=kind)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "ask"),
+        ("PUT", "ask"),
+        ("DELETE", "ask/"),
+        ("POST", "conversations/"),
+        ("DELETE", "conversations"),
+        ("PUT", "conversations/a"),
+        ("POST", "conversations/a/"),
+        ("PATCH", "conversations/a/"),
+        ("DELETE", "conversations/a/export"),
+        ("TRACE", "ask"),
+        ("NONSENSE", "ask"),
+    ],
+)
+def test_another_method_is_405(method: str, path: str) -> None:
+    response = Client().generic(method, f"/api/chat/{path}", b"{}", content_type="application/json")
+    refused(response, 405, "method_not_allowed")
+    assert method not in response["Allow"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "asks", "ask//", "conversations//", "conversations/a/b", "conversations/a/export/b"]
+)
+def test_another_address_is_404(path: str) -> None:
+    refused(get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "session", ["a%0A", "a%00", "tenant:a", "tenant%3Aa", "a b", "a" * 129, "%C3%A9", "%FF", "*", "%2e%2e%5c"]
+)
+def test_what_is_no_session_in_an_address_is_400(session: str) -> None:
+    for address in (f"conversations/{session}/", f"conversations/{session}/export"):
+        assert refused(get(address), 400, "invalid").startswith("session_id: ")
+
+
+def test_another_host_is_400() -> None:
+    refused(Client(headers={"Host": "elsewhere.example"}).get("/api/chat/conversations/"), 400, "bad_request")
+
+
+def test_our_own_fault_is_500_and_says_nothing_of_it(settings: Settings) -> None:
+    settings.ROOT_URLCONF = WithAFault
+    response = Client(raise_request_exception=False).get("/fails")
+    assert "words" not in refused(response, 500, "error")

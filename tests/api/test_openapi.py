@@ -1,0 +1,56 @@
+"""The documentation is true: whatever it allows is accepted, all else refused, and every answer is as it says."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+from django.test import Client
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from conversations.authentication import make_token
+from tests.builders import a_session
+
+schemathesis.openapi.format("cursor", st.sampled_from(["", "WyJtb25nbyIsIiIsdHJ1ZV0"]))  # ["mongo","",true]
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "auth": {"openapi": {"token": {"bearer": make_token("schemathesis", a_session())}}},
+        "checks": {
+            # 503 is documented, for a client that needs context which is not there.
+            "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]},
+            # 422 is documented, for a key that was used before.
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "422", "503"]},
+        },
+    }
+)
+schema = schemathesis.openapi.from_wsgi("/api/schema/", get_wsgi_application(), config=CONFIG)
+
+
+@pytest.fixture(autouse=True)
+def _tokens(settings: Settings) -> None:
+    """Every operation is documented to need a token."""
+    settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
+
+
+@schema.parametrize()
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_service_does_what_its_documentation_says(case: Any) -> None:
+    case.call_and_validate()
+
+
+def test_the_documentation_is_made_without_a_warning() -> None:
+    call_command("spectacular", "--fail-on-warn", "--validate", file="/dev/null")
+
+
+def test_it_names_every_address_once() -> None:
+    """With its slash or without it, as the README has it; the other spelling works too."""
+    page = Client().get("/api/schema/", headers={"Accept": "application/vnd.oai.openapi+json"})
+    assert {path: sorted(methods) for path, methods in page.json()["paths"].items()} == {
+        "/api/chat/ask": ["post"],
+        "/api/chat/conversations/": ["get"],
+        "/api/chat/conversations/{session_id}/": ["delete", "get"],
+        "/api/chat/conversations/{session_id}/export": ["get"],
+    }

@@ -1,0 +1,120 @@
+"""What people look at, in a real browser: the documentation and the admin, with nothing fetched from elsewhere."""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests import environment
+from tests.builders import a_session
+from tests.faults.service import ROOT, Service
+
+PATIENCE = 20  # seconds
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1280,1600")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterator[Service]:
+    """A server on this process' stores, with an operator who may log in."""
+    started = Service(
+        tmp_path_factory.mktemp("browser"),
+        REDIS_URL=environment.REDIS.url,
+        MONGO_URL=environment.MONGO.url,
+        ANSWERER="recall",
+        WEB_CONCURRENCY="1",
+    ).start()
+    started.wait()
+    subprocess.run(
+        [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username=op", "--email=op@example.org"],
+        env={**started.environment, "DJANGO_SUPERUSER_PASSWORD": "correct horse"},
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        if os.environ.get("CI"):
+            pytest.fail("chromium and chromedriver are not installed; .ci/run installs them")
+        pytest.skip("chromium and chromedriver are not installed")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    started = Chrome(options=options, service=ChromeService(driver))
+    yield started
+    started.quit()
+
+
+def ask(service: Service, question: str, session: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    body = json.dumps({"question": question, "session_id": session})
+    connection.request("POST", "/api/chat/ask", body, {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def hosts_asked(browser: Chrome) -> set[str]:
+    """Return every host that the pages so far have sent a request to."""
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    urls = (m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent")
+    return {url.split("/")[2] for url in urls if url.startswith("http")}
+
+
+def see(browser: Chrome, selector: str, text: str = "") -> str:
+    """Return the text of the element once it is there and says so."""
+
+    def there(_: Chrome) -> str | None:
+        found = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
+        return next((said or " " for said in found if text in said), None)
+
+    return WebDriverWait(browser, PATIENCE).until(there) or ""
+
+
+def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome) -> None:
+    hosts_asked(browser), browser.get_log("browser")  # what an earlier page left
+    browser.get(f"http://localhost:{service.port}/api/docs/")
+    see(browser, ".opblock-summary-path", "/api/chat/ask")
+    assert hosts_asked(browser) == {f"localhost:{service.port}"}
+    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert severe == []
+
+
+def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
+    service: Service, browser: Chrome, tmp_path: Path
+) -> None:
+    """Escaped: what a client said is shown, never run."""
+    session = a_session()
+    ask(service, "Is <script>document.title='run'</script> shown?", session)
+    ask(service, "What did I just ask about?", session)
+    browser.get(f"http://localhost:{service.port}/admin/conversations/conversation/")
+    browser.find_element(By.NAME, "username").send_keys("op")
+    browser.find_element(By.NAME, "password").send_keys("correct horse")
+    browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
+    see(browser, "#changelist")
+    browser.find_element(By.NAME, "q").send_keys(session)
+    browser.find_element(By.CSS_SELECTOR, "#changelist-search [type=submit]").click()
+    see(browser, "#result_list tbody tr", "redis")
+    browser.save_screenshot(str(tmp_path / "list.png"))
+    browser.find_element(By.LINK_TEXT, session).click()
+    assert "Is <script>document.title='run'</script> shown?" in see(browser, ".transcript .user")
+    assert "You just asked:" in see(browser, ".transcript .assistant", "You just asked:")
+    assert browser.title != "run"
+    assert not browser.find_elements(By.CSS_SELECTOR, ".submit-row [name=_save], .deletelink")
+    browser.save_screenshot(str(tmp_path / "transcript.png"))

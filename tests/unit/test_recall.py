@@ -1,0 +1,197 @@
+"""The answerer without a model: right about the conversation, and honest about everything else."""
+
+import pytest
+from pytest_django import Settings
+
+from conversations.answerers.recall import NOT_A_MODEL, RecallAnswerer
+from conversations.turns import History
+from tests.builders import a_turn
+
+ASKED = ("What is Redis?", "And MongoDB?", "Which is faster?")
+
+
+def ask(question: str, *asked: str) -> str:
+    history = History.of([a_turn(each, NOT_A_MODEL) for each in asked])
+    return "".join(RecallAnswerer().answer(question, history))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What did I just ask about?",
+        "What did I just ask?",
+        "what did i just ask",
+        "WHAT DID I JUST ASK ABOUT",
+        "What did I ask you just now?",
+        "what did I ask before?",
+        "What did I ask you earlier?",
+        "What did I ask a moment ago?",
+        "What did I last ask?",
+        "What did I ask last?",
+        "What did I ask?",
+        "What’d I just ask?",
+        "What have I just asked?",
+        "What was I just asking about?",
+        "What I just asked?",
+        "What did I say?",
+        "What did I just tell you?",
+        "What did we just talk about?",
+        "what was the previous question",
+        "What was my last message?",
+        "What is my previous question?",
+        "What's my most recent question?",
+        "What was the last thing I said?",
+        "What was the last question I asked you?",
+        "What was the question before this one?",
+        "What was the question again?",
+        "Which question did I ask last?",
+        "Repeat my last question.",
+        "Please repeat the last message",
+        "Remind me what I asked.",
+        "Do you remember my last question?",
+        "Do you still know what I just said?",
+        "Hi! Can you tell me what I just asked, please?",
+        "Ok, thanks. So what did I just ask about?",
+        "The weather is nice. What did I just ask?",
+    ],
+)
+def test_it_knows_what_was_asked_last(question: str) -> None:
+    assert ask(question, *ASKED) == "You just asked: “Which is faster?”"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "what was my first question?",
+        "What was the very first question?",
+        "What was the first thing I asked?",
+        "What did I ask first?",
+        "What did I first ask you?",
+        "What did I ask at the beginning?",
+        "What did I originally ask?",
+        "Tell me my initial question.",
+        "How did I start this conversation?",
+        "Do you remember the first message of this conversation?",
+        "Which question did I ask first?",
+    ],
+)
+def test_it_knows_what_was_asked_first(question: str) -> None:
+    assert ask(question, *ASKED) == "Your first question was: “What is Redis?”"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many questions have I asked?",
+        "how many questions did i ask so far",
+        "How many questions have I asked you in this conversation?",
+        "How many messages have I sent?",
+        "How many messages have we exchanged?",
+        "How many times have I asked?",
+        "How often have I asked you?",
+        "How many questions so far?",
+        "How many questions are in this chat?",
+        "Count my questions.",
+        "What is the number of questions I've asked?",
+    ],
+)
+def test_it_counts_the_questions(question: str) -> None:
+    assert ask(question, *ASKED) == "You have asked 3 questions before this one."
+    assert ask(question, "One?") == "You have asked 1 question before this one."
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What have I asked so far?",
+        "What have I asked you?",
+        "Which questions did I ask?",
+        "What questions have I asked?",
+        "List my questions",
+        "Show me all my questions, please.",
+        "Tell me everything I said.",
+        "What did we talk about?",
+        "What have we discussed in this session?",
+        "What are my previous questions?",
+    ],
+)
+def test_it_lists_the_questions(question: str) -> None:
+    told = "You have asked:\n- “What is Redis?”\n- “And MongoDB?”\n- “Which is faster?”"
+    assert ask(question, *ASKED) == told
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the capital of France?",
+        "How many questions are on the driving test?",
+        "How many questions do I need to pass my test?",
+        "How many questions should I ask in an interview?",
+        "How many questions can I ask you?",
+        "How many times a day should I eat?",
+        "What is the last question of philosophy?",
+        "What was the first question in parliament?",
+        "Who asked the first question in parliament?",
+        "What is the first thing to do in Rome?",
+        "How do I delete the last message?",
+        "What does my last message cost?",
+        "My first question is: why is the sky blue?",
+        "I have one last question.",
+        "I just asked my boss for a rise, what now?",
+        "I just told you.",
+        "Have I asked this before?",
+        "What did you say?",
+        "What is a chat message?",
+        "What is a question?",
+        "What did I ask before my last question?",
+        "What did I ask about Kubernetes?",
+        "What did Einstein say before he died?",
+        "Translate “What did I just ask?” to French",
+        "¿Qué acabo de preguntar?",
+        "我刚才问了什么?",
+        "?!",
+        "…",
+    ],
+)
+def test_it_admits_that_it_is_no_model(question: str) -> None:
+    """A wrong "You just asked" would be worse than none."""
+    assert ask(question, *ASKED) == NOT_A_MODEL
+
+
+@pytest.mark.parametrize("question", ["What did I just ask?", "What was my first question?", "Count my questions"])
+def test_before_the_first_question_there_is_nothing(question: str) -> None:
+    assert ask(question) == "You have asked nothing before this question."
+
+
+class TestForgotten:
+    """Where older turns may have been trimmed it does not speak of them as if they had never been."""
+
+    def test_a_full_history_may_lack_its_beginning(self, settings: Settings) -> None:
+        settings.CONV_MAX_TURNS = 3
+        assert ask("How many questions have I asked?", *ASKED) == "You have asked at least 3 questions before this one."
+        assert ask("What was my first question?", *ASKED).startswith("The first question I still have was: “What is R")
+        assert ask("List my questions", *ASKED).startswith("You have asked, of what I still have:\n- “What is R")
+
+    def test_a_history_that_is_not_full_has_it(self, settings: Settings) -> None:
+        settings.CONV_MAX_TURNS = 4
+        assert ask("How many questions have I asked?", *ASKED) == "You have asked 3 questions before this one."
+        assert ask("What was my first question?", *ASKED) == "Your first question was: “What is Redis?”"
+
+    def test_long_questions_may_have_pushed_the_beginning_out(self, settings: Settings) -> None:
+        """Few turns are left where CONV_MAX_BYTES is the limit that was met."""
+        settings.CONV_MAX_BYTES = 4096
+        assert "at least 2 questions" in ask("How many questions have I asked?", "a" * 600, "b" * 600)
+
+    def test_what_was_asked_last_is_certain(self, settings: Settings) -> None:
+        settings.CONV_MAX_TURNS = 3
+        assert ask("What did I just ask?", *ASKED) == "You just asked: “Which is faster?”"
+
+
+@pytest.mark.parametrize(("length", "quoted"), [(200, "a" * 200), (201, "a" * 200 + "…"), (65_536, "a" * 200 + "…")])
+def test_long_questions_are_quoted_shortened(length: int, quoted: str) -> None:
+    assert ask("What did I just ask?", "a" * length) == f"You just asked: “{quoted}”"
+
+
+def test_a_long_question_is_answered_at_once() -> None:
+    """Nothing here may take longer than in proportion to what was sent."""
+    assert ask("what did i just ask about " * 2500 + "redis", *ASKED) == NOT_A_MODEL
