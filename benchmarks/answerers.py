@@ -1,0 +1,18 @@
+"""Answerers that take a known time, so that what is measured is the rest."""
+
+import time
+from collections.abc import Iterator
+
+from conversations.answerers.base import Answerer
+from conversations.turns import History
+
+
+class Instant(Answerer):
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        yield "Yes."
+
+
+class OneSecond(Answerer):
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        time.sleep(1)
+        yield "Yes."
