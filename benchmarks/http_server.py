@@ -117,12 +117,9 @@ def measure(home: Path, redis: RedisServer, mongo: MongoServer, options: argpars
                     took = time.monotonic() - begun
                     memory = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
                 ordered = sorted(latencies)
-                print(
-                    f"| {answers} | {server} | {threads} | {len(ordered) / took:.0f} | "
-                    f"{statistics.median(ordered) * 1e3:.0f} | {ordered[int(len(ordered) * 0.99)] * 1e3:.0f} | {errors} | "
-                    f"{memory / 2**20:.0f} |",
-                    flush=True,
-                )
+                half, most = statistics.median(ordered) * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3
+                row = [answers, server, threads, f"{len(ordered) / took:.0f}", f"{half:.0f}", f"{most:.0f}", errors]
+                print("|", *(f"{cell} |" for cell in [*row, f"{memory / 2**20:.0f}"]), flush=True)
 
 
 if __name__ == "__main__":

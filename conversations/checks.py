@@ -9,7 +9,7 @@ from django.utils.module_loading import import_string
 from conversations.answerers import BUILT_IN
 
 
-@register
+@register("onesource")
 def answerer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """The answerer can be imported, and one that calls a model knows which."""
     path = BUILT_IN.get(settings.ANSWERER, settings.ANSWERER)
@@ -34,7 +34,7 @@ def answerer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@register
+@register("onesource")
 def ttl(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Conversations live long enough to be conversations."""
     if settings.CONV_TTL_SECONDS >= 60:

@@ -11,7 +11,7 @@ from conversations import failover
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
 from conversations.failover import Facts, Routing
 from conversations.knowledge import knowledge
-from conversations.stores import ALIASES, store
+from conversations.stores import ALIASES, limits, store
 from conversations.stores.base import Contents, HistoryStore, Receipt
 from conversations.turns import History, Turn, make_turn, merge, stamp, time_of, tombstone_for
 from ops import metrics
@@ -114,7 +114,8 @@ def restamp(turn: Turn, tombstone: str) -> Turn:
 
 def delete(session: str) -> bool:
     """Delete the conversation and leave a tombstone in every store that can be reached; return whether
-    there was any. Raise NoStore when none can: nothing was deleted then."""
+    there was any, or may have been in a store that is out. Raise NoStore when none can be reached: nothing was
+    deleted then."""
     facts = knowledge().facts(session)
     look = _Look(session)
     look.compare(failover.plan_read(facts).order)
@@ -133,7 +134,7 @@ def delete(session: str) -> bool:
         raise NoStore
     if missed:
         _mark(session, done[0])
-    return found
+    return found or bool(missed)
 
 
 def _delete(one: HistoryStore, session: str, upto: str, mark: bool) -> bool:
@@ -238,7 +239,8 @@ class _Look:
     @property
     def history(self) -> History:
         histories = [contents.history for contents in self.contents.values()]
-        return merge(*histories, tombstone=self.tombstone)
+        merged = merge(*histories, tombstone=self.tombstone)
+        return History.of(limits().trim(merged.turns())) if len(histories) > 1 else merged
 
     @property
     def latest(self) -> str | None:

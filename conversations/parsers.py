@@ -5,6 +5,7 @@ from typing import IO, Any
 
 import orjson
 from django.conf import settings
+from django.http import UnreadablePostError
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.status import HTTP_413_REQUEST_ENTITY_TOO_LARGE
@@ -26,7 +27,10 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        try:
+            body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        except UnreadablePostError:
+            raise ParseError("The request body ended early.") from None
         if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             raise TooLarge
         try:

@@ -145,6 +145,9 @@ class ConversationSerializer(serializers.Serializer[Any]):
 
     session_id = serializers.CharField()
     store = serializers.ChoiceField(choices=STORES)
+    context = serializers.ChoiceField(  # type: ignore[assignment]
+        choices=["full", "behind"], help_text="`behind`: a store that is out now may have more."
+    )
     messages = MessageSerializer(many=True)
 
 

@@ -182,7 +182,7 @@ class ConversationView(ViewSet):
         return Response(_conversation(request, session_id))
 
     def destroy(self, request: Request, session_id: str) -> Response:
-        """Delete it; 204 means that it is gone from both stores."""
+        """Delete it; 204 means that it is gone, also from a store that is out now and has it still."""
         if not history.delete(_session(request, session_id)):
             raise Unknown
         return Response(status=204)
@@ -239,6 +239,7 @@ def _conversation(request: Request, session_id: str) -> dict[str, Any]:
     return {
         "session_id": session_id,
         "store": reading.store,
+        "context": reading.context,
         "messages": [message.as_dict() for message in reading.history],
     }
 

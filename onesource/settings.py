@@ -35,7 +35,7 @@ def _read(name: str, default: Any, kind: str = "str", **options: Any) -> Any:
             return default
         return getattr(env, kind)(name, default, **options)
     except (EnvError, ValueError) as error:
-        reason = str(error).removeprefix(f'Environment variable "{name}" invalid: ')
+        reason = str(error).removeprefix(f'Environment variable "{name}" invalid: ').strip("[]'")
         raise ImproperlyConfigured(f"{name} is not usable: {reason}") from None
 
 
@@ -91,7 +91,10 @@ CHAT_RATE = _read(
 )
 SECRET_KEY = _read("SECRET_KEY", "")
 if not SECRET_KEY and EMBEDDED:
-    SECRET_KEY = embedded.dev_secret(VAR_DIR)
+    try:
+        SECRET_KEY = embedded.dev_secret(VAR_DIR)
+    except embedded.EmbeddedError as error:
+        raise ImproperlyConfigured(str(error)) from None
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set: with REDIS_URL and MONGO_URL set it is needed (SECRET_KEY or SECRET_KEY_FILE)"

@@ -92,6 +92,10 @@ def _forever(step: Any) -> None:
             step()
         except StoreUnavailable:
             pass  # said by whoever asked; the next second tells more
+        except RuntimeError as error:
+            if "shutdown" in str(error):  # this process is ending, and its pool of threads before us
+                return
+            logger.exception("watcher_failed")
         except Exception:  # whatever happens, the next second is watched too
             logger.exception("watcher_failed")
 

@@ -92,6 +92,18 @@ class TestReading:
             redis_server.start()
         assert (told["store"], len(told["messages"])) == ("mongo", 2)
 
+    def test_while_redis_is_out_it_is_said_that_there_may_be_more(self, redis_server: RedisServer) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        assert get(f"conversations/{session}/").json()["context"] == "full"
+        redis_server.kill()
+        try:
+            ask("And?", session)
+            told = get(f"conversations/{session}/").json()
+        finally:
+            redis_server.start()
+        assert (told["store"], told["context"], len(told["messages"])) == ("mongo", "behind", 2)
+
     def test_while_redis_is_out_nobody_says_that_there_is_none(self, redis_out: None) -> None:
         """An outage is never read as emptiness."""
         response = get(f"conversations/{a_session()}/")
@@ -133,6 +145,21 @@ class TestDeleting:
         delete(f"conversations/{session}/")
         answer = ask("What did I just ask?", session)
         assert (answer["answer"], answer["new_thread"]) == ("You have asked nothing before this question.", True)
+
+    def test_what_was_deleted_while_redis_was_out_stays_deleted(
+        self, settings: Settings, redis_server: RedisServer
+    ) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session = a_session()
+        ask("What is Redis?", session)
+        redis_server.kill()
+        try:
+            assert delete(f"conversations/{session}/").status_code == 204
+        finally:
+            redis_server.start()
+        assert store(REDIS).load(session)
+        assert get(f"conversations/{session}/").status_code == 404
+        assert ask("What did I just ask?", session)["msg_count_before"] == 0
 
     def test_when_both_are_out_nothing_is_acknowledged(self, redis_out: None, mongo_out: None) -> None:
         response = delete(f"conversations/{a_session()}/")

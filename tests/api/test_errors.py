@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_body_that_is_no_json_is_400(kind: str) -> None:
     response = Client().generic("POST", ASK, BODIES[kind](session), content_type="application/json")
     refused(response, 400, "invalid" if kind in ("no body", "nested in a field") else "parse_error")
     assert len(said(session)) == 2
+
+
+def test_a_body_that_ends_early_is_400() -> None:
+    """The client has gone, and that is no fault of ours to be woken for."""
+
+    class Gone(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError
+
+    response = Client().generic("POST", ASK, b"{}", content_type="application/json", **{"wsgi.input": Gone()})
+    refused(response, 400, "parse_error")
 
 
 @pytest.mark.parametrize("value", [b"null", b"[]", b'"And?"', b"5", b"1e400", b"true"], ids=bytes.decode)

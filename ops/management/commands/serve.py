@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 from onesource import children, embedded
@@ -20,9 +21,12 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = "Start the service: the stores that no variable names, the migrations, and the web server."
-    requires_system_checks = ()  # one may ask a database, and the service has to start without it
+    requires_system_checks = ()  # one may ask a database; our own, which do not, are run below
 
     def handle(self, *args: Any, **options: Any) -> None:
+        problems = [check for check in run_checks(tags=["onesource"]) if check.is_serious()]
+        if problems:
+            raise CommandError(_in_one_line(problems[0]), returncode=2)
         wanted = {"redis": settings.EMBEDDED_REDIS, "mongo": settings.EMBEDDED_MONGO}
         try:
             address = serving.listening_address()
@@ -54,6 +58,10 @@ class Command(BaseCommand):
         if settings.CHAT_AUTH == "open":
             lines.append("  Auth is open: whoever reaches this port may chat. CHAT_AUTH=token closes it.")
         self.stdout.write("\n".join(lines))
+
+
+def _in_one_line(problem: CheckMessage) -> str:
+    return f"{problem.msg.rstrip('.')}. {problem.hint}"
 
 
 def stop_on_signals() -> None:
