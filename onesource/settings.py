@@ -197,7 +197,9 @@ DATABASES = {
         "NAME": urlsplit(MONGO_URL).path.strip("/") or "onesource",
         "OPTIONS": {
             "serverSelectionTimeoutMS": 200,
-            "connectTimeoutMS": 100,
+            # Also how long the driver's monitor waits for a heartbeat: a busy server that misses one has every
+            # operation under way cancelled.
+            "connectTimeoutMS": MONGO_TIMEOUT_MS,
             "socketTimeoutMS": MONGO_TIMEOUT_MS,
             "timeoutMS": MONGO_TIMEOUT_MS,
             "heartbeatFrequencyMS": 500,
