@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.stores [--rounds 3]
 
-Redis: read 40 messages and append a turn, against GET, orjson and one Lua append and trim on redis-py. MongoDB: 16
-writers of 50 turns on one document, against the bare `$push` update. Floor and ours run by turns in one process; the ratio is what to quote.
+Redis: read 40 messages and append a turn, against GET, orjson and one Lua append and trim on redis-py.
+MongoDB: 16 writers of 50 turns on one document, against the bare `$push` update.
+Floor and ours run by turns in one process; quote the ratio.
 """
 
 import argparse

@@ -135,7 +135,7 @@ class Asking:
             metrics.not_persisted.inc()
             metrics.turns.labels(outcome="not_persisted").inc()
             raise NotPersisted(self._answer(turn, (), replayed=False))
-        if not written.new and turn.question.key:
+        if not written.new:
             return self._overtaken(turn, written.stored_in)
         metrics.turns.labels(outcome="answered").inc()
         return self._answer(turn, written.stored_in, replayed=False)
@@ -169,10 +169,10 @@ class Asking:
 
     def _overtaken(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
         """Return the answer of the twin request that stored its turn first."""
-        self.reading = history.read(self.question.session)
-        stored = self._earlier_turn() or turn
+        if turn.question.content != self.question.text:
+            raise KeyReused
         metrics.turns.labels(outcome="replayed").inc()
-        return self._answer(stored, stored_in, replayed=stored.id != turn.id)
+        return self._answer(turn, stored_in, replayed=True)
 
     def _make_turn(self, tell: Callable[[str], None]) -> Turn:
         said: list[str] = []

@@ -74,6 +74,13 @@ class KeyReused(ConversationError):
     status = 422
 
 
+class KeyInUse(ConversationError):
+    """Another request with this Idempotency-Key is still being answered. Try again."""
+
+    code = "idempotency_key_in_use"
+    status = 409
+
+
 class Unknown(ConversationError):
     """No such conversation."""
 

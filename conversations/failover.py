@@ -117,13 +117,14 @@ def context(facts: Facts, answered: frozenset[str], latest: str | None, expected
     """Return whether what was read holds all that its client was ever acknowledged.
 
     `latest` is the id up to which it is known, `expected` the id that the client was last given; `fresh`
-    says that the session_id was made just now. A client that carries its last id is told exactly; for one
-    that does not, "behind" means that a store which may have more could not be asked.
+    says that the session_id was made just now. To have the last id is not to have all before it: what was
+    said in an outage may stand alone where it was kept. So "behind" also means that a store which may have
+    more could not be asked.
     """
     if fresh:
         return FULL
-    if expected:
-        return BEHIND if (latest or "") < expected else FULL
+    if expected and (latest or "") < expected:
+        return BEHIND
     return BEHIND if any(_may_have_more(facts, alias) for alias in ALIASES if alias not in answered) else FULL
 
 

@@ -145,6 +145,9 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
     """Return what became of the turn, and the tombstone that kept it out of a store."""
     plan = failover.plan_write(facts, reading.failed)
     missed = list(plan.passed_over)
+    for alias in missed:
+        metrics.persist_attempts.labels(store=alias).inc()
+        _count_persist_error(alias, session, "passed over")
     stored_in: tuple[str, ...] = ()
     new = marked = True
     for alias in plan.order:
@@ -159,16 +162,31 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
             continue
         if receipt.buried:
             return Written(turn, stored_in, new), receipt.buried
+        if not receipt.stored:
+            # Somebody has answered this question already: theirs is the turn, here and in the next store.
+            twin, new = _twin(alias, session, turn), False
+            if twin and stored_in and twin.id != turn.id:
+                missed.append(alias)  # two twins in two stores: healing unites them, readers see the later
+                marked = False
+                continue
+            turn = twin or turn
         if receipt.created and alias in reading.answered and reading.history:
             _restore(session, reading.history, alias)
         stored_in += (alias,)
-        new = new and receipt.stored
     if stored_in and missed:
         if marked:
             _say_marked(stored_in[0])
         else:
             _mark(session, stored_in[0])
     return Written(turn, stored_in, new), None
+
+
+def _twin(alias: str, session: str, turn: Turn) -> Turn | None:
+    """Return the turn that a store has in this one's place: the same, or another with its key."""
+    contents = _call(store(alias), "inspect", lambda one: one.inspect(session))
+    there = contents.history.turns() if contents.history else ()
+    key = turn.question.key
+    return next((one for one in there if one.id == turn.id or (key and one.question.key == key)), None)
 
 
 def _lacking(reading: Reading, alias: str) -> tuple[Turn, ...]:
@@ -181,7 +199,6 @@ def _lacking(reading: Reading, alias: str) -> tuple[Turn, ...]:
 
 
 def _append(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, mark: bool) -> Receipt:
-    metrics.persist_attempts.labels(store=alias).inc()
     one = store(alias)
     try:
         try:
@@ -190,9 +207,16 @@ def _append(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, 
             _set_aside(one, session)
             return _call(one, "append", lambda one: one.append(session, turn, lacking, mark=mark))
     except StoreUnavailable as error:
-        metrics.persist_errors.labels(store=alias).inc()
-        event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(session), error=error.reason)
+        _count_persist_error(alias, session, error.reason)
         raise
+    finally:
+        metrics.persist_attempts.labels(store=alias).inc()
+
+
+def _count_persist_error(alias: str, session: str, reason: str) -> None:
+    """A turn that a store should have and has not is an error of that store, whether it was asked or not."""
+    metrics.persist_errors.labels(store=alias).inc()
+    event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(session), error=reason)
 
 
 def _restore(session: str, history: History, alias: str) -> None:

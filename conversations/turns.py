@@ -22,6 +22,7 @@ SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # wit
 MESSAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 QUESTION, ANSWER = "user", "assistant"
+_NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
 
 Clock = Callable[[], datetime]
 
@@ -94,12 +95,22 @@ class History(Sequence[Message]):
             raise ValueError("a message must have role, content, id and at, and nothing else but key") from None
         if not messages or len(messages) % 2:
             raise ValueError("a turn is not whole")
-        if not all(isinstance(one.content, str) and isinstance(one.key or "", str) for one in messages):
+        if not all(isinstance(one.content, str) and isinstance(one.key, str | None) for one in messages):
             raise ValueError("a message's values must be strings")
         ids = [message.id for message in messages]
         # All in one match, since every turn pays for this.
         if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(_AT, [message.at for message in messages], 24)):
             raise ValueError("a message's id or at is malformed")
+        try:
+            for message in messages:
+                datetime.fromisoformat(message.at)
+        except ValueError:
+            raise ValueError("a message's at is no time") from None
+        if not all(
+            answer == question[:-1] + _NEXT.get(question[-1], "")
+            for question, answer in zip(ids[::2], ids[1::2], strict=True)
+        ):
+            raise ValueError("an answer's id does not follow its question's")
         if any(map(operator.ge, ids, ids[1:])):
             raise ValueError("ids are not in ascending order")
         if {message.role for message in messages[::2]} != {QUESTION} or {

@@ -97,6 +97,7 @@ class ChatView(ViewSet):
             ),
             (200, "text/event-stream"): EventSerializer,
             **_REFUSED,
+            409: OpenApiResponse(ErrorSerializer, "Another request with this Idempotency-Key is being answered."),
             413: OpenApiResponse(ErrorSerializer, "The body is too long."),
             415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
             422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),

@@ -244,6 +244,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "conversations.errors.handle",
     "UNAUTHENTICATED_USER": None,
+    "NUM_PROXIES": 1 if HTTPS else 0,  # with nothing in front, X-Forwarded-For is whatever a client likes
     "COMPACT_JSON": True,
 }
 SPECTACULAR_SETTINGS = {
@@ -268,12 +269,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "ops.logs.JsonFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["no_paths"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "filters": {"no_paths": {"()": "ops.logs.NoPaths"}},
     "loggers": {
-        "django.request": {"filters": ["no_paths"]},
-        "django.security": {"filters": ["no_paths"]},
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},
         "openai": {"level": "WARNING"},

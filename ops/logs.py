@@ -1,6 +1,7 @@
 """Log lines as JSON with an `event`: no words of a conversation, no password, sessions only as a keyed hash."""
 
 import logging
+import traceback
 from typing import Any
 
 from django.conf import settings
@@ -19,11 +20,19 @@ class JsonFormatter(OrjsonFormatter):
             timestamp="at",
         )
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
+        """Return where it was raised and its class; its message may quote a conversation."""
+        kind, _, where = ei
+        frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(where)]
+        return "\n".join([*frames, kind.__name__ if kind else ""])
+
 
 class NoPaths(logging.Filter):
     """Django names the address of a failed request, and with it the session: say the route instead."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(("django.request", "django.security")):
+            return True
         request = record.__dict__.pop("request", None)
         match = getattr(request, "resolver_match", None)
         record.msg, record.args = "http_error", ()

@@ -99,6 +99,8 @@ class DocumentStore(HistoryStore):
         part_of_name(contains)
         with self._errors():
             keys = self._holding().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
+            if tenant == "":
+                keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
             if contains:
                 keys = keys.filter(pk__contains=contains)
             page = list(keys.order_by("pk").values_list("pk", flat=True)[: limit + 1])

@@ -1,5 +1,6 @@
 """A process that has just started, and stores that are out for one test and back before the next."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from pytest_django import Settings
 
 from conversations import knowledge
+from conversations.answerers import answerer
 from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, store
+from tests.api.talking import Lines
 from tests.servers import MongoServer, RedisServer, eventually
 
 
@@ -46,3 +49,20 @@ def mongo_out(mongo_server: MongoServer) -> Iterator[None]:
     yield
     mongo_server.kill()
     mongo_server.start()
+
+
+@pytest.fixture
+def answered_by(settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let a stand-in answer."""
+    settings.ANSWERER = f"{request.param.__module__}.{request.param.__name__}"
+    answerer.cache_clear()
+    yield
+    answerer.cache_clear()
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)

@@ -1,8 +1,15 @@
 """Plain functions that say to the API what a client says."""
 
+import json
+import logging
 from typing import Any
 
+import pytest
 from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from conversations.answerers.base import Answerer
+from ops.logs import JsonFormatter
 
 ASK = "/api/chat/ask"
 
@@ -36,3 +43,35 @@ def said(session: str) -> list[str]:
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def let(stand_in: type[Answerer]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("answered_by", [stand_in], indirect=True)
+
+
+def sample(name: str, **labels: str) -> float:
+    """Return what /metrics says of a series now."""
+    page = Client().get("/metrics").content.decode()
+    found = [
+        each.value
+        for family in text_string_to_metric_families(page)
+        for each in family.samples
+        if (each.name, each.labels) == (name, labels)
+    ]
+    assert len(found) == 1, f"{name}{labels}: {found}"
+    return float(found[0])
+
+
+class Lines(logging.Handler):
+    """Every record, as the log's handler would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]

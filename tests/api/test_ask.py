@@ -10,13 +10,12 @@ from django.db import connections
 from pytest_django import Settings
 
 from conversations import knowledge
-from conversations.answerers import answerer
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
 from tests import environment
-from tests.api.talking import ask, get, post, said
+from tests.api.talking import ask, get, let, post, said
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer
 
@@ -68,19 +67,6 @@ class Overtaken(Answerer):
     def answer(self, question: str, history: History) -> Iterator[str]:
         store(REDIS).append(self.session, self.twin)
         yield "Ours."
-
-
-@pytest.fixture
-def answered_by(settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a stand-in of this module answer."""
-    settings.ANSWERER = f"{__name__}.{request.param.__name__}"
-    answerer.cache_clear()
-    yield
-    answerer.cache_clear()
-
-
-def let(stand_in: type[Answerer]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("answered_by", [stand_in], indirect=True)
 
 
 class TestAnswer:

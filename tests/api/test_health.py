@@ -1,7 +1,5 @@
 """What probes, scrapers and on-call people are told: health, metrics, and log lines."""
 
-import json
-import logging
 import subprocess
 import sys
 import time
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 from django.conf import settings as ours
 from django.test import Client
-from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from conversations.answerers import answerer
@@ -21,7 +18,7 @@ from conversations.turns import History
 from ops import metrics, watcher
 from ops.logs import JsonFormatter, hashed
 from tests import environment
-from tests.api.talking import ask, delete, get, post
+from tests.api.talking import Lines, ask, delete, get, post, sample
 from tests.builders import a_session
 
 WORDS = "the words of this conversation"
@@ -63,19 +60,6 @@ def loses_the_stores(settings: Settings) -> Iterator[None]:
 
 def probe(path: str) -> Any:
     return Client().get(path)
-
-
-def sample(name: str, **labels: str) -> float:
-    """Return what /metrics says of a series now."""
-    page = probe("/metrics").content.decode()
-    found = [
-        each.value
-        for family in text_string_to_metric_families(page)
-        for each in family.samples
-        if (each.name, each.labels) == (name, labels)
-    ]
-    assert len(found) == 1, f"{name}{labels}: {found}"
-    return float(found[0])
 
 
 class TestProbes:
@@ -188,29 +172,6 @@ class TestMetrics:
         page = probe("/metrics").content.decode()
         assert session not in page
         assert WORDS not in page
-
-
-class Lines(logging.Handler):
-    """Every record, as the log's handler would write it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(JsonFormatter())
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
-
-
-@pytest.fixture
-def log() -> Iterator[Lines]:
-    handler = Lines()
-    logging.getLogger().addHandler(handler)
-    yield handler
-    logging.getLogger().removeHandler(handler)
 
 
 class TestLogs:

@@ -2,12 +2,11 @@
 
 import pytest
 from django.core import signing
-from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
 from pytest_django import Settings
 
-from conversations.authentication import make_token
+from conversations.authentication import ChatRateThrottle, make_token
 from tests.api.talking import ask, delete, get, post
 from tests.api.test_errors import refused
 from tests.builders import a_session
@@ -145,7 +144,7 @@ class TestTenants:
 class TestRate:
     @pytest.fixture(autouse=True)
     def _no_questions_yet(self) -> None:
-        cache.clear()
+        ChatRateThrottle.cache.clear()
 
     def test_over_the_rate_is_429_with_the_seconds_to_wait(self, settings: Settings) -> None:
         settings.CHAT_RATE = "2/min"
@@ -168,6 +167,14 @@ class TestRate:
         clients = [a_client(), a_client(tenant, "one"), a_client(tenant, "two"), a_client(a_session(), "one")]
         assert [post(QUESTION, **headers).status_code for headers in clients] == [200] * 4
         assert [post(QUESTION, **headers).status_code for headers in clients] == [429] * 4
+
+    def test_a_client_is_limited_however_many_others_there_are(self, settings: Settings) -> None:
+        settings.CHAT_RATE = "1/min"
+        headers = a_client()
+        ask("What is Redis?", headers=headers)
+        for number in range(1000):
+            ChatRateThrottle.cache.set(f"another-{number}", [0.0])
+        assert post(QUESTION, **headers).status_code == 429
 
     def test_reading_is_not_limited(self, settings: Settings) -> None:
         settings.CHAT_RATE = "1/min"

@@ -66,7 +66,7 @@ def test_to_whom_to_offer(
         (Facts(REDIS), {R}, "6", "5", False, FULL),
         (Facts(REDIS), BOTH, "4", "5", False, BEHIND),  # less, wherever one looks
         (Facts(REDIS), {R}, None, "5", False, BEHIND),
-        (Facts(REDIS), {M}, "5", "5", False, FULL),  # the fallback has it: it is known to be all
+        (Facts(REDIS), {M}, "5", "5", False, BEHIND),  # the fallback has it, but perhaps nothing before it
         (Facts(REDIS), {R}, None, None, False, FULL),  # the primary says that there is none
         (Facts(REDIS), {M}, None, None, False, BEHIND),  # the primary, out, may have some
         (Facts(REDIS), {M}, None, None, True, FULL),  # the name was made just now: nobody has any

@@ -1,0 +1,114 @@
+"""Promises that are easily broken from far away: each of these was broken once."""
+
+import base64
+from pathlib import Path
+
+from django.test import Client
+from pytest_django import Settings
+
+from conversations import knowledge
+from conversations.answerers import answerer
+from conversations.authentication import make_token
+from conversations.stores import store
+from ops import metrics
+from tests import environment
+from tests.api.talking import Lines, ask, get, let, post, sample
+from tests.api.test_ask import Overtaken
+from tests.builders import a_session
+from tests.servers import RedisServer
+
+
+def bearer(name: str, tenant: str = "") -> dict[str, str]:
+    return {"Authorization": f"Bearer {make_token(name, tenant)}"}
+
+
+def test_an_impossible_date_is_a_corrupt_value_and_no_500() -> None:
+    session = a_session()
+    ask("What?", session)
+    with environment.REDIS.client() as client:
+        value = client.get(f"conv:{session}")
+        client.set(f"conv:{session}", value.replace(value[-27:-3], b"2026-99-99T99:99:99.999Z"), ex=60)
+    assert ask("And?", session)["msg_count_before"] == 0
+
+
+def test_no_log_line_names_a_session_not_even_of_a_refused_host(log: Lines) -> None:
+    session = a_session()
+    Client(headers={"Host": "elsewhere.example"}).get(f"/api/chat/conversations/{session}/")
+    assert log.lines
+    assert not [line for line in log.lines if session in line]
+
+
+@let(Overtaken)
+def test_a_turn_acknowledged_by_two_stores_is_the_same_in_both(answered_by: None, settings: Settings) -> None:
+    """Dual write, while another machine answers the same question first."""
+    settings.CONV_DUAL_WRITE = True
+    Overtaken.session = a_session()
+    answer = ask("What is Redis?", Overtaken.session, headers={"Idempotency_Key": "k-1"})
+    assert answer["stored_in"] == ["redis", "mongo"]
+    for alias in answer["stored_in"]:
+        assert [turn.id for turn in store(alias).load(Overtaken.session).turns()] == [Overtaken.twin.id]
+
+
+def test_to_have_the_last_message_is_not_to_have_all(redis_server: RedisServer) -> None:
+    """In an outage without dual write, the second answer lacks as much as the first, and says so."""
+    session = a_session()
+    given = ask("What is Redis?", session)["message_id"]
+    redis_server.kill()
+    try:
+        first = ask("And?", session, last_message_id=given)
+        second = ask("And?", session, last_message_id=first["message_id"])
+    finally:
+        redis_server.start()
+    assert [first["context"], second["context"]] == ["behind", "behind"]
+
+
+def test_no_cursor_names_another_tenants_session(settings: Settings) -> None:
+    settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
+    settings.CONV_STORE_PRIMARY = "mongo"
+    knowledge.forget()
+    sessions = [ask("What?", headers=bearer("them", a_session()))["session_id"] for _ in range(5)]
+    cursor, seen = "", []
+    while cursor is not None:
+        cursor = get(f"conversations/?limit=1&cursor={cursor}", **bearer("nobody")).json()["next"]
+        seen.append(base64.urlsafe_b64decode(f"{cursor or ''}===").decode())
+    assert not [cursor for cursor in seen for session in sessions if session in cursor]
+
+
+def test_a_store_that_is_passed_over_counts_as_an_error(settings: Settings, redis_out: None) -> None:
+    """PersistenceErrorsHigh must fire in an outage, also once nobody asks Redis any more."""
+    settings.CONV_DUAL_WRITE = True
+    metrics.start()
+    before = sample("history_persist_errors_total", store="redis")
+    for _ in range(5):
+        assert ask("What?", a_session())["stored_in"] == ["mongo"]
+    assert sample("history_persist_errors_total", store="redis") == before + 5
+
+
+def test_nobody_escapes_the_rate_by_a_header(settings: Settings) -> None:
+    settings.CHAT_RATE = "1/min"
+    tries = [post({"question": "a"}, X_Forwarded_For=f"10.0.0.{number}").status_code for number in range(3)]
+    assert tries == [200, 429, 429]
+
+
+def test_a_folder_that_cannot_be_used_stops_no_question(settings: Settings, tmp_path: Path) -> None:
+    knowledge.knowledge()
+    settings.VAR_DIR = tmp_path / "file"
+    settings.VAR_DIR.write_text("")
+    assert post({"question": "a", "session_id": a_session()}, Idempotency_Key="k").status_code == 200
+
+
+def test_the_message_of_an_unexpected_error_is_not_logged(log: Lines, settings: Settings) -> None:
+    """It may quote a conversation; where it was raised is enough."""
+    settings.ANSWERER = "tests.api.test_stream.Breaks"
+    answerer.cache_clear()
+    client = Client(raise_request_exception=False)
+    response = client.post("/api/chat/ask", {"question": "a"}, content_type="application/json")
+    answerer.cache_clear()
+    assert response.status_code == 500
+    assert any("RuntimeError" in line for line in log.lines)
+    assert not [line for line in log.lines if "the words of a conversation" in line]
+
+
+def test_what_a_probe_must_not_do_is_told_as_any_error() -> None:
+    response = Client().post("/healthz")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
