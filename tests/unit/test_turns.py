@@ -232,6 +232,17 @@ class TestMerge:
         assert all(merged.knows(turn) for turn in (*one.turns(), *two.turns()))
         assert len({message.id for message in merged}) == len(merged)
 
+    @unhurried
+    @given(histories, histories, st.integers(0, 20))
+    def test_nothing_that_a_tombstone_covers_comes_back(self, one: History, two: History, number: int) -> None:
+        """Whoever still has it, and however often it is merged; what is later stays, every turn of it."""
+        messages = (*one, *two)
+        tombstone = messages[number % len(messages)].id if messages else "f" * 36
+        merged = merge(one, two, tombstone=tombstone)
+        assert all(turn.id > tombstone for turn in merged.turns())
+        assert merge(merged, one, two, tombstone=tombstone) == merged
+        assert merged == merge(one, two).after(tombstone).current()
+
 
 def test_a_message_without_a_key_says_nothing_of_one() -> None:
     without, with_key = Message(QUESTION, "q", "1", "2"), Message(QUESTION, "q", "1", "2", "k")

@@ -1,0 +1,152 @@
+"""Bringing two real stores together: everything in both, nothing deleted back, and again changes nothing."""
+
+import time
+
+import pytest
+
+from conversations import healing, history, knowledge
+from conversations.stores import MONGO, REDIS, store
+from conversations.turns import History, Turn, tombstone_for
+from ops import switching, watcher
+from tests import environment
+from tests.builders import a_session, a_turn, some_turns
+from tests.servers import RedisServer, eventually
+
+
+def both(session: str) -> list[History | None]:
+    return [store(alias).load(session) for alias in (REDIS, MONGO)]
+
+
+def put(session: str, alias: str, *turns: Turn, mark: bool = False) -> None:
+    store(alias).append(session, None, turns, mark=mark)
+
+
+def test_each_store_gets_what_it_lacks_in_its_place() -> None:
+    session, turns = a_session(), some_turns(6)
+    put(session, REDIS, turns[0], turns[2], turns[5])
+    put(session, MONGO, turns[1], turns[2], turns[4])
+    assert healing.heal(session) is True
+    assert both(session) == [History.of(turns[n] for n in (0, 1, 2, 4, 5))] * 2
+    assert healing.heal(session) is False
+
+
+def test_marks_are_taken_away_once_all_is_done() -> None:
+    session = a_session()
+    put(session, MONGO, a_turn(), mark=True)
+    healing.heal_marked(time.monotonic() + 5)
+    assert session not in store(MONGO).marks(10_000).sessions
+    assert both(session)[0] == both(session)[1] is not None
+
+
+def test_a_mark_set_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that comes while its conversation is healed is healed next time."""
+    session, late = a_session(), a_turn()
+    put(session, MONGO, a_turn(), mark=True)
+    append = store(REDIS).append
+
+    def append_and_be_overtaken(*arguments: object, **options: object) -> object:
+        put(session, MONGO, late, mark=True)
+        return append(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store(REDIS), "append", append_and_be_overtaken)
+    healing.heal(session)
+    monkeypatch.undo()
+    assert session in store(MONGO).marks(10_000).sessions
+    healing.heal(session)
+    assert both(session)[0] == both(session)[1]
+    assert session not in store(MONGO).marks(10_000).sessions
+
+
+@pytest.mark.parametrize(("deleted_in", "kept_in"), [(REDIS, MONGO), (MONGO, REDIS)])
+def test_what_was_deleted_in_one_store_goes_from_the_other(deleted_in: str, kept_in: str) -> None:
+    session, old, new = a_session(), some_turns(2), a_turn()
+    put(session, REDIS, *old)
+    put(session, MONGO, *old)
+    store(deleted_in).delete(session, old[-1].answer.id, mark=True)
+    put(session, deleted_in, new)
+    healing.heal(session)
+    assert both(session) == [History.of([new])] * 2
+    put(session, kept_in, *old)
+    assert both(session) == [History.of([new])] * 2
+
+
+def test_a_corrupt_value_is_set_aside_and_filled_from_the_other_store() -> None:
+    session, turn = a_session(), a_turn()
+    put(session, MONGO, turn)
+    with environment.REDIS.client() as client:
+        client.set(f"conv:{session}", "no history", ex=60)
+    healing.heal(session)
+    assert both(session) == [History.of([turn])] * 2
+
+
+def test_superseded_turns_are_the_same_in_both_stores() -> None:
+    """Two tries of one question, each stored where the other could not be seen: a reader sees the later."""
+    session, first, second = a_session(), a_turn(key="k"), a_turn(key="k")
+    put(session, REDIS, first)
+    put(session, MONGO, second)
+    healing.heal(session)
+    assert both(session) == [History.of([first, second])] * 2
+    assert history.read(session).history == History.of([second])
+
+
+def test_a_sweep_gives_redis_back_what_it_lost() -> None:
+    sessions = [a_session() for _ in range(30)]
+    for session in sessions:
+        put(session, MONGO, *some_turns(2))
+    sweep = healing.Sweep()
+    eventually(lambda: sweep.step(time.monotonic() + 1), "the sweep does not end")
+    assert all(one == two for one, two in map(both, sessions))
+
+
+def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server: RedisServer) -> None:
+    session, turns = a_session(), some_turns(2)
+    put(session, REDIS, *turns)
+    redis_server.kill()
+    try:
+        assert history.delete(session) is True
+    finally:
+        redis_server.start()
+    assert session in store(MONGO).marks(10_000).sessions
+    healing.heal(session)
+    assert both(session) == [None, None]
+    assert history.read(session).found is False
+
+
+def test_a_deletion_wins_over_a_clock_that_is_an_hour_fast() -> None:
+    from datetime import timedelta
+
+    from conversations.turns import now
+
+    session, ahead = a_session(), a_turn(at=now() + timedelta(hours=1))
+    put(session, REDIS, ahead)
+    history.delete(session)
+    reading = history.read(session)
+    assert reading.found is False
+    written = history.append(session, a_turn(at=now()), reading)
+    assert written.stored_in == (REDIS,)
+    assert written.turn.id > ahead.answer.id
+    assert store(REDIS).load(session) == History.of([written.turn])
+
+
+def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server: RedisServer) -> None:
+    environment_says = switching.environment()
+    try:
+        watcher._tick()
+        redis_server.kill()
+        _, taken = switching.record(type(environment_says)(MONGO, True), "a test", "because")
+        assert taken == (MONGO,)
+        redis_server.start()
+        eventually(lambda: watcher.look()[REDIS].up, "Redis is not seen")
+        watcher._tick()
+        assert knowledge.knowledge().routing == type(environment_says)(MONGO, True)
+        assert switching.read()[REDIS] == switching.read()[MONGO]
+    finally:
+        if not redis_server.answers():
+            redis_server.start()
+        for alias in (REDIS, MONGO):
+            store(alias).write_note(switching.NOTE, "")
+
+
+def test_a_tombstone_is_later_than_all_that_is_there() -> None:
+    turn = a_turn()
+    assert tombstone_for(turn.answer.id) >= turn.answer.id
