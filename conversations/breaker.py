@@ -13,6 +13,7 @@ WINDOW = 10.0  # seconds that an outcome counts
 VOLUME = 10  # outcomes that are looked at, at most
 TRIPS = 3  # of those, failures or slow calls that open it
 OPEN_FOR = (2.0, 5.0)  # seconds, jittered so that processes do not all come back at once
+RECOVERY = OPEN_FOR[1] + 3.0  # seconds after which every other process' breaker has closed too
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 
@@ -34,6 +35,12 @@ class Breaker:
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=VOLUME)
         self._until: float | None = None  # when an open breaker lets a probe through
         self._probing_since: float | None = None
+        self._closed_at: float | None = None
+
+    @property
+    def recovering(self) -> bool:
+        """Whether it has closed so lately that another process may still hold calls back."""
+        return self._closed_at is not None and self._clock() < self._closed_at + RECOVERY
 
     @property
     def state(self) -> str:
@@ -86,6 +93,7 @@ class Breaker:
             self._open(now)
         else:
             self._until = None
+            self._closed_at = now
             self._outcomes.clear()
 
     def _open(self, now: float) -> None:

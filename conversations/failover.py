@@ -68,10 +68,10 @@ class Facts:
     readable: frozenset[str] = frozenset(ALIASES)
     """The stores whose breaker lets reads through."""
     writable: frozenset[str] = frozenset(ALIASES)
-    unsynced: bool = False
-    """Whether this conversation has, or for all that is known may have, turns that only one store has."""
-    marked_in: frozenset[str] = frozenset()
-    """The stores that were last seen to have marked this conversation."""
+    may_have_more: frozenset[str] = frozenset()
+    """The stores that have marked this conversation, or may have since their marks were last seen."""
+    recovering: bool = False
+    """Whether a store was out so lately that another machine may still be passing it over."""
     unknown_marks: frozenset[str] = frozenset()
     """The stores that had marks when last seen, before this process was started."""
 
@@ -82,6 +82,8 @@ class ReadPlan:
 
     order: tuple[str, ...]
     merge: bool
+    last_resort: tuple[str, ...] = ()
+    """Stores to be asked if none of the others answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class WritePlan:
 
     order: tuple[str, ...]
     wanted: tuple[str, ...]
+    last_resort: tuple[str, ...] = ()
+    """Stores to be asked if none of the others takes it."""
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -98,19 +102,21 @@ class WritePlan:
 
 
 def plan_read(facts: Facts) -> ReadPlan:
-    """Return whom to ask for the history. When every breaker is open all are asked all the same: there is
-    nothing to lose but time."""
+    """Return whom to ask for the history. A breaker keeps nobody from a store that may have turns which the
+    other lacks, nor from the last store there is: then there is nothing to lose but time."""
     order = facts.routing.order
-    usable = tuple(alias for alias in order if alias in facts.readable) or order
-    both = facts.unsynced or facts.routing.primary == MONGO  # a GET of Redis is cheap
-    return ReadPlan(usable, merge=both and len(usable) > 1)
+    usable = tuple(alias for alias in order if alias in facts.readable | facts.may_have_more)
+    both = facts.may_have_more or facts.recovering or facts.routing.primary == MONGO  # a GET of Redis is cheap
+    rest = tuple(alias for alias in order if alias not in usable)
+    return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 
 
 def plan_write(facts: Facts, failed: frozenset[str]) -> WritePlan:
     """Return to whom to offer the turn; a store that failed in this very turn is not made to pay twice."""
     order = facts.routing.order
     usable = tuple(alias for alias in order if alias in facts.writable and alias not in failed)
-    return WritePlan(usable or order, facts.routing.wanted)
+    rest = tuple(alias for alias in order if alias not in usable)
+    return WritePlan(usable, facts.routing.wanted, last_resort=rest)
 
 
 def context(facts: Facts, answered: frozenset[str], latest: str | None, expected: str | None, *, fresh: bool) -> str:
@@ -130,7 +136,7 @@ def context(facts: Facts, answered: frozenset[str], latest: str | None, expected
 
 def _may_have_more(facts: Facts, unasked: str) -> bool:
     """Return whether this store may have turns which the other one lacks."""
-    if unasked in facts.marked_in:
+    if unasked in facts.may_have_more:
         return True
     if facts.routing.dual_write:
         return False

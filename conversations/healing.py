@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 1.0
 MARKS = 10_000  # more are only counted: while there are, every conversation is read from both stores
-PAGE = 200
+PAGE = 2000
 
 
 def heal(session: str) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -85,6 +86,8 @@ def read(session: str, expected: str | None = None, *, fresh: bool = False) -> R
     if expected and (look.latest or "") < expected:
         look.compare(plan.order)
     if not look.answered:
+        look.compare(plan.last_resort)
+    if not look.answered:
         raise NoStore
     if not plan.merge:
         look.copy_back(facts.routing)
@@ -118,27 +121,29 @@ def delete(session: str) -> bool:
     deleted then."""
     facts = knowledge().facts(session)
     look = _Look(session)
-    look.compare(failover.plan_read(facts).order)
+    reading = failover.plan_read(facts)
+    look.compare(reading.order)
+    if not look.answered:
+        look.compare(reading.last_resort)
     upto = tombstone_for(look.latest)
     done: list[str] = []
     found = False
     plan = failover.plan_write(facts, look.failed)
-    missed = [alias for alias in ALIASES if alias not in plan.order]
-    for alias in plan.order:
-        try:
-            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto, mark=bool(missed)))
+    for alias in plan.order + plan.last_resort:
+        if done and alias in plan.last_resort:
+            break
+        with suppress(StoreUnavailable):
+            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto))
             done.append(alias)
-        except StoreUnavailable:
-            missed.append(alias)
     if not done:
         raise NoStore
-    if missed:
+    if len(done) < len(ALIASES):
         _mark(session, done[0])
-    return found or bool(missed)
+    return found or len(done) < len(ALIASES)
 
 
-def _delete(one: HistoryStore, session: str, upto: str, mark: bool) -> bool:
-    return one.delete(session, upto, mark=mark)
+def _delete(one: HistoryStore, session: str, upto: str) -> bool:
+    return one.delete(session, upto)
 
 
 def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Written, str | None]:
@@ -150,11 +155,12 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
         _count_persist_error(alias, session, "passed over")
     stored_in: tuple[str, ...] = ()
     new = marked = True
-    for alias in plan.order:
-        if stored_in and alias not in plan.wanted:
+    for alias in plan.order + plan.last_resort:
+        if stored_in and (alias not in plan.wanted or alias in plan.last_resort):
             break
+        mark = any(other != alias for other in missed)
         try:
-            receipt = _append(alias, session, turn, _lacking(reading, alias), mark=bool(missed))
+            receipt = _append(alias, session, turn, _lacking(reading, alias), mark=mark)
         except StoreUnavailable:
             if alias in plan.wanted:
                 missed.append(alias)
@@ -173,9 +179,9 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
         if receipt.created and alias in reading.answered and reading.history:
             _restore(session, reading.history, alias)
         stored_in += (alias,)
-    if stored_in and missed:
+    if stored_in and set(missed) - set(stored_in):
         if marked:
-            _say_marked(stored_in[0])
+            knowledge().beacon.light(stored_in[0])
         else:
             _mark(session, stored_in[0])
     return Written(turn, stored_in, new), None
@@ -233,13 +239,7 @@ def _mark(session: str, alias: str) -> None:
         _call(store(alias), "append", lambda one: one.append(session, None, mark=True))
     except StoreUnavailable:
         knowledge().unmarked.add((alias, session))  # the watcher tries again
-    _say_marked(alias)
-
-
-def _say_marked(alias: str) -> None:
-    beacon = knowledge().beacon
-    beacon.flag(alias, True)
-    beacon.light()
+    knowledge().beacon.light(alias)
 
 
 class _Look:

@@ -158,13 +158,14 @@ def _follow() -> None:
     """Follow the newest switch, and see to it that both stores have it."""
     known = knowledge()
     recorded = switching.read()
-    newest = switching.newest_of(recorded)
+    newest = switching.newest_of({**recorded, "seen": known.switch})
     routing, news = failover.follow(switching.environment(), _STARTED, newest)
     if news:
         newest = Switch(routing, switching.environment(), time.time(), by="environment")
         switching.write(newest)
     elif newest and any(switch != newest for switch in recorded.values()):
         switching.write(newest)
+    known.switch = newest
     if routing != known.routing:
         known.routing = routing
         metrics.switches.inc()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_redis.exceptions import ConnectionInterrupted
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from conversations.cache import HistoryClient, histories, part_of_name, session_of
 from conversations.errors import CorruptHistory, StoreUnavailable
@@ -55,7 +55,7 @@ class CacheStore(HistoryStore):
         with self._errors():
             while True:
                 position, keys = self._client.scan(position, pattern, limit)
-                sessions = (session_of(key.decode()) for key in keys)
+                sessions = (session_of(key.decode()) for key in keys if key.isascii())
                 found += [session for session in sessions if tenant in (None, session.rpartition(":")[0])]
                 if not position or len(found) >= limit:
                     return Page(tuple(found), str(position or ""))
@@ -100,6 +100,7 @@ class CacheStore(HistoryStore):
             yield
         except (ConnectionInterrupted, RedisError, RedisClusterException) as error:
             cause: Any = error.__cause__ if isinstance(error, ConnectionInterrupted) else error
-            if str(cause).startswith(("CORRUPT", "WRONGTYPE")):
+            # In a pipeline the driver puts the command before the server's words.
+            if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
                 raise CorruptHistory(self.alias, type(cause).__name__) from error
             raise StoreUnavailable(self.alias, type(cause).__name__) from error

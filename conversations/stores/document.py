@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pymongo
 from django.db import DatabaseError, connections
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
@@ -20,6 +21,7 @@ from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
 from conversations.turns import History, Turn, now, unite
 
+_WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
 _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
 
 
@@ -91,13 +93,15 @@ class DocumentStore(HistoryStore):
 
     def ttl(self, session: str) -> int | None:
         with self._errors():
-            expiry = self._holding().filter(pk=make_key(session)).values_list("expires_at", flat=True).first()
-            return None if expiry is None else round((expiry - now()).total_seconds())
+            row = Conversation.objects.filter(pk=make_key(session)).values_list("bytes", "expires_at").first()
+        if row is None or not row[0] or row[1] <= now():
+            return None
+        return round((row[1] - now()).total_seconds())
 
     def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
         first = f"{make_key(tenant)}:" if tenant else "conv:"
         part_of_name(contains)
-        with self._errors():
+        with self._errors(), pymongo.timeout(_WALK_SECONDS):
             keys = self._holding().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
             if tenant == "":
                 keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
@@ -110,7 +114,7 @@ class DocumentStore(HistoryStore):
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
-        with self._errors():
+        with self._errors(), pymongo.timeout(_WALK_SECONDS):
             found = list(self._collection(Conversation).find(where, {"messages": {"$slice": -1}}))
         return {
             session_of(document["_id"]): document["messages"][0]["id"] for document in found if document.get("messages")
@@ -167,19 +171,19 @@ class DocumentStore(HistoryStore):
         notes: MongoCollection[dict[str, Any]] = self._connection.get_collection("onesource_notes")
         return notes
 
-    def _living(self) -> Any:
-        # MongoDB deletes what has expired once a minute; until then it is gone all the same.
-        return Conversation.objects.filter(expires_at__gt=now())
-
     def _holding(self) -> Any:
-        return self._living().filter(bytes__gt=0)  # what is empty is there for its tombstone
+        # MongoDB deletes what has expired once a minute; until then it is gone all the same. What is empty is
+        # there for its tombstone.
+        return Conversation.objects.filter(expires_at__gt=now(), bytes__gt=0)
 
     def _expiry(self) -> datetime:
         return now() + timedelta(seconds=self.limits.ttl)
 
     def _read(self, key: str) -> Any:
-        row = self._living().filter(pk=key).values_list("messages").first()
-        return row[0] if row and row[0] != [] else None
+        # By the key alone: one more condition, and the ORM sends `$and`, which not every server answers from
+        # its index.
+        row = Conversation.objects.filter(pk=key).values_list("messages", "expires_at").first()
+        return row[0] if row and row[1] > now() and row[0] != [] else None
 
     def _history(self, records: Any) -> History:
         try:

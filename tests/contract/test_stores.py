@@ -450,8 +450,18 @@ class TestCacheStore(Contract):
             store.load(session)
         with pytest.raises(CorruptHistory):
             store.append(session, a_turn())
+        with pytest.raises(CorruptHistory):
+            store.inspect(session)
         store.set_aside(session)
         assert store.load(session) is None
+
+    def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn())
+        with environment.REDIS.client() as client:
+            client.set(b"conv:\xff\xfe", "x")
+            assert session in self.found(store, session)
+            client.delete(b"conv:\xff\xfe")
 
 
 class TestDocumentStore(Contract):

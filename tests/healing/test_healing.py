@@ -5,6 +5,8 @@ import time
 import pytest
 
 from conversations import healing, history, knowledge
+from conversations.errors import StoreUnavailable
+from conversations.failover import Routing, Switch
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import History, Turn, tombstone_for
 from ops import switching, watcher
@@ -145,6 +147,33 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
             redis_server.start()
         for alias in (REDIS, MONGO):
             store(alias).write_note(switching.NOTE, "")
+
+
+def test_a_switch_is_not_unsaid_by_an_outage_of_both_stores() -> None:
+    """Silence is not "no switch": what was seen counts until something newer is."""
+    known = knowledge.knowledge()
+    switched = Switch(Routing(MONGO, True), switching.environment(), time.time())
+    try:
+        switching.write(switched)
+        watcher._tick()
+        environment.REDIS.kill()
+        environment.MONGO.kill()
+        watcher._tick()
+        assert known.routing == switched.routing
+    finally:
+        environment.REDIS.start()
+        environment.MONGO.start()
+        for alias in (REDIS, MONGO):
+            eventually(lambda alias=alias: answers(alias), f"{alias} does not answer")  # type: ignore[misc]
+            store(alias).write_note(switching.NOTE, "")
+
+
+def answers(alias: str) -> bool:
+    try:
+        store(alias).ping()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def test_a_tombstone_is_later_than_all_that_is_there() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversations.breaker import CLOSED, HALF_OPEN, OPEN, OPEN_FOR, TRIPS, WINDOW, Breaker
+from conversations.breaker import CLOSED, HALF_OPEN, OPEN, OPEN_FOR, RECOVERY, TRIPS, WINDOW, Breaker
 
 
 class Clock:
@@ -70,6 +70,18 @@ def test_one_probe_is_let_through_and_closes_it() -> None:
     breaker.record(failed=False)
     assert breaker.state == CLOSED
     assert breaker.allows()
+
+
+def test_it_recovers_for_as_long_as_another_may_be_open() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    assert not breaker.recovering
+    clock.time += 3.0
+    breaker.probe()
+    breaker.record(failed=False)
+    assert breaker.recovering
+    clock.time += RECOVERY
+    assert not breaker.recovering
 
 
 def test_a_failed_or_slow_probe_opens_it_again() -> None:

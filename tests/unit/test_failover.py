@@ -26,17 +26,23 @@ DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
         (Facts(REDIS), (R, M), False),  # the primary first, the other only when needed
         (Facts(DUAL), (R, M), False),
         (Facts(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
-        (Facts(REDIS, unsynced=True), (R, M), True),  # not in step: both, merged
+        (Facts(REDIS, may_have_more=frozenset({M})), (R, M), True),  # not in step: both, merged
+        (Facts(REDIS, recovering=True), (R, M), True),  # another machine may still pass Redis over
         (Facts(REDIS, readable=frozenset({M})), (M,), False),  # Redis out: nobody waits for it
-        (Facts(REDIS, readable=frozenset({M}), unsynced=True), (M,), False),  # nothing to merge with
+        (Facts(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
         (Facts(MONGO, readable=frozenset({M})), (M,), False),
-        (Facts(REDIS, readable=frozenset({R}), unsynced=True), (R,), False),
-        (Facts(REDIS, readable=NONE), (R, M), False),  # nothing to lose but time
+        (
+            Facts(REDIS, readable=frozenset({R}), may_have_more=frozenset({M})),
+            (R, M),
+            True,
+        ),  # no breaker keeps us from it
+        (Facts(REDIS, readable=NONE), (), False),  # only the last resort is left
     ],
 )
 def test_whom_to_ask(facts: Facts, order: tuple[str, ...], merge: bool) -> None:
     plan = plan_read(facts)
     assert (plan.order, plan.merge) == (order, merge)
+    assert sorted(plan.order + plan.last_resort) == [M, R]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +54,8 @@ def test_whom_to_ask(facts: Facts, order: tuple[str, ...], merge: bool) -> None:
         (Facts(REDIS, writable=frozenset({R})), NONE, (R,), ()),  # nobody misses the fallback
         (Facts(DUAL, writable=frozenset({R})), NONE, (R,), (M,)),  # dual write does
         (Facts(DUAL_MONGO, writable=frozenset({R})), NONE, (R,), (M,)),
-        (Facts(REDIS, writable=NONE), NONE, (R, M), ()),  # a breaker alone refuses no turn
-        (Facts(REDIS, writable=frozenset({M})), frozenset({M}), (R, M), ()),
+        (Facts(REDIS, writable=NONE), NONE, (), (R,)),  # only the last resort is left
+        (Facts(REDIS, writable=frozenset({M})), frozenset({M}), (), (R,)),
     ],
 )
 def test_to_whom_to_offer(
@@ -57,6 +63,7 @@ def test_to_whom_to_offer(
 ) -> None:
     plan = plan_write(facts, failed)
     assert (plan.order, plan.passed_over) == (order, passed_over)
+    assert sorted(plan.order + plan.last_resort) == [M, R]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +78,8 @@ def test_to_whom_to_offer(
         (Facts(REDIS), {M}, None, None, False, BEHIND),  # the primary, out, may have some
         (Facts(REDIS), {M}, None, None, True, FULL),  # the name was made just now: nobody has any
         (Facts(DUAL), {M}, "1", None, False, FULL),  # with dual write either store has all
-        (Facts(DUAL, marked_in=frozenset({R})), {M}, "1", None, False, BEHIND),  # but where it says that it has more
-        (Facts(REDIS, marked_in=frozenset({M})), {R}, "1", None, False, BEHIND),
+        (Facts(DUAL, may_have_more=frozenset({R})), {M}, "1", None, False, BEHIND),  # but where it has more
+        (Facts(REDIS, may_have_more=frozenset({M})), {R}, "1", None, False, BEHIND),
         (Facts(REDIS, unknown_marks=frozenset({M})), {R}, "1", None, False, BEHIND),  # had more when last seen
         (Facts(MONGO), {M}, "1", None, False, BEHIND),  # Redis, out, may have what was said before the switch
         (Facts(MONGO), BOTH, "1", None, False, FULL),
