@@ -44,9 +44,8 @@ def main() -> None:
         try:
             for title, measure in (("Redis, one turn", in_redis), ("MongoDB, 16 writers", in_mongo)):
                 ratios = measure(options.rounds)
-                print(
-                    f"{title}: {min(ratios):.2f} – {max(ratios):.2f}, median {statistics.median(ratios):.2f} × the floor"
-                )
+                middle = statistics.median(ratios)
+                print(f"{title}: {min(ratios):.2f} – {max(ratios):.2f}, median {middle:.2f} × the floor")
         finally:
             redis.kill(), mongo.kill()
 

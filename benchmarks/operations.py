@@ -1,0 +1,186 @@
+"""What operators' work on many conversations takes: backup, verify, restore, trim, and what a conversation costs.
+
+    .venv/bin/python -m benchmarks.operations [--conversations 25000 50000 100000]
+
+Each size has stores of its own, filled directly; each command is the real one, in a process of its own, of which the
+kernel tells the CPU seconds and the peak memory, children included; on a busy machine the former say more than the
+clock. While `trim --to-memory` frees half of Redis, a client pings it. docs/capacity.md quotes the figures.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from conversations.turns import make_turn
+from tests.servers import MongoServer, RedisServer
+
+ROOT = Path(__file__).parent.parent
+BYTES, TURNS, BATCH = 4096, 8, 500
+WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "nu", "re", "sa", "to") for second in ("dan", "fir",
+         "gol", "hem", "jus", "kar", "len", "mip", "nor", "pax", "rin", "sol", "tef", "vun")]  # fmt: skip
+
+
+def conversations(number: int) -> Iterator[tuple[str, bytes, list[dict[str, str]]]]:
+    """Return so many of 4 KB, each with words of its own, the first the oldest."""
+    chance = random.Random(1)
+    begun = datetime.now(UTC) - timedelta(days=10)
+    for n in range(number):
+        at = begun + timedelta(seconds=n)
+        turns = []
+        for _ in range(TURNS):
+            question, answer = (" ".join(chance.choices(WORDS, k=k)) for k in (8, 42))
+            turns.append(make_turn(question, answer, turns[-1].answer.at if turns else None, at, at))
+        lines = b"".join(turn.lines() for turn in turns)
+        yield f"conv:s{n:08d}", lines, [message.as_dict() for turn in turns for message in turn.messages()]
+
+
+def fill(number: int, redis: RedisServer, mongo: MongoServer) -> int:
+    """Put so many into both stores; return the bytes of one."""
+    expiry = datetime.now(UTC) + timedelta(days=20)
+    size = 0
+    with redis.client() as cache, mongo.client() as client:
+        documents = client["onesource"]["conversations_conversation"]
+        pipeline, batch = cache.pipeline(transaction=False), []
+        for key, lines, messages in conversations(number):
+            size += len(lines)
+            pipeline.set(key, lines, ex=1_728_000)
+            batch.append({"_id": key, "messages": messages, "bytes": len(lines), "updated_at": expiry,
+                          "expires_at": expiry})  # fmt: skip
+            if len(batch) == BATCH:
+                pipeline.execute()
+                documents.insert_many(batch, ordered=False)
+                batch = []
+        assert documents.estimated_document_count() == cache.dbsize() == number, "fill in whole batches"
+    return size // number
+
+
+class Stack:
+    """A Redis and a Mongo with nothing in them, and `manage.py` pointed at them."""
+
+    def __init__(self, home: Path) -> None:
+        self.redis = RedisServer(home / "redis", aof=False)
+        self.mongo = MongoServer(home / "mongo")
+        self.environment = os.environ | {
+            "REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url, "SECRET_KEY": "benchmark", "VAR_DIR": str(home),
+            "REDIS_SOCKET_TIMEOUT_MS": "2000", "REDIS_CONNECT_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000",
+        }  # fmt: skip
+
+    def __enter__(self) -> "Stack":
+        self.redis.start()
+        self.mongo.start()
+        for database in ("default", "mongo"):
+            self.manage("migrate", f"--database={database}", "-v0")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.redis.kill()
+        self.mongo.kill()
+
+    def manage(self, *words: str) -> tuple[float, float, float]:
+        """Run the command; return its seconds, those of CPU, and its peak memory in MB."""
+        begun = time.monotonic()
+        process = subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=self.environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, words
+        return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+class Pinger(threading.Thread):
+    """Pings Redis all the time, as a client would that waits for each answer."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        super().__init__(daemon=True)
+        self.client, self.times, self.stopped = redis.client(), list[float](), threading.Event()
+
+    def run(self) -> None:
+        while not self.stopped.wait(0.001):
+            begun = time.perf_counter()
+            self.client.ping()
+            self.times.append((time.perf_counter() - begun) * 1000)
+
+    def worst(self) -> str:
+        """Stop; return how many pings there were, their 99.9th percentile and the longest, in ms."""
+        self.stopped.set()
+        self.join()
+        times = sorted(self.times)
+        over = sum(one > 10 for one in times)
+        return (
+            f"{len(times)} pings, p99.9 {times[-len(times) // 1000 - 1]:.1f} ms, max {times[-1]:.1f} ms, {over} > 10 ms"
+        )
+
+
+def used(redis: RedisServer) -> int:
+    with redis.client() as client:
+        return int(client.info("memory")["used_memory"])
+
+
+def disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def pinging(redis: RedisServer, work: Any) -> str:
+    """Return how long pings took while the work was done, and Redis' own longest command, which the scheduler
+    has no part in."""
+    with redis.client() as client:
+        client.config_set("slowlog-log-slower-than", 100)
+        client.slowlog_reset()
+        pinger = Pinger(redis)
+        pinger.start()
+        work()
+        longest = max((entry["duration"] for entry in client.slowlog_get(128)), default=0)
+        return f"{pinger.worst()}; Redis' longest command {longest / 1000:.1f} ms"
+
+
+def measure(number: int) -> None:
+    home = Path(tempfile.mkdtemp(prefix="onesource-operations-"))
+    try:
+        with Stack(home / "from") as stack:
+            empty, empty_disk = used(stack.redis), disk(home / "from" / "mongo")
+            size = fill(number, stack.redis, stack.mongo)
+            stored = disk(home / "from" / "mongo") - empty_disk
+            each = (used(stack.redis) - empty) // number
+            print(
+                f"\n{number:,} conversations of {size:,} bytes: {each:,} bytes in Redis, {stored // number:,} in Mongo"
+            )
+            show("backup", *stack.manage("backup", "--to", str(home / "backups")))
+            file = next((home / "backups").glob("*.tar"))
+            print(f"  {'file':<22}{file.stat().st_size / 2**20:8.1f} MB")
+            print(f"  idle: {pinging(stack.redis, lambda: time.sleep(5))}")
+            half = empty + (used(stack.redis) - empty) // 2
+            words = ("trim", "--to-memory", f"{half}b", "--apply")
+            told = pinging(stack.redis, lambda: show("trim --to-memory half", *stack.manage(*words)))
+            print(f"  meanwhile: {told}")
+            assert used(stack.redis) <= half * 1.05
+            show("backup verify", *stack.manage("backup", "verify", str(file)))
+            with Stack(home / "to") as target:
+                show("restore --into redis", *target.manage("restore", str(file), "--into", "redis"))
+                show("restore --into mongo", *target.manage("restore", str(file), "--into", "mongo"))
+                with target.redis.client() as cache, target.mongo.client() as mongo:
+                    there = cache.scan_iter("conv:*", count=1000)
+                    assert sum(1 for _ in there) == number
+                    assert mongo["onesource"]["conversations_conversation"].estimated_document_count() == number
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def show(what: str, seconds: float, cpu: float, memory: float) -> None:
+    print(f"  {what:<22}{seconds:8.1f} s  CPU {cpu:6.1f} s  {memory:6.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conversations", type=int, nargs="+", default=[25_000, 50_000, 100_000])
+    for number in parser.parse_args().conversations:
+        measure(number)

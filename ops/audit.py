@@ -1,0 +1,39 @@
+"""Saying who did what: one explicit call an operator action, to the log always and to `default` when it is up."""
+
+import getpass
+import logging
+import os
+import socket
+from typing import Any
+
+from django.db import DatabaseError
+
+from ops.logs import event
+from ops.models import AuditEntry
+
+logger = logging.getLogger(__name__)
+
+
+def record(
+    action: str, outcome: str, *, who: str = "", reason: str = "", before: Any = None, after: Any = None
+) -> bool:
+    """Record the action; return whether the database has it. No audit log is worth a failover not made, so
+    a database that is out is said and not raised."""
+    fields = {"who": who or operator(), "action": action, "reason": reason, "outcome": outcome[:200]}
+    facts = {"before": before or {}, "after": after or {}}
+    event(logger, logging.WARNING, "audit", **fields, **facts)
+    try:
+        AuditEntry.objects.create(**fields, **facts)
+    except DatabaseError as error:
+        event(logger, logging.ERROR, "audit_not_stored", error=type(error).__name__)
+        return False
+    return True
+
+
+def operator() -> str:
+    """Return who is at the command line, also behind sudo."""
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

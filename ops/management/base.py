@@ -1,0 +1,173 @@
+"""OperatorCommand: what every operator's command has in common, so that each is words to one call.
+
+Exit codes: 0 fine, 1 ran and found trouble, 2 could not run.
+"""
+
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from conversations.errors import ConversationError, StoreUnavailable
+from conversations.stores import ALIASES, store
+from ops import audit
+
+FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
+_LEASE_SECONDS = 10.0
+
+Advance = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+@dataclass
+class Result:
+    """What a command did: facts for --json, lines for people, and whether all is well."""
+
+    facts: dict[str, Any]
+    lines: list[str] = field(default_factory=list)
+    trouble: str = ""
+    """What is wrong, in one line; the command then exits with `code`."""
+    before: dict[str, Any] = field(default_factory=dict)
+    code: int = TROUBLE
+    unlogged: tuple[str, ...] = ()
+    """Names of facts that are for the operator's eyes and not for the audit log, which names no session."""
+
+    def logged(self) -> dict[str, Any]:
+        """Return the facts that the audit log is told."""
+        return {name: fact for name, fact in self.facts.items() if name not in self.unlogged}
+
+
+class OperatorCommand(BaseCommand):
+    """Parse, make one call, print its result; alone of its kind, and in the audit log if it changes anything."""
+
+    requires_system_checks = ()  # a check may ask a database, and this must work when it is down
+    changes = True
+    """Whether it can change anything: then it holds the operators' lease and is audited."""
+
+    @abstractmethod
+    def run(self, *args: Any, **options: Any) -> Result:
+        """Do it and return what was done. Raise ConversationError or CommandError when it cannot be."""
+
+    def options(self, parser: CommandParser) -> None:
+        """Add the command's own options."""
+
+    def would_change(self, options: dict[str, Any]) -> bool:
+        """Return whether it can change anything when it is called with these options."""
+        return self.changes
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        if self.changes:
+            parser.add_argument("--reason", default="", help="why, for the audit log")
+        self.options(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.as_json = bool(options.pop("json"))
+        self._changing = self.would_change(options)
+        try:
+            with self._alone():
+                result = self.run(**options)
+        except (ConversationError, OSError) as error:
+            self._audit("failed: " + str(error), options, None)
+            raise CommandError(str(error), returncode=COULD_NOT_RUN) from error
+        except CommandError as error:
+            self._audit("failed: " + str(error), options, None)
+            raise
+        except KeyboardInterrupt:
+            self._audit("interrupted", options, None)
+            raise CommandError("interrupted; it can be run again", returncode=TROUBLE) from None
+        self._audit(result.trouble or "done", options, result)
+        if self.as_json:
+            self.stdout.write(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode())
+        for line in [] if self.as_json else result.lines:
+            self.stdout.write(line)
+        if result.trouble:
+            raise CommandError(result.trouble, returncode=result.code)
+
+    def say(self, text: str) -> None:
+        """Say a step as it is made, to people only."""
+        if not self.as_json:
+            self.stdout.write(text)
+
+    def confirm(self, question: str, word: str, noinput: bool) -> None:
+        """Return when the operator has typed the word; raise CommandError when not."""
+        if noinput:
+            return
+        self.stderr.write(f"{question} Type {word!r} to go on: ", ending="")
+        try:
+            typed = input()
+        except EOFError:
+            typed = ""
+        if typed.strip() != word:
+            raise CommandError("not confirmed; nothing was changed", returncode=COULD_NOT_RUN)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Advance]:
+        """Show how far slow work has come: on a terminal, and nowhere else."""
+        console = Console(stderr=True)
+        if self.as_json or not console.is_terminal:
+            yield lambda done, total: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the operators' lease, in every store that can be reached; two changes at once would undo each
+        other's checks."""
+        if not self._changing:
+            yield
+            return
+        me = f"{audit.operator()}:{os.getpid()}"
+        held = [alias for alias in ALIASES if self._lease(alias, me)]
+        stop = threading.Event()
+
+        def renew() -> None:
+            while not stop.wait(_LEASE_SECONDS / 3):
+                for alias in held:
+                    self._lease(alias, me, quietly=True)
+
+        renewing = threading.Thread(target=renew, name="lease", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            renewing.join()
+            for alias in held:
+                self._lease(alias, me, seconds=0.001, quietly=True)
+
+    def _lease(self, alias: str, me: str, seconds: float = _LEASE_SECONDS, *, quietly: bool = False) -> bool:
+        try:
+            if store(alias).lease("operator", me, seconds):
+                return True
+        except StoreUnavailable:
+            return False
+        if quietly:
+            return False
+        raise CommandError(
+            "another operator's command is running; it keeps its lease until ten seconds after it ends",
+            returncode=COULD_NOT_RUN,
+        )
+
+    def _audit(self, outcome: str, options: dict[str, Any], result: Result | None) -> None:
+        if not self._changing:
+            return
+        action = self.__module__.rpartition(".")[2]
+        audit.record(
+            action,
+            outcome,
+            reason=str(options.get("reason", "")),
+            before=result.before if result else None,
+            after=result.logged() if result else None,
+        )

@@ -1,0 +1,40 @@
+"""Move traffic to the other store; the runbook's procedure in one command."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from conversations.stores import ALIASES
+from ops import audit
+from ops.failing_over import Failover
+from ops.management.base import OperatorCommand, Result
+
+
+class Command(OperatorCommand):
+    help = (
+        "Make a store the primary: check both, write to both, copy what it lacks, compare everything, switch, look "
+        "again, and leave dual write as it was. Interrupted and run again it finishes; run twice it changes nothing."
+    )
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("--to", required=True, choices=ALIASES, help="the store that is to be the primary")
+        self.more_options(parser)
+
+    def more_options(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--force", action="store_true", help="switch even if the other store is out, or conversations differ"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+
+    def would_change(self, options: dict[str, Any]) -> bool:
+        return not options["dry_run"]
+
+    def run(self, *, to: str, force: bool, dry_run: bool, reason: str, **options: Any) -> Result:
+        failover = Failover(to, audit.operator(), self.say, self.progress, force, dry_run, reason)
+        done = failover.run()
+        lines = [] if dry_run else [f"primary {done.facts['primary']}, dual write {_on(done.facts['dual_write'])}"]
+        return Result(done.facts, lines, done.trouble, done.before)
+
+
+def _on(dual_write: bool) -> str:
+    return "on" if dual_write else "off"

@@ -1,0 +1,34 @@
+"""Compare every conversation of both stores; bring them together when told to."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from ops import facts, reconciling
+from ops.comparing import KINDS
+from ops.management.base import OperatorCommand, Result
+
+
+class Command(OperatorCommand):
+    help = "Compare every conversation of both stores and say what is not in step; with --apply mend it."
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("--apply", action="store_true", help="give each store what it lacks, tombstones first")
+
+    def would_change(self, options: dict[str, Any]) -> bool:
+        return bool(options["apply"])
+
+    def run(self, *, apply: bool, **options: Any) -> Result:
+        with self.progress("reconcile") as advance:
+            found = reconciling.reconcile(facts.routing(), apply=apply, advance=advance)
+        counts = {name: found.counts[name] for name in (*KINDS, "compared", "tombstoned", "expected", "trouble")}
+        told = counts | {
+            "primary": found.routing.primary,
+            "dual_write": found.routing.dual_write,
+            "repaired": found.counts["repaired"],
+            "left": found.left,
+            "examples": [{"session": one.session, "kind": kind} for kind, one in found.examples],
+        }
+        hint = "" if apply else "; --apply mends them"
+        trouble = f"{found.left} conversations are not in step{hint}" if found.left else ""
+        return Result(told, reconciling.in_words(found), trouble, unlogged=("examples",))

@@ -1,0 +1,80 @@
+"""Show how things stand: routing, stores, figures."""
+
+from time import sleep
+from typing import Any
+
+import orjson
+from django.core.management.base import CommandParser
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ops import status
+from ops.management.base import COULD_NOT_RUN, TROUBLE, OperatorCommand, Result
+
+EVERY = 2.0  # seconds
+
+
+class Command(OperatorCommand):
+    help = "Show routing, both stores, what is not in step, and the runbook's normal figures against their limits."
+    changes = False
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
+
+    def run(self, *, watch: bool, **options: Any) -> Result:
+        if watch:
+            return self._watch()
+        seen = status.look()
+        if self.stdout.isatty() and not self.as_json:
+            out: Any = self.stdout
+            Console(file=out._out).print(on_a_terminal(seen))
+            return result(seen, [])
+        return result(seen, in_a_pipe(seen))
+
+    def _watch(self) -> Result:
+        """Show one after the other; the last one's trouble is the command's."""
+        seen = status.look()
+        try:
+            if self.stdout.isatty() and not self.as_json:
+                with Live(on_a_terminal(seen), auto_refresh=False, screen=True) as live:
+                    while True:
+                        sleep(EVERY)
+                        seen = status.look()
+                        live.update(on_a_terminal(seen), refresh=True)
+            while True:
+                lines = [orjson.dumps(seen.facts()).decode()] if self.as_json else [*in_a_pipe(seen), ""]
+                self.stdout.write("\n".join(lines))
+                self.stdout.flush()
+                sleep(EVERY)
+                seen = status.look()
+        except KeyboardInterrupt:
+            self.as_json = False  # each look has been printed
+            return result(seen, [])
+
+
+def result(seen: status.Status, lines: list[str]) -> Result:
+    return Result(seen.facts(), lines, seen.trouble, code=COULD_NOT_RUN if seen.blind else TROUBLE)
+
+
+def in_a_pipe(seen: status.Status) -> list[str]:
+    """Return plain lines, their columns aligned."""
+    lines: list[str] = []
+    for head, rows in status.tables(seen):
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        for row in (head, *rows):
+            lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines.append("")
+    return lines[:-1]
+
+
+def on_a_terminal(seen: status.Status) -> Group:
+    """Return tables; what is wrong is red. Every cell is text, never markup: a reason is anybody's words."""
+    shown: list[Any] = [Text(f"onesource at {seen.at}: {seen.trouble or 'all is well'}", style="bold")]
+    for head, rows in status.tables(seen):
+        table = Table(*head, title_justify="left")
+        for row in rows:
+            table.add_row(*(Text(cell, style="bold red" if cell.startswith(("OUT", "OVER")) else "") for cell in row))
+        shown.append(table)
+    return Group(*shown)

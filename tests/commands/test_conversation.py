@@ -1,0 +1,95 @@
+"""`conversation`: one transcript shown, exported, deleted."""
+
+import io
+import json
+
+import pytest
+
+from conversations.stores import MONGO, REDIS, store
+from conversations.turns import MESSAGE_ID
+from ops.models import AuditEntry
+from tests.builders import a_session, a_turn, some_turns
+from tests.commands.working import hold, run, run_json, turns_in
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+def test_show_prints_the_transcript_and_which_store_holds_what() -> None:
+    turns = some_turns(2)
+    session = hold(REDIS, turns=turns)
+    hold(MONGO, session=session, turns=turns[:1])
+    code, said = run("conversation", "show", session)
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[:3] == [
+        f"conversation {session}, 4 messages",
+        "  redis 4 messages, expires in 30.0 days",
+        "  mongo 2 messages, expires in 30.0 days",
+    ]
+    assert lines[4:6] == [f"user  {turns[0].question.at}  {turns[0].id}", "question 0"]
+
+
+def test_show_changes_nothing() -> None:
+    session = hold(MONGO)
+    assert run("conversation", "show", session)[0] == 0
+    assert turns_in(REDIS, session) == ()
+
+
+def test_what_was_said_cannot_command_the_terminal() -> None:
+    session = hold(REDIS, turns=(a_turn("\x1b[2Jgone\u202e"),))
+    assert r"\x1b[2Jgone\u202e" in run("conversation", "show", session)[1]
+
+
+def test_export_is_json_or_markdown() -> None:
+    turns = some_turns(1)
+    session = hold(REDIS, turns=turns)
+    told = json.loads(run("conversation", "export", session)[1])
+    assert told["messages"] == [message.as_dict() for message in turns[0].messages()]
+    assert run("conversation", "export", session, "--as", "markdown")[1].startswith(f"# {session}\n\n## Question\n")
+
+
+def test_delete_takes_it_from_both_stores_and_is_audited_without_its_name() -> None:
+    session = hold(REDIS, MONGO)
+    code, said = run("conversation", "delete", session, "--noinput", "--reason", "asked for")
+    assert (code, said) == (0, "deleted from redis and mongo\n")
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) == ()
+    tombstone = store(MONGO).inspect(session).tombstone
+    assert tombstone and MESSAGE_ID.fullmatch(tombstone)
+    entry = AuditEntry.objects.first()
+    assert entry is not None
+    assert (entry.action, entry.reason, entry.outcome) == ("conversation", "asked for", "done")
+    assert session not in str([entry.before, entry.after])
+
+
+@pytest.mark.parametrize(("typed", "code"), [("", 2), ("yes", 2), ("its name", 0)])
+def test_delete_asks_for_the_name(typed: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = hold(REDIS)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed.replace("its name", session) + "\n"))
+    assert run("conversation", "delete", session)[0] == code
+    assert bool(turns_in(REDIS, session)) == (code == 2)
+
+
+@pytest.mark.parametrize("action", ["show", "export", "delete"])
+def test_an_unknown_one_is_trouble(action: str) -> None:
+    assert run("conversation", action, a_session(), "--noinput") == (1, "No such conversation\n")
+
+
+def test_a_deleted_one_is_shown_as_deleted() -> None:
+    turns = some_turns(1)
+    session = hold(REDIS, turns=turns)
+    store(REDIS).delete(session, turns[0].answer.id)
+    code, told = run_json("conversation", "show", session)
+    assert (code, told["messages"], told["stores"]["redis"]["tombstone"]) == (0, [], turns[0].answer.id)
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    assert run("conversation", "show", "no session")[0] == 2
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_with_a_store_out_the_other_ones_is_shown_and_deleted() -> None:
+    session = hold(MONGO)
+    assert "  redis out\n" in run("conversation", "show", session)[1]
+    code, said = run("conversation", "delete", session, "--noinput")
+    assert (code, said) == (0, "deleted from mongo; redis is out, and forgets it when it is back\n")
+    assert run("conversation", "show", a_session()) == (1, "No such conversation (redis is out)\n")

@@ -1,0 +1,209 @@
+"""`failover` and `failback`: what moves, what is refused, what is finished when it was cut off."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from pytest_django import Settings
+
+from conversations import healing
+from conversations.errors import StoreUnavailable
+from conversations.failover import Routing
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops import facts, failing_over, switching
+from ops.models import AuditEntry
+from tests.builders import some_turns
+from tests.commands.working import hold, run, run_json, turns_in
+from tests.servers import MongoServer, RedisServer, eventually
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+def steps(told: dict[str, object]) -> list[str]:
+    return [step["step"] for step in told["steps"]]  # type: ignore[attr-defined]
+
+
+def test_it_copies_compares_switches_and_leaves_dual_write_as_it_was() -> None:
+    """Every step of the runbook, in its order, by one command."""
+    sessions = [hold(REDIS) for _ in range(5)]
+    code, told = run_json("failover", "--to", "mongo", "--reason", "a test")
+    assert code == 0
+    assert steps(told) == ["precheck", "dual write on", "backfill", "verify", "switch primary", "verify health",
+                           "dual write as it was"]  # fmt: skip
+    assert (told["copied"], told["compared"], told["differences"]) == (5, 5, 0)
+    assert facts.routing() == Routing(MONGO, False)
+    assert all(turns_in(MONGO, session) == turns_in(REDIS, session) != () for session in sessions)
+
+
+def test_it_says_its_steps_to_people() -> None:
+    hold(REDIS)
+    code, said = run("failover", "--to", "mongo")
+    assert code == 0
+    assert "backfill: 1 of 1 conversations brought into step\n" in said
+    assert "verify: 1 conversations compared, 0 differences\n" in said
+    assert said.endswith("primary mongo, dual write off\n")
+
+
+def test_it_is_in_the_audit_log_with_its_reason() -> None:
+    run("failover", "--to", "mongo", "--reason", "redis is moved")
+    entry = AuditEntry.objects.first()
+    assert entry is not None
+    assert (entry.action, entry.reason, entry.outcome) == ("failover", "redis is moved", "done")
+    assert entry.before == {"primary": "redis", "dual_write": False}
+    assert entry.after["primary"] == "mongo"
+
+
+def test_the_second_time_it_says_that_it_is_so_already() -> None:
+    run("failover", "--to", "mongo")
+    before = switching.read()
+    code, said = run("failover", "--to", "mongo")
+    assert code == 0
+    assert "mongo is the primary already; nothing to do" in said
+    assert switching.read() == before
+
+
+def test_failback_returns_to_the_store_that_the_environment_names(settings: Settings) -> None:
+    run("failover", "--to", "mongo")
+    session = hold(MONGO)
+    code, told = run_json("failback")
+    assert (code, told["to"], told["differences"]) == (0, "redis", 0)
+    assert facts.routing() == Routing(REDIS, False)
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
+    settings.CONV_STORE_PRIMARY = MONGO
+    assert run_json("failback")[1]["to"] == "mongo"
+
+
+def test_dual_write_that_was_on_stays_on() -> None:
+    switching.record(Routing(REDIS, True), "a test")
+    assert run("failover", "--to", "mongo")[0] == 0
+    assert facts.routing() == Routing(MONGO, True)
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would_be_done() -> None:
+    session = hold(REDIS)
+    audited = AuditEntry.objects.count()
+    code, told = run_json("failover", "--to", "mongo", "--dry-run")
+    assert (code, told["would_copy"], told["compared"]) == (0, 1, 1)
+    assert turns_in(MONGO, session) == ()
+    assert switching.read() == {REDIS: None, MONGO: None}
+    assert [store(alias).note(name) for alias in ALIASES for name in ("failover", "probe")] == [None] * 4
+    assert AuditEntry.objects.count() == audited
+
+
+def test_what_was_deleted_is_not_copied() -> None:
+    turns = some_turns(2)
+    session = hold(REDIS, turns=turns)
+    store(MONGO).delete(session, turns[-1].answer.id)
+    assert run_json("failover", "--to", "mongo")[0] == 0
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) == ()
+
+
+@pytest.mark.usefixtures("mongo_out")
+def test_a_dead_target_is_refused_and_nothing_changes() -> None:
+    code, said = run("failover", "--to", "mongo", "--force")
+    assert code == 2
+    assert said.startswith("Refused, and nothing was changed: mongo cannot be used (")
+    assert switching.read() == {REDIS: None}
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_dead_store_is_left_only_by_force_and_what_stays_behind_is_said() -> None:
+    hold(MONGO)
+    code, said = run("failover", "--to", "mongo")
+    assert code == 2
+    assert "redis is out: what only it has cannot be copied." in said
+    assert "how many is unknown: the store is out. About 1 conversations are in mongo." in said
+    assert "--force switches all the same" in said
+    assert switching.read() == {MONGO: None}
+    code, told = run_json("failover", "--to", "mongo", "--force")
+    assert (code, told["primary"], told["only_in_leaving"], told["in_target"]) == (0, "mongo", None, 1)
+    assert facts.routing() == Routing(MONGO, False)
+
+
+def test_a_target_that_takes_no_writes_is_refused(redis_server: RedisServer) -> None:
+    """A full Redis answers every ping."""
+    switching.record(Routing(MONGO, False), "a test")
+    with redis_server.client() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            code, said = run("failback")
+        finally:
+            client.config_set("maxmemory", 0)
+    assert (code, facts.routing().primary) == (2, MONGO)
+    assert "redis cannot be used" in said
+
+
+def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(REDIS)
+
+    def out(session: str) -> bool:
+        raise StoreUnavailable(MONGO, "gone")
+
+    monkeypatch.setattr(healing, "heal", out)
+    assert run("failover", "--to", "mongo")[0] == 2
+    assert facts.routing() == Routing(REDIS, False)
+    monkeypatch.undo()
+    monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 0.0)
+    assert run("failover", "--to", "mongo")[0] == 0
+
+
+def test_what_cannot_be_mended_stops_it() -> None:
+    """The same turn with other words in the other store: nobody but a person can say which is right."""
+    turns = some_turns(1)
+    session = hold(REDIS, turns=turns)
+    question, answer = turns[0].messages()
+    other = type(turns[0])(type(question)(question.role, "other words", question.id, question.at), answer)
+    hold(MONGO, session=session, turns=(other,))
+    code, said = run("failover", "--to", "mongo")
+    assert code == 1
+    assert "1 conversations differ; the primary is still redis" in said
+    assert "other words" not in said
+    assert facts.routing() == Routing(REDIS, False)
+
+
+@pytest.mark.parametrize("cut_off_at", ["dual write on", "switch primary"])
+def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after kill -9: nothing is put back, and what dual write was is known all the same."""
+    session = hold(REDIS)
+
+    class Killed(BaseException):
+        pass
+
+    def step(self: failing_over.Failover, name: str, text: str) -> None:
+        if name == cut_off_at:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failing_over.Failover, "_step", step)
+        with pytest.raises(Killed):
+            run("failover", "--to", "mongo")
+    assert facts.routing().dual_write
+    code, told = run_json("failover", "--to", "mongo")
+    assert (code, told["resumed"]) == (0, True)
+    assert facts.routing() == Routing(MONGO, False)
+    assert turns_in(MONGO, session) == turns_in(REDIS, session)
+    assert run_json("failover", "--to", "mongo")[1]["already"]
+
+
+def test_killed_for_real_while_copying_and_run_again_it_finishes(
+    tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer
+) -> None:
+    for _ in range(300):
+        hold(REDIS)
+    command = [sys.executable, "manage.py", "failover", "--to", "mongo"]
+    environment = os.environ | {"VAR_DIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=django_settings.BASE_DIR, env=environment, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: store(MONGO).scan(limit=10).sessions, "nothing is copied")
+        process.send_signal(signal.SIGKILL)
+    assert facts.routing() == Routing(REDIS, True)
+    with redis_server.client() as redis, mongo_server.client() as mongo:  # not to wait for its lease to end
+        redis.delete("onesource:lease:operator")
+        mongo.get_default_database()["onesource_notes"].delete_one({"_id": "lease:operator"})
+    code, told = run_json("failover", "--to", "mongo")
+    assert (code, told["resumed"], told["compared"], told["differences"]) == (0, True, 300, 0)
+    assert told["copied"] < 300
+    assert facts.routing() == Routing(MONGO, False)

@@ -1,0 +1,43 @@
+"""`failover` and `failback` as on a bad night: clients talk all the while."""
+
+from pathlib import Path
+
+import pytest
+
+from conversations.stores import REDIS
+from ops import failing_over
+from tests.commands.working import run_json, turns_in
+from tests.faults.clients import Load
+from tests.faults.service import Service
+from tests.servers import MongoServer, RedisServer, eventually
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+def test_under_load_nothing_fails_and_nothing_is_lost(
+    tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failover, Redis killed, Redis back, failback: while four clients talk."""
+    monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 2.5)
+    service = Service(tmp_path / "service", REDIS_URL=redis_server.url, MONGO_URL=mongo_server.url,
+                      REDIS_SOCKET_TIMEOUT_MS="200", WEB_CONCURRENCY="1")  # fmt: skip
+    try:
+        service.start().wait()
+        load = Load("failover", [service.port], clients=4).start()
+        code, told = run_json("failover", "--to", "mongo")
+        assert (code, told["differences"]) == (0, 0), told
+        redis_server.kill()
+        eventually(lambda: not service.is_quiet(), "the server does not notice")
+        redis_server.start()
+        eventually(service.is_quiet, "the server does not recover")
+        code, told = run_json("failback")
+        assert (code, told["differences"]) == (0, 0), told
+        load.stop()
+    finally:
+        service.stop()
+    asks = [ask for talk in load.talks for ask in talk.asks]
+    assert [ask.error for ask in asks if ask.error] == []
+    assert len(asks) > 100
+    for talk in load.talks:
+        acknowledged = [ask.body["answer"] for ask in talk.asks]
+        assert [turn.answer.content for turn in turns_in(REDIS, talk.session)] == acknowledged

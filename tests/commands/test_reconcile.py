@@ -1,0 +1,189 @@
+"""`reconcile`: what counts as out of step, and that --apply mends it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conversations.failover import Routing
+from conversations.stores import MONGO, REDIS, store
+from conversations.turns import Message, Turn
+from ops import comparing, switching
+from ops.models import AuditEntry
+from tests.builders import a_session, some_turns
+from tests.commands.working import hold, run, run_json, turns_in
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+@pytest.fixture(autouse=True)
+def _no_second_look_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SECOND_LOOK_SECONDS", 0.0)
+
+
+@pytest.fixture
+def dual_write(both_empty: None) -> Iterator[None]:
+    switching.record(Routing(REDIS, True), "a test")
+    yield
+
+
+def test_stores_in_step_are_fine() -> None:
+    hold(REDIS, MONGO)
+    code, said = run("reconcile")
+    assert code == 0
+    assert said.splitlines() == [
+        "1 conversations compared; primary redis, dual write off",
+        "  in step                 1",
+        "  only in redis           0",
+        "  only in mongo           0",
+        "  fallback behind         0",
+        "  differing               0",
+        "  corrupt                 0",
+        "  marked                  0",
+        "  not a session           0",
+        "  tombstoned              0",
+    ]
+
+
+def test_without_dual_write_what_only_the_primary_has_is_expected() -> None:
+    turns = some_turns(3)
+    hold(REDIS)
+    session = hold(REDIS, turns=turns)
+    hold(MONGO, session=session, turns=turns[:1])
+    code, said = run("reconcile")
+    assert code == 0
+    assert "  only in redis           1  (expected without dual write)\n" in said
+    assert "  fallback behind         1  (expected without dual write)\n" in said
+
+
+def test_what_only_the_fallback_has_is_trouble_and_is_given_to_the_primary() -> None:
+    session = hold(MONGO)
+    code, said = run("reconcile")
+    assert code == 1
+    assert f"  {session}: only in mongo: redis lacks 3 turns\n" in said
+    assert said.endswith("1 conversations are not in step; --apply mends them\n")
+    assert turns_in(REDIS, session) == ()
+    code, said = run("reconcile", "--apply")
+    assert (code, said.splitlines()[-1]) == (0, "1 repaired")
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
+
+
+@pytest.mark.usefixtures("dual_write")
+def test_with_dual_write_every_difference_is_trouble() -> None:
+    turns = some_turns(3)
+    session = hold(REDIS, turns=turns)
+    hold(MONGO, session=session, turns=turns[:1])
+    hold(REDIS)
+    code, told = run_json("reconcile")
+    assert (code, told["differing"], told["only_in_redis"], told["trouble"]) == (1, 1, 1, 2)
+    code, told = run_json("reconcile", "--apply")
+    assert (code, told["repaired"], told["left"]) == (0, 2, 0)
+    assert turns_in(MONGO, session) == turns
+
+
+@pytest.mark.usefixtures("dual_write")
+def test_a_difference_in_the_middle_is_found() -> None:
+    """The last ids are the same, and so is the number of turns."""
+    turns = some_turns(4)
+    session = hold(REDIS, turns=(turns[0], turns[1], turns[3]))
+    hold(MONGO, session=session, turns=(turns[0], turns[2], turns[3]))
+    code, said = run("reconcile", "--apply")
+    assert code == 0
+    assert f"{session}: differing: redis lacks 1 turn, mongo lacks 1 turn\n" in said
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns
+
+
+def test_other_words_in_the_same_turn_need_a_person() -> None:
+    (turn,) = some_turns(1)
+    question = turn.question
+    session = hold(REDIS, turns=(turn,))
+    hold(MONGO, session=session, turns=(Turn(Message("user", "secret words", question.id, question.at), turn.answer),))
+    code, said = run("reconcile", "--apply")
+    assert code == 1
+    assert "1 turns are not the same in both: this needs a person" in said
+    assert "secret" not in said
+
+
+def test_a_deletion_that_one_store_missed_is_done_there() -> None:
+    turns = some_turns(2)
+    session = hold(REDIS, MONGO, turns=turns)
+    store(MONGO).delete(session, turns[-1].answer.id)
+    code, said = run("reconcile")
+    assert code == 1
+    assert f"{session}: differing: redis lacks that it was deleted\n" in said
+    assert run("reconcile", "--apply")[0] == 0
+    assert turns_in(REDIS, session) == ()
+
+
+def test_what_is_no_history_is_set_aside_and_the_other_stores_is_the_history(redis_server: RedisServer) -> None:
+    session = hold(MONGO)
+    listed = a_session()
+    with redis_server.client() as client:
+        client.set(f"conv:{session}", "rubbish")
+        client.lpush(f"conv:{listed}", "a list")
+    code, told = run_json("reconcile")
+    assert (code, told["corrupt"]) == (1, 2)
+    assert run_json("reconcile", "--apply")[0] == 0
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
+    with redis_server.client() as client:
+        assert client.exists(f"corrupt:{{conv:{session}}}:1", f"corrupt:{{conv:{listed}}}:1") == 2
+
+
+def test_a_key_that_is_no_session_is_counted_and_left_alone(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.set("conv:not a session", "somebody's")
+        code, told = run_json("reconcile", "--apply")
+        assert client.get("conv:not a session") == b"somebody's"
+    assert (code, told["not_a_session"]) == (0, 1)
+
+
+def test_a_mark_is_trouble_until_it_is_settled() -> None:
+    session = hold(REDIS, MONGO)
+    store(MONGO).append(session, None, mark=True)
+    deleted = a_session()
+    store(MONGO).delete(deleted, some_turns(1)[0].answer.id, mark=True)
+    assert run_json("reconcile")[1]["trouble"] == 2
+    assert run_json("reconcile", "--apply")[0] == 0
+    assert not store(MONGO).marks(10).sessions
+
+
+def test_tenants_and_many_pages_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "PAGE", 7)
+    monkeypatch.setattr(comparing, "BATCH", 10)
+    for _ in range(30):
+        hold(MONGO, session=f"acme:{a_session()}")
+    code, told = run_json("reconcile", "--apply")
+    assert (code, told["only_in_mongo"], told["repaired"], len(told["examples"])) == (0, 30, 30, 20)
+    assert run_json("reconcile")[1]["in_step"] == 30
+
+
+def test_what_clients_change_meanwhile_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that was on its way into both stores is in both a second later."""
+    session = hold(MONGO)
+    look = comparing.stays_so
+
+    def later(*arguments: object) -> object:
+        hold(REDIS, session=session, turns=turns_in(MONGO, session))
+        return look(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comparing, "stays_so", later)
+    assert run_json("reconcile")[1]["in_step"] == 1
+
+
+def test_only_what_changes_is_audited_and_no_session_is_named() -> None:
+    before = AuditEntry.objects.count()
+    session = hold(MONGO)
+    run("reconcile")
+    assert AuditEntry.objects.count() == before
+    run("reconcile", "--apply", "--reason", "after the outage")
+    entry = AuditEntry.objects.first()
+    assert entry is not None
+    assert (entry.action, entry.after["repaired"]) == ("reconcile", 1)
+    assert session not in str(entry.after)
+
+
+@pytest.mark.usefixtures("mongo_out")
+def test_with_a_store_out_nothing_can_be_compared() -> None:
+    code, said = run("reconcile")
+    assert code == 2
+    assert said.startswith("A store could not be used: mongo: ")

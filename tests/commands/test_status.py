@@ -1,0 +1,159 @@
+"""`status`: routing, stores and figures, for people and machines, fast with many conversations."""
+
+import io
+import json
+import time
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from conversations.failover import Routing
+from conversations.stores import MONGO, REDIS, store
+from ops import facts, switching
+from ops.management.commands import status
+from tests.builders import a_session
+from tests.commands.working import hold, run, run_json
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+def row(said: str, name: str) -> list[str]:
+    """Return a row's cells, which two spaces or more divide."""
+    return next(
+        [cell.strip() for cell in line.split("  ") if cell] for line in said.splitlines() if line.startswith(name)
+    )
+
+
+def test_two_stores_that_answer_are_fine() -> None:
+    hold(REDIS)
+    code, said = run("status")
+    assert code == 0
+    assert row(said, "traffic")[1] == "primary redis, dual write off"
+    assert row(said, "switched by")[1] == "nobody: the environment counts"
+    assert row(said, "state")[1:] == ["up", "up"]
+    assert row(said, "conversations")[1:] == ["about 1", "about 0"]
+    assert row(said, "unsynced")[1:] == ["0", "0"]
+    assert row(said, "role")[1] == "master"
+    assert row(said, "persistence")[1] == "AOF ok, RDB ok"
+    assert row(said, "policy")[1] == "noeviction"
+
+
+def test_who_switched_is_said_and_against_what() -> None:
+    switching.record(Routing(MONGO, True), "alice", "[red]redis[/red] is moved")
+    _, said = run("status")
+    assert row(said, "traffic")[1] == "primary mongo, dual write on"
+    assert row(said, "environment")[1] == row(said, "against")[1] == "primary redis, dual write off"
+    assert row(said, "switched by")[1].startswith("alice at 20")
+    assert "[red]redis[/red] is moved" in said
+
+
+def test_without_a_server_its_figures_are_not_known() -> None:
+    code, said = run("status")
+    assert code == 0
+    assert row(said, "server")[1] == f"no server answers on {facts.server_url()}"
+    assert row(said, "hit rate") == ["hit rate", "unknown", "> 90 %", "not known"]
+    assert row(said, "P95 latency")[2:] == ["< 50 ms", "ok"]
+
+
+def test_a_servers_counters_are_read(server: str) -> None:
+    code, said = run("status")
+    assert row(said, "server")[1].endswith(" answers")
+    assert row(said, "persist errors")[2] == "< 0.1 %"
+    assert code in (0, 1)  # this process counts every other test's turns too
+
+
+@pytest.mark.parametrize(
+    ("served", "trouble"),
+    [
+        ({("redis_latency_p95_ms", "", ""): 60.0}, "P95 latency is 60.0 ms, not < 50 ms"),
+        (
+            {
+                ("history_persist_attempts_total", "redis", ""): 999.0,
+                ("history_persist_errors_total", "redis", ""): 1.0,
+            },
+            "persist errors is 0.100%, not < 0.1 %",
+        ),
+        (
+            {("history_reads_total", "redis", "hit"): 8.0, ("history_reads_total", "mongo", "rescue"): 2.0},
+            "hit rate is 80.0%, not > 90 %",
+        ),
+        ({("history_reads_total", "redis", "miss"): 100.0, ("history_reads_total", "redis", "hit"): 1.0}, ""),
+    ],
+)
+def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last: first questions find no conversation, and miss none."""
+    monkeypatch.setattr(facts, "served_metrics", lambda: served)
+    code, told = run_json("status")
+    assert (code, told["trouble"]) == (1 if trouble else 0, trouble)
+
+
+def test_marks_are_counted() -> None:
+    store(MONGO).append(a_session(), None, mark=True)
+    assert run_json("status")[1]["stores"]["mongo"]["unsynced"] == 1
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_store_that_is_out_is_trouble() -> None:
+    code, said = run("status")
+    assert code == 1
+    assert row(said, "state")[1].startswith("OUT (")
+    assert said.splitlines()[-1].startswith("redis is out (")
+
+
+@pytest.mark.usefixtures("redis_out", "mongo_out")
+def test_with_both_out_it_says_so_and_could_not_run() -> None:
+    code, said = run("status")
+    assert code == 2
+    assert row(said, "traffic")[1] == "primary redis, dual write off"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_it_is_tables_and_a_reason_is_no_markup() -> None:
+    switching.record(Routing(REDIS, False), "alice", "[bold]why[/bold]")
+    out = _Terminal()
+    call_command("status", stdout=out)
+    assert "┃" in out.getvalue()
+    assert "[bold]why[/bold]" in out.getvalue()
+
+
+def test_watching_goes_on_until_ctrl_c_and_json_is_a_line_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([None, KeyboardInterrupt])
+
+    def sleep(seconds: float) -> None:
+        if stop := next(looks):
+            raise stop
+
+    monkeypatch.setattr(status, "sleep", sleep)
+    out = io.StringIO()
+    call_command("status", "--watch", "--json", stdout=out)
+    assert [json.loads(line)["trouble"] for line in out.getvalue().splitlines()] == ["", ""]
+
+
+def test_an_acl_that_forbids_info_leaves_blanks(monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-info")
+        try:
+            code, said = run("status")
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert code == 0
+    assert row(said, "memory")[1] == "-"
+
+
+def test_many_conversations_are_estimated_in_under_a_second(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.eval("for n = 1, 100000 do redis.call('SET', 'conv:' .. n, 'x') end "
+                    "for n = 1, 25000 do redis.call('SET', 'tomb:{conv:' .. n .. '}', 'x') end", 0)  # fmt: skip
+    begun = time.monotonic()
+    try:
+        call_command("status", "--json", stdout=(out := io.StringIO()))
+    except CommandError as error:
+        raise AssertionError(out.getvalue()) from error
+    assert time.monotonic() - begun < 1
+    assert 90_000 < json.loads(out.getvalue())["stores"]["redis"]["conversations"] < 110_000
