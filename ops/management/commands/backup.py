@@ -1,0 +1,74 @@
+"""Back both stores up into one file, or try such a file out."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from ops import audit, backups
+from ops.archive import BadBackup
+from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+
+
+class Command(OperatorCommand):
+    help = (
+        "Write both stores into one file in a folder (--to DIR), or restore such a file into throwaway servers and "
+        "compare every conversation (verify FILE)."
+    )
+    changes = False  # it takes no lease: a failover must not wait for a backup. A folder has one backup at a time
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("action", nargs="?", choices=["verify"], help="try out the FILE instead")
+        parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
+        parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to write a backup to")
+        parser.add_argument("--keep", type=int, default=14, metavar="N", help="complete backups kept in it (14)")
+
+    def run(self, *, action: str | None, file: Path | None, to: Path | None, keep: int, **options: Any) -> Result:
+        if action and file and not to:
+            return self.verify(file)
+        if action or file or not to:
+            raise CommandError("say either --to DIR or verify FILE", returncode=COULD_NOT_RUN)
+        if keep < 1:
+            raise CommandError("--keep must be at least 1", returncode=COULD_NOT_RUN)
+        return self.create(to, keep)
+
+    def create(self, folder: Path, keep: int) -> Result:
+        with self.progress("Reading conversations") as advance:
+            made = backups.create(folder, keep, advance)
+        counts = made.manifest["counts"]
+        facts = {
+            "file": str(made.path),
+            "bytes": made.bytes,
+            "counts": counts,
+            "snapshot": made.manifest["snapshot"],
+            "removed": list(made.removed),
+        }
+        lines = [f"{made.path}: {made.bytes:,} bytes"]
+        lines += [f"  {alias}: {_counted(count)}" for alias, count in counts.items()]
+        lines.append(f"  Redis snapshot: {made.manifest['snapshot']}")
+        lines += [f"  removed: {name}" for name in made.removed]
+        trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
+        corrupt = sum(count["corrupt"] for count in counts.values())
+        trouble += [f"{corrupt} corrupt conversations are not in the archive"] if corrupt else []
+        audit.record("backup", "; ".join(trouble) or "done", after=facts)
+        return Result(facts, lines, trouble="; ".join(trouble))
+
+    def verify(self, path: Path) -> Result:
+        try:
+            with self.progress("Restoring and comparing") as advance:
+                facts = backups.verify(path, advance)
+        except BadBackup as error:
+            return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
+        there = ", ".join(f"{number:,} in {alias}" for alias, number in facts["conversations"].items())
+        lines = [f"{path}: restored and compared: {there}; {facts['differing']} differ"]
+        if facts["snapshot_conversations"] is not None:
+            lines.append(f"  Redis snapshot: loads, {facts['snapshot_conversations']:,} conversations")
+        elif facts["snapshot"].startswith("none"):
+            lines.append(f"  Redis snapshot: {facts['snapshot']}")
+        else:
+            lines.append("  Redis snapshot: its SHA-256 is right; the redis-server here is too old to load it")
+        return Result(facts, lines, trouble=f"{facts['differing']} differ" if facts["differing"] else "")
+
+
+def _counted(count: dict[str, int]) -> str:
+    return f"{count['conversations']:,} conversations, {count['turns']:,} turns, {count['tombstones']:,} tombstones"

@@ -1,0 +1,68 @@
+"""Bring conversations back from a backup."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from conversations.stores import ALIASES, other
+from conversations.turns import now
+from ops import direct, restoring
+from ops.archive import Archive, BadBackup
+from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+
+DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup lacks stays as it is."
+
+
+class Command(OperatorCommand):
+    help = (
+        "Give the stores what a backup has, whichever store it was in. By default turns are merged by id; with "
+        f"--replace each conversation that the backup has becomes what the backup has. {DELETED_STAYS}"
+    )
+
+    def options(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument("--into", required=True, choices=[*ALIASES, "both"])
+        parser.add_argument("--replace", action="store_true", help="lose the turns that the backup does not have")
+        parser.add_argument("--noinput", "--no-input", action="store_true", help="do not ask before --replace")
+
+    def run(self, *, file: Path, into: str, replace: bool, noinput: bool, **options: Any) -> Result:
+        aliases = ALIASES if into == "both" else (into,)
+        reached = direct.reachable()
+        if missing := [alias for alias in aliases if alias not in reached]:
+            raise CommandError(f"{missing[0]} cannot be reached; nothing was changed", returncode=COULD_NOT_RUN)
+        try:
+            with Archive(file) as archive:
+                self.say(f"{file}: made {archive.manifest['created']}, {archive.lines:,} entries")
+                if replace:
+                    self.confirm(f"Conversations in {into} lose the turns that this backup lacks.", "yes", noinput)
+                with self.progress("Restoring") as advance:
+                    tallies = restoring.restore(archive, aliases, replaces=replace, advance=advance)
+                age = archive.age(now())
+        except BadBackup as error:
+            raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
+        facts = {"file": str(file), "age_seconds": age, "stores": {name: one.facts() for name, one in tallies.items()}}
+        lines = [f"  {alias}: {_told(tally)}" for alias, tally in tallies.items()]
+        return Result(facts, [*lines, f"  {DELETED_STAYS}", *self._advice(into, replace, reached)])
+
+    def _advice(self, into: str, replace: bool, reached: tuple[str, ...]) -> list[str]:
+        if into == "both":
+            return []
+        told = []
+        if other(into) not in reached:
+            told.append(f"  {other(into)} is out: what only it knows to be deleted may have come back.")
+        if replace:
+            told.append(f"  {other(into)} keeps its turns; where the two are compared they are merged again.")
+        return told
+
+
+def _told(tally: restoring.Tally) -> str:
+    words = {
+        "created": tally.created,
+        "merged": tally.merged,
+        "replaced": tally.replaced,
+        "expired since": tally.expired,
+        "deleted since": tally.deleted,
+        "corrupt, set aside": tally.corrupt,
+    }
+    return ", ".join(f"{number:,} {word}" for word, number in words.items() if number) or "nothing to restore"

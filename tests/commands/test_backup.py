@@ -1,0 +1,219 @@
+"""`backup`: one file that is whole or not there, and `backup verify`, which proves it by restoring it."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connections
+
+from conversations.cache import histories
+from conversations.stores import MONGO, REDIS, store
+from conversations.turns import tombstone_for
+from ops import archive, backups
+from tests.builders import a_session, a_turn, some_turns
+from tests.commands.working import hold, run, run_json, turns_in
+from tests.servers import RedisServer, eventually
+
+pytestmark = [
+    pytest.mark.usefixtures("both_empty"),
+    # Python 3.12 and later: pytest's threads beside the fork that starts a store.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
+
+
+def make(folder: Path) -> Path:
+    """Back up, and return the file."""
+    code, told = run_json("backup", "--to", str(folder))
+    assert code == 0, told
+    return Path(told["file"])
+
+
+def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the manifest and the lines, read with nothing of ours."""
+    with tarfile.open(path) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read()).splitlines()  # type: ignore[union-attr]
+    return manifest, [json.loads(line) for line in lines]
+
+
+def test_a_backup_is_a_tar_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
+    turns = some_turns(2)
+    cached = hold(REDIS, turns=turns)
+    kept = hold(MONGO, session="tenant:name", turns=turns)
+    path = make(tmp_path)
+    manifest, lines = contents(path)
+    messages = [message.as_dict() for turn in turns for message in turn.messages()]
+    assert [(line["store"], line["session"], line["messages"]) for line in lines] == [
+        (REDIS, cached, messages), (MONGO, kept, messages)]  # fmt: skip
+    assert all(2_591_000 < line["ttl"] <= 2_592_000 and line["tombstone"] is None for line in lines)
+    assert manifest["counts"][REDIS] == {"conversations": 1, "turns": 2, "tombstones": 0, "corrupt": 0}
+    assert (manifest["format"], manifest["version"]) == ("onesource-backup", 1)
+    with tarfile.open(path) as tar:
+        for name, facts in manifest["files"].items():
+            data = tar.extractfile(name).read()  # type: ignore[union-attr]
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (facts["bytes"], facts["sha256"])
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_holds_a_snapshot_that_redis_itself_made(tmp_path: Path) -> None:
+    session = hold(REDIS)
+    with tarfile.open(make(tmp_path)) as tar:
+        dump = tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
+    assert dump.startswith(b"REDIS")
+    assert session.encode() in dump
+
+
+def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server's disk cannot be read, here because its folder is another one by then."""
+    session = hold(REDIS)
+    monkeypatch.setattr(backups.Path, "stat", _no_dump_file)
+    with tarfile.open(make(tmp_path)) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        assert session.encode() in tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
+    assert manifest["snapshot"] == "fetched by redis-cli --rdb"
+
+
+_stat = Path.stat
+
+
+def _no_dump_file(path: Path, **options: Any) -> os.stat_result:
+    if path.name == "dump.rdb":
+        raise FileNotFoundError
+    return _stat(path, **options)
+
+
+def test_verify_restores_it_and_compares_every_conversation(tmp_path: Path) -> None:
+    sessions = [hold(REDIS, MONGO) for _ in range(3)]
+    store(REDIS).delete(sessions[0], tombstone_for(None))
+    store(MONGO).delete(sessions[0], tombstone_for(None))
+    path = make(tmp_path)
+    assert run("backup", "verify", str(path)) == (
+        0,
+        f"{path}: restored and compared: 2 in redis, 2 in mongo; 0 differ\n  Redis snapshot: loads, 2 conversations\n",
+    )
+
+
+def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
+    for _ in range(20):
+        hold(REDIS)
+    path = make(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(data)
+    code, said = run("backup", "verify", str(path))
+    assert code == 1
+    assert f"{path}: This file cannot be restored: damaged" in said
+
+
+def test_a_file_that_is_not_there_cannot_be_verified(tmp_path: Path) -> None:
+    assert run("backup", "verify", str(tmp_path / "none.tar"))[0] == 2
+
+
+def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
+    hold(MONGO)
+    first = make(tmp_path)
+    foreign = tmp_path / "onesource-20200101T000000Z.tar"
+    foreign.write_bytes(b"not one of ours, whatever its name")
+    (tmp_path / "notes.txt").write_text("mine")
+    second = make(tmp_path)
+    code, told = run_json("backup", "--to", str(tmp_path), "--keep", "2")
+    assert (code, told["removed"]) == (0, [first.name])
+    there = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert there == {foreign.name, "notes.txt", second.name, Path(told["file"]).name}
+
+
+def test_it_is_noted_in_both_stores_for_monitoring(tmp_path: Path) -> None:
+    manifest, _ = contents(make(tmp_path))
+    assert store(REDIS).note("backup") == store(MONGO).note("backup") == manifest["created"]
+
+
+def test_without_mongo_it_has_redis_alone_and_says_so(tmp_path: Path, mongo_out: None) -> None:
+    session = hold(REDIS)
+    code, told = run_json("backup", "--to", str(tmp_path), "--keep", "1")
+    assert (code, told["removed"]) == (1, [])
+    assert [line["session"] for line in contents(Path(told["file"]))[1]] == [session]
+    assert store(REDIS).note("backup") is None
+
+
+def test_without_any_store_there_is_no_backup(tmp_path: Path, redis_out: None, mongo_out: None) -> None:
+    assert run("backup", "--to", str(tmp_path))[0] == 2
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def test_what_is_corrupt_is_counted_and_not_in_it(tmp_path: Path, redis_server: RedisServer) -> None:
+    hold(REDIS)
+    with redis_server.client() as redis:
+        redis.set("conv:spoilt", "no lines of a conversation", ex=100)
+    code, told = run_json("backup", "--to", str(tmp_path))
+    assert (code, told["counts"][REDIS]["corrupt"], told["counts"][REDIS]["conversations"]) == (1, 1, 1)
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with backups._alone(tmp_path):
+        code, said = run("backup", "--to", str(tmp_path))
+    assert code == 2
+    assert said.startswith("Another backup is being written to this folder")
+
+
+@pytest.mark.parametrize("words", [["--to"], [], ["verify"], ["--to", "x", "--keep", "0"]])
+def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
+    assert run("backup", *words)[0] in (1, 2)
+
+
+def test_a_kill_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """At whatever moment: there is no file, or a whole one; the next run removes what was begun."""
+    turns = some_turns(8, size=400)
+    with histories().client.get_client().pipeline(transaction=False) as pipeline:
+        for number in range(3000):
+            pipeline.set(f"conv:s{number}", b"".join(turn.lines() for turn in turns), ex=1000)
+        pipeline.execute()
+    command = [sys.executable, "manage.py", "backup", "--to", str(tmp_path)]
+    for delay in (0.0, 0.1, 0.3):
+        process = subprocess.Popen(command, cwd=django_settings.BASE_DIR, stdout=subprocess.DEVNULL)
+        eventually(lambda: list(tmp_path.glob(".onesource-*.part")), "it did not begin")
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert all(archive.is_ours(path) for path in tmp_path.glob("*.tar"))
+    assert archive.is_ours(make(tmp_path))
+    assert not list(tmp_path.glob(".onesource-*.part"))
+
+
+def test_no_words_and_no_password_in_what_it_says(tmp_path: Path) -> None:
+    store(REDIS).append(a_session(), a_turn("my secret question"))
+    _, said = run("backup", "--to", str(tmp_path))
+    assert "secret" not in said
+    assert connections["mongo"].settings_dict["HOST"] not in said
+
+
+def test_a_line_says_what_is_wrong_and_none_of_its_words() -> None:
+    line = b'{"store":"redis","session":"s","ttl":5,"tombstone":null,"messages":[{"role":"user","content":"secret"}]}'
+    with pytest.raises(ValueError) as raised:
+        archive.Record.parse(line)
+    assert "secret" not in str(raised.value)
+
+
+def test_turns_made_while_it_runs_do_not_disturb_it(tmp_path: Path) -> None:
+    session = hold(REDIS, MONGO)
+    writer = archive.Writer(tmp_path, backups.now())
+    with writer:
+        writer.add_lines(backups._Census().lines((REDIS, MONGO), backups.now(), lambda done, total: None))
+        store(REDIS).append(session, a_turn())
+        writer.add("dump.rdb", io.BytesIO(b"REDIS"))
+        writer.finish({"format": archive.FORMAT, "version": 1, "created": "2026-01-01T00:00:00.000Z"})
+    with archive.Archive(writer.path) as opened:
+        assert [len(record.history) for record in opened.records()] == [6, 6]
+    assert len(turns_in(REDIS, session)) == 4
