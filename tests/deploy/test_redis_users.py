@@ -1,0 +1,258 @@
+"""Redis' users, in a server started with the deployment's own files: what each can do, and what it cannot."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as ours
+from django.core.management import call_command
+from pytest_django import Settings
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.retry import Retry
+
+from conversations.stores.cache import CacheStore
+from tests import environment
+from tests.builders import a_session, a_turn
+from tests.contract import test_stores
+from tests.deploy.files import DEPLOY, K8S, containers, make_secrets, manifest
+from tests.servers import RedisServer, eventually, redis_binary
+
+
+class DeployedRedis(RedisServer):
+    """Redis as the deployment starts it, on a port and in a folder of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.secrets = make_secrets("k8s", directory / "secrets")
+        self.config = directory / "config"
+        shutil.copytree(K8S / "redis", self.config)
+        with (self.config / "users.acl").open("a") as users:
+            users.write("user tests on nopass ~* &* +@all\n")  # whoever looks behind the store's back
+
+    def command(self) -> list[str]:
+        variables = {
+            "PATH": f"{Path(redis_binary()).parent}:{os.environ['PATH']}",
+            "CONFIG": str(self.config),
+            "SECRETS": str(self.secrets / "redis"),
+            "USERS": str(self.directory / "users.acl"),
+            "DATA": str(self.directory),
+        }
+        return ["env", *(f"{name}={value}" for name, value in variables.items()), "sh", str(self.config / "start.sh"),
+                "--port", str(self.port), "--bind", "127.0.0.1"]  # fmt: skip
+
+    def client(self) -> Redis:
+        return self.client_of("tests", "any")
+
+    def client_of(self, user: str, password: str) -> Redis:
+        return Redis(port=self.port, username=user, password=password, protocol=2, socket_timeout=5,
+                     retry=Retry(NoBackoff(), 0))  # fmt: skip
+
+    def user(self, name: str) -> Redis:
+        return self.client_of(name, self.password({"default": "operator"}.get(name, name)))
+
+    def password(self, name: str) -> str:
+        return (self.secrets / "redis" / f"{name}_password").read_text()
+
+    def url_of(self, secret: str) -> str:
+        """Return what the service is told, but for the host."""
+        return (self.secrets / secret / "redis_url").read_text().replace(
+            "redis-service:6379", f"127.0.0.1:{self.port}"
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedRedis]:
+    server = DeployedRedis(tmp_path_factory.mktemp("deployed") / "redis")
+    try:
+        yield server.start()  # type: ignore[misc]
+    finally:
+        server.kill()
+
+
+def until_saved(server: DeployedRedis) -> None:
+    """Wait for the snapshot that another test has asked for: Redis takes one at a time."""
+    with server.client() as client:
+        eventually(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "the snapshot is not done")
+
+
+def use(settings: Settings, url: str) -> None:
+    told = deepcopy(ours.CACHES)
+    told["conversations"]["LOCATION"] = url
+    settings.CACHES = told
+
+
+class TestTheServicesUser(test_stores.TestCacheStore):
+    """Every promise of CacheStore, kept by a service that is logged in as its own user."""
+
+    @pytest.fixture(autouse=True)
+    def _logged_in(self, deployed: DeployedRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(environment, "REDIS", deployed)
+        use(settings, deployed.url_of("onesource"))
+
+    def test_it_is_really_that_user(self, store: CacheStore, deployed: DeployedRedis) -> None:
+        store.ping()
+        with deployed.client() as client:
+            assert "onesource" in {each["user"] for each in client.client_list()}
+
+
+@pytest.mark.parametrize("secret", ["onesource", "onesource-jobs"])
+def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, settings: Settings) -> None:
+    use(settings, deployed.url_of(secret))
+    store, session = CacheStore("redis", test_stores.LIMITS), a_session()
+    assert store.append(session, a_turn(), mark=True).stored
+    assert store.load(session)
+
+
+class TestTheJobsUser:
+    """The CronJobs' own commands, as their user; a refusal of Redis would be trouble, and a CommandError."""
+
+    @pytest.fixture(autouse=True)
+    def _logged_in(self, deployed: DeployedRedis, settings: Settings) -> None:
+        use(settings, deployed.url_of("onesource-jobs"))
+        with deployed.client() as client:
+            client.flushall()  # the corrupt values that other tests leave would be trouble, rightly
+
+    def run(self, name: str, **places: str) -> dict[str, Any]:
+        """Run the command of the CronJob as it is written, with another place for its folder."""
+        (container,) = containers(manifest("CronJob", f"onesource-{name}"))
+        words = [places.get(word, word) for word in container["command"][2:]]
+        said = StringIO()
+        call_command(*words, "--json", stdout=said)
+        answer: dict[str, Any] = json.loads(said.getvalue())
+        return answer
+
+    def test_it_can_back_up(self, deployed: DeployedRedis, tmp_path: Path) -> None:
+        CacheStore("redis", test_stores.LIMITS).append(a_session(), a_turn())
+        until_saved(deployed)
+        said = json.dumps(self.run("backup", **{"/backups": str(tmp_path)}))
+        assert "fetched by redis-cli" in said, said
+        assert [file.suffix for file in tmp_path.iterdir() if not file.name.startswith(".")]
+
+    def test_it_can_trim(self) -> None:
+        with_no_end = a_session()
+        CacheStore("redis", test_stores.LIMITS).append(with_no_end, a_turn())
+        assert self.run("trim")
+        assert CacheStore("redis", test_stores.LIMITS).load(with_no_end)
+
+
+DANGEROUS = (
+    "FLUSHALL", "FLUSHDB", "CONFIG SET maxmemory 1", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE", "REPLICAOF NO ONE",
+    "ACL SETUSER default nopass", "ACL LIST", "MODULE LIST", "CLIENT KILL TYPE normal", "CLIENT PAUSE 1", "SWAPDB 0 1",
+    "SCRIPT FLUSH", "MONITOR", "SAVE", "FAILOVER", "MIGRATE 127.0.0.1 1 conv:x 0 1", "PUBLISH here x", "SET other 1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("user", ["onesource", "jobs", "default"])
+@pytest.mark.parametrize("command", DANGEROUS)
+def test_what_is_dangerous_is_refused_to_all(user: str, command: str, deployed: DeployedRedis) -> None:
+    # Redis 7 refuses DEBUG to everybody, before it looks who asks.
+    with deployed.user(user) as client, pytest.raises(ResponseError, match="no permissions|DEBUG command not allowed"):
+        client.execute_command(*command.split())
+
+
+@pytest.mark.parametrize("user", ["onesource", "jobs"])
+@pytest.mark.parametrize(
+    "command",
+    ["KEYS conv:*", "CONFIG GET *", "EVAL return(0) 0", "RANDOMKEY", "GET other", "SORT conv:x", "SLOWLOG GET"],
+)
+def test_what_holds_up_or_looks_beyond_our_keys_is_refused_to_programs(
+    user: str, command: str, deployed: DeployedRedis
+) -> None:
+    with deployed.user(user) as client, pytest.raises(NoPermissionError):
+        client.execute_command(*command.split())
+
+
+def test_only_the_jobs_may_fetch_a_snapshot_as_a_replica_does(deployed: DeployedRedis) -> None:
+    with deployed.user("onesource") as client, pytest.raises(NoPermissionError):
+        client.execute_command("REPLCONF", "listening-port", "1")
+    with deployed.user("jobs") as client:
+        assert client.execute_command("REPLCONF", "listening-port", "1")
+
+
+@pytest.mark.parametrize("user", ["onesource", "jobs", "default"])
+def test_all_may_take_a_snapshot(user: str, deployed: DeployedRedis) -> None:
+    with deployed.user(user) as client:
+        assert client.lastsave()
+        try:
+            assert client.bgsave(schedule=True)
+        except NoPermissionError:
+            raise
+        except RedisError as error:
+            assert "in progress" in str(error)
+
+
+def test_nobody_comes_in_without_a_password(deployed: DeployedRedis) -> None:
+    with (
+        Redis(port=deployed.port, protocol=2, retry=Retry(NoBackoff(), 0)) as client,
+        pytest.raises(AuthenticationError),
+    ):
+        client.ping()
+    for name in ("default", "onesource", "jobs"):
+        with deployed.client_of(name, "guessed") as client, pytest.raises(AuthenticationError):
+            client.ping()
+
+
+def test_what_it_writes_down_is_no_password_and_nobody_elses_to_read(deployed: DeployedRedis) -> None:
+    users = deployed.directory / "users.acl"
+    assert users.stat().st_mode & 0o077 == 0
+    assert not [name for name in ("operator", "onesource", "jobs") if deployed.password(name) in users.read_text()]
+    assert "{" not in users.read_text()
+
+
+def test_it_does_not_start_without_a_password(deployed: DeployedRedis, tmp_path: Path) -> None:
+    shutil.copytree(deployed.secrets / "redis", tmp_path / "secrets")
+    empty = tmp_path / "secrets" / "onesource_password"
+    empty.unlink()
+    empty.write_text("")
+    done = subprocess.run(
+        ["sh", str(K8S / "redis" / "start.sh")], capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "CONFIG": str(K8S / "redis"), "SECRETS": str(tmp_path / "secrets"),
+             "USERS": str(tmp_path / "users.acl")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(empty) in done.stderr
+
+
+class TestTheRunbook:
+    """Its commands, sent by the redis-cli that the image wraps, as the operators' user."""
+
+    def cli(self, deployed: DeployedRedis, *arguments: str, given: str = "", **variables: str) -> str:
+        binary = shutil.which("redis-cli") or str(Path(redis_binary()).parent / "redis-cli")
+        done = subprocess.run(
+            ["sh", str(DEPLOY / "redis-cli"), "-h", "127.0.0.1", "-p", str(deployed.port), *arguments],
+            env={"PATH": os.environ["PATH"], "REDIS_CLI": binary, **variables}, input=given,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def test_the_pod_of_the_service_gets_its_pong(self, deployed: DeployedRedis) -> None:
+        assert self.cli(deployed, "ping", REDIS_URL=deployed.url_of("onesource")) == "PONG\n"
+
+    def test_every_command_of_it_works_for_the_operators(self, deployed: DeployedRedis) -> None:
+        me = {"REDISCLI_AUTH": deployed.password("operator")}
+        with deployed.user("onesource") as client:
+            client.set("conv:test_session_123", "a value\n")
+        assert self.cli(deployed, "ping", **me) == "PONG\n"
+        assert "used_memory_human" in self.cli(deployed, "info", "memory", **me)
+        assert "role:master" in self.cli(deployed, "info", "replication", **me)
+        assert "connected_clients" in self.cli(deployed, "info", "clients", **me)
+        assert "conv:test_session_123" in self.cli(deployed, "KEYS", "conv:*", **me)
+        assert "a value" in self.cli(deployed, "GET", "conv:test_session_123", **me)
+        assert int(self.cli(deployed, "MEMORY", "USAGE", "conv:test_session_123", **me)) > 0
+        assert int(self.cli(deployed, "TTL", "conv:test_session_123", **me)) == -1
+        assert int(self.cli(deployed, "eval", "return #redis.call('keys', 'conv:*')", "0", **me)) >= 1
+        assert "conv:test_session_123" in self.cli(deployed, "--scan", "--pattern", "conv:*", **me)
+        assert "a value" in self.cli(deployed, "mget", "conv:test_session_123", **me)
+        cleared = "EVAL \"return redis.call('DEL', unpack(redis.call('KEYS', 'conv:*')))\" 0\n"
+        assert int(self.cli(deployed, given="INFO memory\n" + cleared, **me).splitlines()[-1]) >= 1
+        until_saved(deployed)
+        assert "Background saving" in self.cli(deployed, "BGSAVE", **me)
