@@ -204,7 +204,7 @@ def merge(*histories: History | None, tombstone: str | None = None) -> History:
 
 def tombstone_for(*last_ids: str | None) -> str:
     """Return an id that is not earlier than now nor than any of these."""
-    return max(_ids(now())[1], *(last_id or "" for last_id in last_ids))
+    return max([_ids(now())[1], *(last_id or "" for last_id in last_ids)])
 
 
 def time_of(message_id: str) -> datetime:

@@ -8,7 +8,7 @@ from conversations import healing, history, knowledge
 from conversations.errors import StoreUnavailable
 from conversations.failover import Routing, Switch
 from conversations.stores import MONGO, REDIS, store
-from conversations.turns import History, Turn, tombstone_for
+from conversations.turns import MESSAGE_ID, History, Turn, tombstone_for
 from ops import switching, watcher
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
@@ -179,3 +179,4 @@ def answers(alias: str) -> bool:
 def test_a_tombstone_is_later_than_all_that_is_there() -> None:
     turn = a_turn()
     assert tombstone_for(turn.answer.id) >= turn.answer.id
+    assert MESSAGE_ID.fullmatch(tombstone_for())
