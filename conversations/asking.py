@@ -15,7 +15,7 @@ from conversations import failover, history
 from conversations.answerers import answerer
 from conversations.claims import claim
 from conversations.errors import AnswererFailed, ConversationError, KeyReused, NotPersisted
-from conversations.turns import Turn, make_turn, now
+from conversations.turns import Turn, make_turn, now, stamp, time_of
 from ops import metrics
 from ops.logs import event, hashed
 
@@ -187,7 +187,10 @@ class Asking:
             raise
         # What no store can hold must not be acknowledged: half a surrogate pair is no text.
         text = "".join(said).encode(errors="replace").decode()
-        return make_turn(self.question.text, text, self.reading.seen, self.asked_at, now(), self.question.key)
+        # What the client was last given it has seen, also where we have not.
+        given = self.question.last_message_id
+        seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
+        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
 
     def _answer(self, turn: Turn, stored_in: tuple[str, ...], *, replayed: bool) -> Answer:
         messages = self.reading.history.messages

@@ -95,6 +95,11 @@ class WritePlan:
     last_resort: tuple[str, ...] = ()
     """Stores to be asked if none of the others takes it."""
 
+    def marks(self, alias: str) -> bool:
+        """Return whether the store marks the turn even when all is well. MongoDB does while it alone is
+        wanted: Redis is the primary to come back to, and a switch back must forget nothing."""
+        return alias == MONGO and self.wanted == (MONGO,)
+
     @property
     def passed_over(self) -> tuple[str, ...]:
         """The stores that should have the turn and are not even asked."""

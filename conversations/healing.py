@@ -12,7 +12,7 @@ from ops.logs import event, hashed
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 1.0
-MARKS = 10_000  # more are only counted: while there are, every conversation is read from both stores
+MARKS = 1_000  # more are only counted: while there are, every conversation is read from both stores
 PAGE = 2000
 
 

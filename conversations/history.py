@@ -158,7 +158,7 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
     for alias in plan.order + plan.last_resort:
         if stored_in and (alias not in plan.wanted or alias in plan.last_resort):
             break
-        mark = any(other != alias for other in missed)
+        mark = any(other != alias for other in missed) or plan.marks(alias)
         try:
             receipt = _append(alias, session, turn, _lacking(reading, alias), mark=mark)
         except StoreUnavailable:
@@ -179,6 +179,8 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
         if receipt.created and alias in reading.answered and reading.history:
             _restore(session, reading.history, alias)
         stored_in += (alias,)
+        if plan.marks(alias):
+            knowledge().beacon.light(alias)
     if stored_in and set(missed) - set(stored_in):
         if marked:
             knowledge().beacon.light(stored_in[0])

@@ -1,0 +1,150 @@
+"""How each fault begins and how it ends: a context manager a fault, which changes what a run stands on."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+from tests.faults import evidence
+from tests.faults.clients import Load
+from tests.faults.judge import Terms
+from tests.faults.proxy import Mode
+from tests.faults.stack import Route, Stack
+from tests.servers import eventually
+
+
+@dataclass
+class Run:
+    """A row under way."""
+
+    stack: Stack
+    load: Load
+    terms: Terms
+    route: Route
+    """Where traffic goes now."""
+
+
+Fault = Callable[[Run], AbstractContextManager[None]]
+
+
+@contextmanager
+def none(run: Run) -> Iterator[None]:
+    """Nothing happens: what is wrong was wrong from the start."""
+    yield
+
+
+def wire(alias: str, mode: Mode, milliseconds: int = 0) -> Fault:
+    """The way to a store is at fault, not the store."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        run.stack.proxy(alias).set(mode, milliseconds)
+        yield
+        run.stack.proxy(alias).set(Mode.PASS)
+
+    return fault
+
+
+def frozen(alias: str) -> Fault:
+    """The process stands still; what it was sent it does when it goes on."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        run.stack.server(alias).freeze()
+        yield
+        run.stack.server(alias).thaw()
+
+    return fault
+
+
+def killed(alias: str) -> Fault:
+    """The process is killed, and started again with what it kept."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        run.stack.server(alias).kill()
+        yield
+        run.stack.server(alias).start()
+
+    return fault
+
+
+def at_once(*faults: Fault) -> Fault:
+    """All of them."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        with ExitStack() as open_faults:
+            for one in faults:
+                open_faults.enter_context(one(run))
+            yield
+
+    return fault
+
+
+@contextmanager
+def not_primary(run: Run) -> Iterator[None]:
+    """MongoDB says that it is no primary."""
+    commands = ["find", "update", "insert", "delete", "aggregate", "findAndModify"]
+    said = {"failCommands": commands, "errorCode": 10107}
+    with run.stack.mongo.client() as client:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": said})
+    yield
+    with run.stack.mongo.client() as client:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@contextmanager
+def workers_killed(run: Run) -> Iterator[None]:
+    """One worker is killed, and then another. A slow MongoDB holds turns between their two writes."""
+    run.stack.mongo_proxy.set(Mode.SLOW, 60)
+    time.sleep(0.3)
+    run.stack.service.kill_worker()
+    yield
+    run.stack.service.kill_worker()
+    run.stack.mongo_proxy.set(Mode.PASS)
+
+
+@contextmanager
+def server_killed(run: Run) -> Iterator[None]:
+    """The server is killed with all its workers, and started again."""
+    run.stack.service.kill()
+    run.stack.service.start()
+    yield
+    run.stack.service.wait()
+
+
+@contextmanager
+def merge_killed(run: Run) -> Iterator[None]:
+    """Redis is away; when it is back and the merge is half way, the server is killed and started again."""
+    run.stack.redis_proxy.set(Mode.REFUSE)
+    yield
+    at_first = evidence.marks(run.stack)
+    assert at_first >= 30, f"only {at_first} conversations are to be merged"
+    run.stack.mongo_proxy.set(Mode.SLOW, 15)
+    run.stack.redis_proxy.set(Mode.PASS)
+    eventually(lambda: evidence.marks(run.stack) < at_first - 3, "no merge has begun")
+    run.stack.service.kill()
+    left = evidence.marks(run.stack)
+    assert left, "the merge was over before it could be cut off"
+    run.stack.mongo_proxy.set(Mode.PASS)
+    run.stack.service.start().wait()
+
+
+def switched(*, back: bool = False) -> Fault:
+    """An operator moves traffic to the other store, and back."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        before = run.route
+        _switch(run, Route("mongo" if before.primary == "redis" else "redis", before.dual_write))
+        yield
+        if back:
+            _switch(run, before)
+
+    return fault
+
+
+def _switch(run: Run, route: Route) -> None:
+    run.route = route
+    run.terms.switches.append((run.stack.switch(route), route.primary, route.dual_write))

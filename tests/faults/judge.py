@@ -1,0 +1,204 @@
+"""The verdict on a row: what its clients were told, against what is there afterwards, seen from every side."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.faults.clients import Ask, Deletion, Talk
+from tests.faults.evidence import Held
+
+MOST_MILLISECONDS = 2000.0
+MOST_REFUSAL_MILLISECONDS = 1000.0  # with both stores out
+FOLLOW_SECONDS = 2.0
+_EXAMPLES = 3  # of each kind
+
+View = Mapping[str, Held]
+
+
+@dataclass
+class Terms:
+    """What a row may do to its clients; times are on the monotonic clock."""
+
+    dual_write: bool
+    injecting: float = 0.0
+    injected: float = 0.0
+    """When the fault was there."""
+    ending: float = float("inf")
+    """When it began to be mended."""
+    lost_connections: bool = False
+    """Whether a process is killed: its clients' connections end, and they ask again."""
+    clocks_apart: bool = False
+    """Whether the servers' clocks differ. Without dual write, while the store with the last turn is out, a
+    server then cannot know that its turn comes later, unless the client carries the last id."""
+    both_out: bool = False
+    """Whether no store could be reached: every answer must then be a 503, and none an acknowledgement."""
+    destroyed_at: float = 0.0
+    """When the only copy of all that had been asked was destroyed, 0 for never."""
+    switches: list[tuple[float, str, bool]] = field(default_factory=list)
+    """When it was switched, to which primary, with dual write or not."""
+
+
+@dataclass
+class Verdict:
+    """One row of the report."""
+
+    asked: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    doubled: int = 0
+    disordered: int = 0
+    revived: int = 0
+    """Deleted questions that are back."""
+    forgotten: int = 0
+    """Answers given without acknowledged turns, that did not say so."""
+    behind: int = 0
+    """Answers that said so."""
+    astray: int = 0
+    """Turns stored elsewhere than a switch says, later than it may take to be followed."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """How many of each kind."""
+    unexpected: int = 0
+    """Errors that a promise rules out."""
+    slowest_ms: float = 0.0
+    heal_seconds: float | None = None
+    broken: list[str] = field(default_factory=list)
+    """The promises that were broken."""
+    examples: list[str] = field(default_factory=list)
+    """Of the first few offences, what they were."""
+
+    def example(self, kind: str, text: str) -> None:
+        if sum(example.startswith(kind) for example in self.examples) < _EXAMPLES:
+            self.examples.append(f"{kind}: {text}")
+
+
+def judge(talks: list[Talk], views: Mapping[str, View], terms: Terms) -> Verdict:
+    """Return the verdict on what the clients were told, and on every view of what is there afterwards."""
+    verdict = Verdict()
+    for talk in talks:
+        for ask in talk.asks:
+            verdict.asked += 1
+            verdict.acknowledged += ask.acknowledged
+            _judge_answer(talk, ask, terms, verdict)
+        for gone in talk.deletions:
+            _judge_request(gone, gone.session, terms, verdict)
+        _judge_contents(talk, views, terms, verdict)
+    return verdict
+
+
+def judge_last(asks: list[Ask], talks: list[Talk], terms: Terms, verdict: Verdict) -> None:
+    """Judge the questions that were asked when all was healed: each is answered from everything."""
+    of = {(talk.client, talk.session): talk for talk in talks}
+    for ask in asks:
+        expected = 2 * len(_known_before(of[ask.client, ask.session], ask, terms))
+        complete = ask.body.get("context") == "full" and ask.body.get("msg_count_before", -1) >= expected
+        if ask.error or not complete:
+            verdict.broken.append("after healing something is missing still")
+            verdict.example("after healing", f"{ask.session}: {ask.error or ask.body}, {expected} were due")
+            return
+
+
+def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
+    """Say which promises were broken; `apart` says in what the stores are not together yet, if they are not."""
+    names = ("lost", "doubled", "disordered", "revived", "forgotten", "astray")
+    verdict.broken += [f"{name} {count}" for name in names if (count := getattr(verdict, name))]
+    if terms.dual_write and verdict.behind:
+        verdict.broken.append(f"behind {verdict.behind} with dual write")
+    if verdict.unexpected:
+        verdict.broken.append(f"errors {verdict.unexpected}")
+    if verdict.slowest_ms > MOST_MILLISECONDS:
+        verdict.broken.append(f"slowest {verdict.slowest_ms:.0f} ms")
+    if apart:
+        verdict.broken.append(f"not healed: {apart}")
+
+
+def _known_before(talk: Talk, ask: Ask, terms: Terms) -> list[Ask]:
+    """Return the turns that had been acknowledged and neither deleted nor destroyed when this was asked."""
+    since = max((gone.ended for gone in talk.deletions if not gone.error and gone.ended <= ask.started), default=0.0)
+    if ask.ended > terms.destroyed_at:
+        since = max(since, terms.destroyed_at)
+    return [one for one in talk.asks if one.acknowledged and since < one.started < ask.started]
+
+
+def _judge_answer(talk: Talk, ask: Ask, terms: Terms, verdict: Verdict) -> None:
+    _judge_request(ask, f"{ask.session} {ask.question}", terms, verdict)
+    if not ask.acknowledged:
+        return
+    if terms.both_out and terms.injected < ask.started and ask.ended < terms.ending:
+        verdict.unexpected += 1
+        verdict.example("acknowledged with both stores out", f"{ask.session} {ask.question}: {ask.body}")
+    behind = ask.body["context"] == "behind"
+    verdict.behind += behind
+    expected = 2 * len(_known_before(talk, ask, terms))
+    if ask.body["msg_count_before"] < expected and not behind:
+        verdict.forgotten += 1
+        verdict.example("forgotten", f"{ask.session} {ask.question}, {expected} messages were due: {ask.body}")
+    if behind and terms.dual_write:
+        verdict.example("behind", f"{ask.session} {ask.question}, {expected} messages were due: {ask.body}")
+    _judge_place(ask, terms, verdict)
+
+
+def _judge_place(ask: Ask, terms: Terms, verdict: Verdict) -> None:
+    """Judge whether a switch was followed: what was asked two seconds later is stored where it says."""
+    before = [switch for switch in terms.switches if switch[0] <= ask.started]
+    after = [switch for switch in terms.switches if switch[0] > ask.started]
+    if not before or (after and after[0][0] < ask.ended):
+        return
+    at, primary, dual_write = before[-1]
+    wanted = {"redis", "mongo"} if dual_write else {primary}
+    if ask.started > at + FOLLOW_SECONDS and set(ask.body["stored_in"]) != wanted:
+        verdict.astray += 1
+        verdict.example("astray", f"{ask.started - at:.1f} s after the switch, {ask.session}: {ask.body}")
+
+
+def _judge_request(request: Ask | Deletion, name: str, terms: Terms, verdict: Verdict) -> None:
+    milliseconds = (request.ended - request.started) * 1000
+    verdict.slowest_ms = max(verdict.slowest_ms, milliseconds)
+    if not request.error:
+        return
+    verdict.errors[request.error] = verdict.errors.get(request.error, 0) + 1
+    if request.error.startswith("connection"):
+        expected = terms.lost_connections
+    else:
+        while_out = terms.injecting < request.ended and request.started < terms.ending
+        in_time = milliseconds <= MOST_REFUSAL_MILLISECONDS
+        expected = terms.both_out and while_out and in_time and request.error.startswith("503")
+    if not expected:
+        verdict.unexpected += 1
+        since = request.started - terms.injected
+        verdict.example("error", f"{since:+.2f} s from the fault, {name}: {request.error}, {milliseconds:.0f} ms")
+
+
+def _judge_contents(talk: Talk, views: Mapping[str, View], terms: Terms, verdict: Verdict) -> None:
+    """Judge whether every acknowledged turn is there once, in order, its answer beside it, and nothing deleted."""
+    deleted_at = max((gone.started for gone in talk.deletions if not gone.error), default=0.0)
+    kept = [one for one in talk.asks if one.acknowledged and one.started > max(deleted_at, terms.destroyed_at)]
+    deleted = {ask.question for ask in talk.asks if ask.started < deleted_at}
+    asked = {ask.question for ask in talk.asks}
+    lost, doubled, revived, disordered = set(), set(), set(), 0
+    for view, conversations in views.items():
+        messages = conversations[talk.session].messages
+        place = {message["id"]: number for number, message in enumerate(messages)}
+        places = []
+        for ask in kept:
+            at = place.get(ask.body["message_id"], -1)
+            if at < 1 or not _is(ask, messages[at - 1]["content"], messages[at]["content"]):
+                lost.add(ask.question)
+                verdict.example("lost", f"in {view}, {ask.session} {ask.question} {ask.body} (key {ask.key})")
+                continue
+            places.append(at)
+        if talk.carries or terms.dual_write or not terms.clocks_apart:
+            disordered = max(disordered, sum(one > other for one, other in zip(places, places[1:], strict=False)))
+        counts = Counter(question["content"] for question in messages[::2])
+        doubled |= {question for question in asked if counts[question] > 1}
+        revived |= {question for question in deleted if counts[question]}
+    verdict.lost += len(lost)
+    verdict.doubled += len(doubled)
+    verdict.revived += len(revived)
+    verdict.disordered += disordered
+    for what, questions in (("doubled", doubled), ("deleted and back", revived)):
+        if questions:
+            verdict.example(what, f"{talk.session} {sorted(questions)[:5]}")
+
+
+def _is(ask: Ask, question: str, answer: str) -> bool:
+    return bool(question == ask.question and answer == ask.body["answer"])

@@ -1,0 +1,210 @@
+"""The table of faults: a row each."""
+
+from dataclasses import dataclass
+
+from tests.faults import injections, redis_injections
+from tests.faults.injections import Fault, frozen, killed, wire
+from tests.faults.proxy import Mode
+from tests.faults.redis_injections import configured
+from tests.faults.stack import Route, Setup
+
+REDIS, REDIS_DUAL = Route("redis"), Route("redis", dual_write=True)
+MONGO, MONGO_DUAL = Route("mongo"), Route("mongo", dual_write=True)
+BOTH = (REDIS, REDIS_DUAL)
+ALL = (REDIS, REDIS_DUAL, MONGO, MONGO_DUAL)
+DUAL = (REDIS_DUAL,)
+
+USUAL = Setup()
+FOUR_WORKERS = Setup(workers=4)
+_HOUR = 3600.0
+CLOCKS = Setup(workers=1, clock_shifts=(0.0, _HOUR, -_HOUR))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault, under load."""
+
+    name: str
+    sentence: str
+    fault: Fault
+    routes: tuple[Route, ...] = BOTH
+    seconds: float = 0.0
+    """How long it has to last at least, where that matters."""
+    clients: int = 8
+    sessions_each: int = 1
+    pause: float = 0.03
+    """Seconds between an answer and the next question: two cores are to carry it with ease."""
+    sharing: int = 1
+    """How many clients have one conversation together."""
+    deleting: int = 1
+    """How many clients delete their conversation while the fault lasts, and go on in it."""
+    out: str = ""
+    """The store that must have been seen to miss turns meanwhile, or the fault was none."""
+    lost_connections: bool = False
+    both_out: bool = False
+    setup: Setup = USUAL
+
+
+ROWS = (
+    Row("redis refused", "Nobody listens at Redis' port.", wire("redis", Mode.REFUSE), out="redis"),
+    Row("redis frozen", "Redis is stopped (SIGSTOP), and goes on later.", frozen("redis"), out="redis"),
+    Row("redis silent", "Redis is connected to and never answers.", wire("redis", Mode.FREEZE), out="redis"),
+    Row("redis slow", "Redis answers after 300 ms, too late.", wire("redis", Mode.SLOW, 150), out="redis"),
+    Row("redis dripping", "Redis' answers come byte by byte, 50 ms apart.", wire("redis", Mode.DRIP), out="redis"),
+    Row("redis cut mid-reply", "Redis' answers break off half way.", wire("redis", Mode.CUT), out="redis"),
+    Row("redis reset", "Every request to Redis is answered with a reset.", wire("redis", Mode.RESET), out="redis"),
+    Row("redis garbage", "What answers is not Redis.", wire("redis", Mode.GARBAGE), out="redis"),
+    Row("redis loading", "Redis starts again and loads for seconds.", redis_injections.loading, out="redis"),
+    Row(
+        "redis out of memory",
+        "Redis is full and evicts nothing.",
+        configured(lambda r: r.config_set("maxmemory", 1), lambda r: r.config_set("maxmemory", 0)),
+        out="redis",
+    ),
+    Row(
+        "redis read-only",
+        "Redis has become a replica of a master that is dead.",
+        configured(lambda r: r.replicaof("127.0.0.1", 9), lambda r: r.replicaof("NO", "ONE")),
+        out="redis",
+    ),
+    Row("redis misconf", "Redis cannot save and takes no writes.", redis_injections.misconf, out="redis"),
+    Row(
+        "redis password changed",
+        "Redis wants a password that we do not have.",
+        configured(
+            lambda r: r.config_set("requirepass", "changed"),
+            lambda r: r.config_set("requirepass", ""),
+            hang_up=True,
+        ),
+        out="redis",
+    ),
+    Row(
+        "redis max clients",
+        "Redis takes no more connections.",
+        configured(lambda r: r.config_set("maxclients", 1), lambda r: r.config_set("maxclients", 10_000), hang_up=True),
+        out="redis",
+    ),
+    Row("redis busy", "A script in Redis does not end.", redis_injections.busy, out="redis"),
+    Row(
+        "redis writes paused",
+        "CLIENT PAUSE WRITE: Redis reads, and lets writers wait.",
+        configured(lambda r: r.client_pause(600_000, all=False), lambda r: r.client_unpause()),
+        out="redis",
+    ),
+    Row("redis flushed", "FLUSHALL.", configured(lambda r: r.flushall(), lambda r: None), DUAL),
+    Row("redis corrupt", "Every conversation in Redis is overwritten with nonsense.", redis_injections.corrupted),
+    Row(
+        "redis flapping", "Redis goes and comes back every second.", redis_injections.flapping, out="redis", seconds=4.0
+    ),
+    Row("redis killed", "Redis is killed and comes back with its append-only file.", killed("redis"), out="redis"),
+    Row(
+        "redis killed, data lost",
+        "Redis is killed and comes back empty.",
+        redis_injections.killed_without_persistence,
+        DUAL,
+        out="redis",
+    ),
+    Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
+    Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),
+    Row("mongo killed", "MongoDB is killed and comes back.", killed("mongo"), ALL, out="mongo"),
+    Row("mongo not primary", "MongoDB has lost its election.", injections.not_primary, ALL, out="mongo"),
+    Row(
+        "both refused",
+        "Neither store can be reached.",
+        injections.at_once(wire("redis", Mode.REFUSE), wire("mongo", Mode.REFUSE)),
+        both_out=True,
+    ),
+    Row(
+        "both frozen",
+        "Both stores stand still.",
+        injections.at_once(frozen("redis"), frozen("mongo")),
+        both_out=True,
+    ),
+    Row(
+        "delete while redis is out",
+        "Every client deletes its conversation while Redis is out, and begins it anew.",
+        wire("redis", Mode.REFUSE),
+        deleting=8,
+        out="redis",
+    ),
+    Row(
+        "delete while redis is frozen",
+        "The same with a Redis that does later what it was sent.",
+        frozen("redis"),
+        deleting=8,
+        out="redis",
+    ),
+    Row(
+        "delete while mongo is out",
+        "Every client deletes its conversation while MongoDB is out, and begins it anew.",
+        wire("mongo", Mode.REFUSE),
+        ALL,
+        deleting=8,
+        out="mongo",
+    ),
+    Row(
+        "workers killed",
+        "Workers are killed between a turn's two writes.",
+        injections.workers_killed,
+        lost_connections=True,
+    ),
+    Row("server killed", "The server is killed and started again.", injections.server_killed, lost_connections=True),
+    Row(
+        "merge killed",
+        "The server is killed while it merges 200 conversations, and started again.",
+        injections.merge_killed,
+        seconds=3.0,
+        sessions_each=25,
+        lost_connections=True,
+    ),
+    Row(
+        "clocks",
+        "Of three servers one is an hour ahead and one an hour behind; every client asks all three.",
+        injections.none,
+        ALL,
+        setup=CLOCKS,
+    ),
+    Row(
+        "clocks, redis refused",
+        "The same while Redis is out.",
+        wire("redis", Mode.REFUSE),
+        DUAL,  # without, a clock an hour off cannot be told from turns that nobody can see
+        setup=CLOCKS,
+        out="redis",
+    ),
+    Row(
+        "switch",
+        "16 writers, two a conversation, while an operator switches to the other store.",
+        injections.switched(),
+        ALL,
+        seconds=3.5,
+        clients=16,
+        pause=0.12,
+        sharing=2,
+        deleting=0,
+        setup=FOUR_WORKERS,
+    ),
+    Row(
+        "switch and back",
+        "The same, and back again.",
+        injections.switched(back=True),
+        ALL,
+        seconds=3.5,
+        clients=16,
+        pause=0.12,
+        sharing=2,
+        deleting=0,
+        setup=FOUR_WORKERS,
+    ),
+)
+
+Case = tuple[Row, Route]
+CASES: tuple[Case, ...] = tuple(
+    sorted(((row, route) for row in ROWS for route in row.routes), key=lambda case: repr((case[0].setup, case[1])))
+)
+
+
+def name_of(case: Case) -> str:
+    """Return a case's name as a file or a test can have it."""
+    words = f"{case[0].name} {case[1]}".replace(",", "")
+    return words.replace(" ", "-")

@@ -1,0 +1,182 @@
+"""Everything that a row of the fault suite runs on: two real stores, a proxy before each, and the servers."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.proxy import Proxy
+from tests.faults.service import ROOT, Service
+from tests.servers import MongoServer, RedisServer, eventually
+
+SETTLE_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the servers send their traffic."""
+
+    primary: str
+    dual_write: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.primary}{', dual write' if self.dual_write else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Which servers there are."""
+
+    workers: int = 2
+    clock_shifts: tuple[float, ...] = (0.0,)
+    """A server for each, whose clock is so many seconds off."""
+
+
+class Stack:
+    """Started once and used by one row after another, as a deployment lives through one fault after another."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
+        self.redis = RedisServer(self.home / "redis")
+        self.mongo = MongoServer(self.home / "mongo")
+        self.redis_proxy = Proxy(self.redis.port)
+        self.mongo_proxy = Proxy(self.mongo.port)
+        self.variables = {
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
+            # Direct, or the driver would ask where the replica set is and go round the proxy.
+            "MONGO_URL": f"mongodb://127.0.0.1:{self.mongo_proxy.port}/onesource?directConnection=true",
+            "WEB_CONCURRENCY": str(setup.workers),
+        }
+        self.services = [
+            Service(self.home / f"server{number}", clock_shift=shift, **self.variables)
+            for number, shift in enumerate(setup.clock_shifts)
+        ]
+        self.route = Route("redis")  # what is set where nothing is set
+        self._operator: subprocess.Popen[str] | None = None
+
+    @property
+    def service(self) -> Service:
+        return self.services[0]
+
+    @property
+    def ports(self) -> list[int]:
+        return [service.port for service in self.services]
+
+    def start(self) -> "Stack":
+        self.redis.start()
+        self.mongo.start()
+        self.redis_proxy.start()
+        self.mongo_proxy.start()
+        for service in self.services:
+            service.start()
+        self._start_operator()
+        for service in self.services:
+            service.wait()
+        self._told()
+        return self
+
+    def server(self, alias: str) -> RedisServer | MongoServer:
+        return self.redis if alias == "redis" else self.mongo
+
+    def proxy(self, alias: str) -> Proxy:
+        return self.redis_proxy if alias == "redis" else self.mongo_proxy
+
+    def is_quiet(self, deadline: float) -> bool:
+        """Return as soon as every server uses both stores again, or else False at the deadline."""
+        while not all(service.is_quiet() for service in self.services):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def settle(self) -> None:
+        """Return when nothing is left of an earlier row; servers that do not get there are started anew."""
+        if self.is_quiet(time.monotonic() + SETTLE_SECONDS):
+            return
+        for service in self.services:
+            service.stop()
+            service.start()
+        for service in self.services:
+            service.wait()
+
+    def switch(self, route: Route) -> float:
+        """Record a switch as an operator does; return when it was recorded, on the monotonic clock."""
+        operator = self._operator
+        assert operator and operator.stdin
+        operator.stdin.write(f"{route.primary} {int(route.dual_write)}\n")
+        operator.stdin.flush()
+        at = float(self._told())
+        self.route = route
+        return at
+
+    def follow(self, route: Route) -> None:
+        """Switch where that is needed, and return when every server does as it was told."""
+        if self.route != route:
+            self.switch(route)
+        for service in self.services:
+            eventually(
+                lambda service=service: service.follows(route.primary, route.dual_write),  # type: ignore[misc]
+                f"a server does not follow a switch to {route}",
+            )
+
+    def stop(self) -> None:
+        """Stop exactly what was started, and remove what it left."""
+        if self._operator:
+            with suppress(OSError):
+                self._operator.communicate(timeout=5)
+        for service in self.services:
+            service.stop()
+        self.redis_proxy.stop()
+        self.mongo_proxy.stop()
+        self.redis.kill()
+        self.mongo.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _start_operator(self) -> None:
+        """Start it; it says when it is ready."""
+        with (self.home / "operator.log").open("ab") as log:
+            self._operator = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.switcher"],
+                cwd=ROOT,
+                env=self.service.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def _told(self) -> str:
+        assert self._operator and self._operator.stdout
+        told = self._operator.stdout.readline()
+        if not told:
+            raise AssertionError(f"no switch could be recorded: {(self.home / 'operator.log').read_text()}")
+        return told
+
+
+class Stacks:
+    """One stack at a time, kept for as long as rows ask for the same setup and nothing has spoiled it."""
+
+    def __init__(self) -> None:
+        self._stack: Stack | None = None
+
+    def get(self, setup: Setup, route: Route) -> Stack:
+        """Return a stack of this setup at rest, switched to that route."""
+        if self._stack and self._stack.setup != setup:
+            self.discard()
+        if self._stack is None:
+            self._stack = Stack(setup)
+            self._stack.start()
+        self._stack.settle()
+        self._stack.follow(route)
+        return self._stack
+
+    def discard(self) -> None:
+        """Stop what runs: the next row begins with new stores and servers."""
+        if self._stack:
+            self._stack.stop()
+            self._stack = None
