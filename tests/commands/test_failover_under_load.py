@@ -23,7 +23,8 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
                       REDIS_SOCKET_TIMEOUT_MS="200", WEB_CONCURRENCY="1")  # fmt: skip
     try:
         service.start().wait()
-        load = Load("failover", [service.port], clients=4).start()
+        load = Load("failover", [service.port], clients=8, sessions_each=1, sharing=1, pause=0.05)
+        load.start()
         code, told = run_json("failover", "--to", "mongo")
         assert (code, told["differences"]) == (0, 0), told
         redis_server.kill()
