@@ -13,30 +13,32 @@ local TAIL = 77 -- bytes from the first quote of "id" to the newline
 local value = redis.call('GET', KEYS[1]) or ''
 local tombstone = redis.call('GET', KEYS[2]) or ''
 
-local function id_before(stop) -- the id in the line that ends with the newline at stop
-  return string.match(string.sub(value, stop - TAIL + 1, stop), '^"id":"([%x-]+)","at":"[^"]+"}\n$')
+local function id_before(text, stop) -- the id in the line that ends with the newline at stop
+  return string.match(string.sub(text, stop - TAIL + 1, stop), '^"id":"([%x-]+)","at":"[^"]+"}\n$')
 end
 
-local turns = {} -- where each turn begins
+local turns = {} -- two lines each, in the order of their ids
 local position = 1
 while position <= #value do
-  turns[#turns + 1] = position
   local question_ends = string.find(value, '\n', position, true)
   local answer_ends = question_ends and string.find(value, '\n', question_ends + 1, true)
   if not answer_ends then
     return redis.error_reply('CORRUPT a turn is not whole')
   end
+  turns[#turns + 1] = string.sub(value, position, answer_ends)
   position = answer_ends + 1
 end
-if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and id_before(#value)) then
+if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and id_before(value, #value)) then
   return redis.error_reply('CORRUPT not lines of a conversation')
 end
 
 local function turn_id(number)
-  return id_before(string.find(value, '\n', turns[number], true)) or ''
+  local turn = turns[number]
+  return id_before(turn, string.find(turn, '\n', 1, true)) or ''
 end
 
 local before = 2 * #turns
+local size = #value
 local added = 0
 local covered = ''
 for argument = 4, #ARGV, 3 do
@@ -46,30 +48,26 @@ for argument = 4, #ARGV, 3 do
     place = place - 1
   end
   local there = place > 0 and turn_id(place) == id
-  if key ~= '' and string.find(value, '"key":"' .. key .. '"', 1, true) then
-    there = true
+  if key ~= '' then
+    for _, turn in ipairs(turns) do
+      there = there or string.find(turn, '"key":"' .. key .. '"', 1, true) ~= nil
+    end
   end
   added = 0
   covered = id <= tombstone and tombstone or ''
   if not there and covered == '' then
-    local begins = turns[place + 1] or #value + 1
-    value = string.sub(value, 1, begins - 1) .. lines .. string.sub(value, begins)
-    table.insert(turns, place + 1, begins)
-    for later = place + 2, #turns do
-      turns[later] = turns[later] + #lines
-    end
+    table.insert(turns, place + 1, lines)
+    size = size + #lines
     added = 1
   end
 end
 
-local oldest = math.max(1, #turns - tonumber(ARGV[2]) + 1)
-while oldest < #turns and #value - turns[oldest] + 1 > tonumber(ARGV[3]) do
+local oldest = 1
+while oldest < #turns and (#turns - oldest + 1 > tonumber(ARGV[2]) or size > tonumber(ARGV[3])) do
+  size = size - #turns[oldest]
   oldest = oldest + 1
 end
-if oldest > 1 then
-  value = string.sub(value, turns[oldest])
-end
-if value ~= '' then
-  redis.call('SET', KEYS[1], value, 'EX', ARGV[1])
+if #turns > 0 then
+  redis.call('SET', KEYS[1], table.concat(turns, '', oldest), 'EX', ARGV[1])
 end
 return {added, before, covered}
