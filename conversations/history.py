@@ -312,10 +312,7 @@ class _Look:
         outcome = ("rescue" if first != facts.routing.primary else "hit") if first else "miss"
         metrics.reads.labels(store=alias, outcome=outcome).inc()
         context = failover.context(facts, self.answered, self.latest, expected, fresh=fresh)
-        lacking = {
-            alias: tuple(turn for turn in history.turns() if not _has_turn(self.contents[alias].history, turn))
-            for alias in self.compared
-        }
+        lacking = {alias: _without(history, self.contents[alias].history) for alias in self.compared}
         return Reading(history, bool(history), alias, context, self.answered, self.failed, self.tombstone, lacking)
 
     def _has(self, alias: str) -> bool:
@@ -340,8 +337,10 @@ class _Look:
             return None
 
 
-def _has_turn(history: History | None, turn: Turn) -> bool:
-    return history is not None and any(message.id == turn.id for message in history)
+def _without(history: History, other: History | None) -> tuple[Turn, ...]:
+    """Return the turns that the other history lacks."""
+    there = {message.id for message in other or ()}
+    return tuple(turn for turn in history.turns() if turn.id not in there)
 
 
 def _set_aside(one: HistoryStore, session: str) -> None:

@@ -19,10 +19,10 @@ from conversations.stores.base import Marks
 from ops import metrics
 
 
-def _breaker(alias: str) -> Breaker:
+def _breaker(alias: str, patience: int = 1) -> Breaker:
     # A call counts as slow once it takes most of what it may take: a busy store is not an absent one.
     most = {REDIS: settings.REDIS_SOCKET_TIMEOUT_MS, MONGO: settings.MONGO_TIMEOUT_MS}[alias]
-    return Breaker(slow=0.75 * most / 1000)
+    return Breaker(slow=0.75 * patience * most / 1000)
 
 
 @dataclass
@@ -123,7 +123,7 @@ def knowledge() -> Knowledge:
     global _knowledge
     if _knowledge is None:
         _knowledge = Knowledge(
-            {alias: StoreKnowledge(_breaker(alias), _breaker(alias)) for alias in ALIASES},
+            {alias: StoreKnowledge(_breaker(alias), _breaker(alias, patience=2)) for alias in ALIASES},
             Beacon(Path(settings.VAR_DIR) / "run" / "beacon"),
             Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
         )

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pymongo
+from django.conf import settings
 from django.db import DatabaseError, connections
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
@@ -21,6 +22,7 @@ from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
 from conversations.turns import History, Turn, now, unite
 
+_WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
 _WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
 _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
 
@@ -44,7 +46,8 @@ class DocumentStore(HistoryStore):
 
     def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
         pending = _Pending(make_key(session), turn, list(lacking), mark)
-        with self._errors():
+        # Writers of one document queue at it: what was asked of it is worth waiting for longer than an answer.
+        with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
             for _ in range(_ATTEMPTS):
                 try:
                     created = self._push(pending)
