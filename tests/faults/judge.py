@@ -101,7 +101,7 @@ def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
     """Say which promises were broken; `apart` says in what the stores are not together yet, if they are not."""
     names = ("lost", "doubled", "disordered", "revived", "forgotten", "astray")
     verdict.broken += [f"{name} {count}" for name in names if (count := getattr(verdict, name))]
-    if terms.dual_write and verdict.behind:
+    if terms.dual_write and verdict.behind and not terms.both_out:
         verdict.broken.append(f"behind {verdict.behind} with dual write")
     if verdict.unexpected:
         verdict.broken.append(f"errors {verdict.unexpected}")
@@ -160,7 +160,8 @@ def _judge_request(request: Ask | Deletion, name: str, terms: Terms, verdict: Ve
         expected = terms.lost_connections
     else:
         while_out = terms.injecting < request.ended and request.started < terms.ending
-        in_time = milliseconds <= MOST_REFUSAL_MILLISECONDS
+        under_way = request.started < terms.injected  # it may have been answered by one store before
+        in_time = milliseconds <= (MOST_MILLISECONDS if under_way else MOST_REFUSAL_MILLISECONDS)
         expected = terms.both_out and while_out and in_time and request.error.startswith("503")
     if not expected:
         verdict.unexpected += 1

@@ -53,6 +53,7 @@ def configured(begin: Callable[[Redis], object], end: Callable[[Redis], object],
 def misconf(run: Run) -> Iterator[None]:
     """Redis cannot save its snapshots, and therefore takes no writes."""
     in_the_way = run.stack.redis.directory / "dump.rdb"
+    in_the_way.unlink(missing_ok=True)  # an earlier row's last save
     in_the_way.mkdir()  # a folder cannot be replaced by a file, not even by root
     with run.stack.redis.client() as client:
         client.config_set("save", "3600 1")

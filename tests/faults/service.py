@@ -73,9 +73,11 @@ class Service:
 
     def is_quiet(self) -> bool:
         """Return whether no worker holds back calls of a store, and all see both stores."""
-        if not self._all(lambda health: health["status"] == "ok"):
+        try:
+            held_back = list(self.metric("breaker_open"))
+        except (OSError, http.client.HTTPException):
             return False
-        return all(value == 0 for value in self.metric("breaker_open"))
+        return held_back != [] and not any(held_back) and self._all(lambda health: health["status"] == "ok")
 
     def metric(self, name: str) -> Iterator[float]:
         """Yield the metric's values, one a series, of all workers together."""

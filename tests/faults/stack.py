@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tests.faults.proxy import Proxy
 from tests.faults.service import ROOT, Service
-from tests.servers import MongoServer, RedisServer, eventually
+from tests.servers import MongoServer, RedisServer
 
 SETTLE_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
+_POLL_SECONDS = 0.2  # often enough for what happens every second
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Stack:
         while not all(service.is_quiet() for service in self.services):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.1)
+            time.sleep(_POLL_SECONDS)
         return True
 
     def settle(self) -> None:
@@ -118,11 +119,10 @@ class Stack:
         """Switch where that is needed, and return when every server does as it was told."""
         if self.route != route:
             self.switch(route)
-        for service in self.services:
-            eventually(
-                lambda service=service: service.follows(route.primary, route.dual_write),  # type: ignore[misc]
-                f"a server does not follow a switch to {route}",
-            )
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not all(service.follows(route.primary, route.dual_write) for service in self.services):
+            assert time.monotonic() < deadline, f"a server does not follow a switch to {route}"
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop exactly what was started, and remove what it left."""
