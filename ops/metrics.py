@@ -21,6 +21,18 @@ redis_latency_p95_ms = Gauge(
     "95th percentile of the last minute's pings of Redis, in milliseconds.",
     multiprocess_mode="livemostrecent",
 )
+# Not `live`: what a process has seen of them stays true when it is gone.
+redis_memory_used = Gauge(
+    "redis_memory_used_bytes", "Memory that Redis uses, in bytes.", multiprocess_mode="mostrecent"
+)  # fmt: skip
+redis_memory_max = Gauge(
+    "redis_memory_max_bytes", "Redis' maxmemory, in bytes; 0 where it has none.", multiprocess_mode="mostrecent"
+)
+backup_timestamp = Gauge(
+    "onesource_backup_timestamp_seconds",
+    "When the newest backup of both stores was begun, as Unix time; 0 when none is known.",
+    multiprocess_mode="mostrecent",
+)
 persist_errors = Counter("history_persist_errors", "Turns that a store did not take.", ["store"])
 persist_attempts = Counter("history_persist_attempts", "Turns that were offered to a store.", ["store"])
 not_persisted = Counter("history_not_persisted", "Turns that no store took.")
@@ -66,7 +78,7 @@ TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "answerer_failed")
 def start() -> None:
     """Make every series of a closed set, so that the first scrape has it; forget what the dead have left."""
     _bury()
-    for gauge in (redis_up, mongo_up, redis_latency_p95_ms):
+    for gauge in (redis_up, mongo_up, redis_latency_p95_ms, redis_memory_used, redis_memory_max, backup_timestamp):
         _begin(gauge)
     for name in STORES:
         persist_errors.labels(store=name)

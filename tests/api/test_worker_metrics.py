@@ -34,11 +34,19 @@ def values(page: str, name: str) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "series"),
     [("redis_up", 1), ("mongo_up", 1), ("redis_latency_p95_ms", 1), ("unsynced_conversations", 2),
-     ("breaker_open", 4)],
+     ("breaker_open", 4), ("redis_memory_used_bytes", 1), ("redis_memory_max_bytes", 1),
+     ("onesource_backup_timestamp_seconds", 1)],
 )  # fmt: skip
 def test_a_gauge_is_there_before_anybody_has_set_it(name: str, series: int, tmp_path: Path) -> None:
     """With both stores out from the start, nothing is ever set: an alert must tell that from "not scraped"."""
     assert values(worker(tmp_path, SCRAPE), name) == [0.0] * series
+
+
+def test_a_worker_that_starts_leaves_standing_what_others_have_seen(tmp_path: Path) -> None:
+    worker(tmp_path, "metrics.redis_memory_used.set(7)", "metrics.backup_timestamp.set(8)")
+    page = worker(tmp_path, SCRAPE)
+    assert values(page, "redis_memory_used_bytes") == [7.0]
+    assert values(page, "onesource_backup_timestamp_seconds") == [8.0]
 
 
 def test_a_worker_that_died_holds_no_breaker_open(tmp_path: Path) -> None:

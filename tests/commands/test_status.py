@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from conversations.failover import Routing
 from conversations.stores import MONGO, REDIS, store
 from ops import facts, switching
+from ops.backups import NOTE
 from ops.management.commands import status
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json
@@ -87,6 +88,12 @@ def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.
     monkeypatch.setattr(facts, "served_metrics", lambda: served)
     code, told = run_json("status")
     assert (code, told["trouble"]) == (1 if trouble else 0, trouble)
+
+
+@pytest.mark.parametrize(("noted", "told"), [("", "none is recorded"), ("2026-11-24T03:17:00.000Z", "hours ago, at")])
+def test_the_newest_backup_is_named(noted: str, told: str) -> None:
+    store(MONGO).write_note(NOTE, noted)
+    assert told in row(run("status")[1], "newest backup")[1]
 
 
 def test_marks_are_counted() -> None:
