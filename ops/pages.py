@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_prometheus.exports import ExportToDjangoView
 
 from conversations.errors import ConversationError
+from conversations.knowledge import knowledge
 from conversations.stores import ALIASES, REDIS
 from ops import facts, status
 from ops.forms import NAMES, SwitchForm
@@ -71,7 +72,7 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 
 def _look(request: HttpRequest) -> status.Status:
     """Return how things stand; this server's own counters are read where they are, with no request to itself."""
-    return status.look(facts.in_page(ExportToDjangoView(request).content.decode()))
+    return status.look(facts.in_page(ExportToDjangoView(request).content.decode()), knowledge().switch)
 
 
 def _memory_used(seen: status.Status) -> float | None:

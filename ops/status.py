@@ -81,15 +81,16 @@ class Status:
         return {**asdict(self), "trouble": self.trouble}
 
 
-def look(here: Served | None = None) -> Status:
-    """Ask both stores and the server of this machine, all at once; that server itself says what it counts `here`."""
+def look(here: Served | None = None, followed: Switch | None = None) -> Status:
+    """Ask both stores and the server of this machine, all at once. That server itself says what it counts `here`,
+    and which switch it has `followed`: it goes on doing so when both stores are out."""
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
         recorded = pool.submit(_closing, switching.read)
         backups = pool.submit(_closing, sampling.backups_recorded)
         served = pool.submit(facts.served_metrics).result() if here is None else here
         stores = {alias: answer.result() for alias, answer in asked.items()}
-        switch = switching.newest_of(recorded.result())
+        switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
     environment = switching.environment()
     where = facts.server_url()
@@ -130,8 +131,9 @@ def _ask(alias: str) -> StoreStatus:
 
 
 def _figures(redis: StoreStatus, served: Served | None) -> tuple[Figure, ...]:
-    """Return the runbook's four; the server's own p95, of a minute, goes before ours, of this moment."""
-    latency = (served or {}).get(("redis_latency_p95_ms", "", "")) or redis.p95_ms
+    """Return the runbook's four; the server's own p95, of a minute, goes before ours, of this moment, unless Redis is
+    out: then it is of before."""
+    latency = (served or {}).get(("redis_latency_p95_ms", "", "")) or redis.p95_ms if redis.up else None
     return (
         _figure("P95 latency", latency, "< 50 ms", lambda value: value < P95_MS, "{:.1f} ms"),
         _figure("persist errors", _persist_errors(served), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
@@ -207,6 +209,8 @@ def _routing_rows(status: Status) -> list[tuple[str, ...]]:
                  ("against", in_words(status.switch.against))]  # fmt: skip
         if status.environment != status.switch.against:
             rows.append(("note", "a server started now follows the environment where it differs from `against`"))
+    elif status.blind:
+        rows.append(("switched by", "not known: neither store answers"))
     else:
         rows.append(("switched by", "nobody: the environment counts"))
     return [

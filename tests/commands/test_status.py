@@ -116,6 +116,18 @@ def test_with_both_out_it_says_so_and_could_not_run() -> None:
     assert row(said, "traffic")[1] == "primary redis, dual write off"
 
 
+@pytest.mark.usefixtures("redis_out")
+def test_a_latency_of_before_an_outage_is_none_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says what it last knew; beside "redis is out" that would be an "ok" which is none."""
+    monkeypatch.setattr(facts, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 4.6})
+    assert row(run("status")[1], "P95 latency") == ["P95 latency", "unknown", "< 50 ms", "not known"]
+
+
+@pytest.mark.usefixtures("redis_out", "mongo_out")
+def test_with_both_out_nobody_can_say_who_switched() -> None:
+    assert row(run("status")[1], "switched by")[1] == "not known: neither store answers"
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -7,7 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from conversations.failover import Routing
+from conversations.failover import Routing, Switch
+from conversations.knowledge import knowledge
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops import lease, switching
 from ops.backups import NOTE
@@ -76,6 +77,10 @@ class TestLooking:
         response = superuser().get(PAGE)
         assert response.status_code == 200
         assert "newest backup not known" in text(response)
+
+    def test_with_both_out_a_server_still_knows_what_it_follows(self, redis_out: None, mongo_out: None) -> None:
+        knowledge().switch = Switch(Routing(MONGO, True), Routing(REDIS, False), 1.0, "alice")
+        assert "traffic primary mongo, dual write on" in text(superuser().get(PAGE))
 
     def test_a_reason_is_anybodys_words_and_no_markup(self) -> None:
         switching.record(Routing(MONGO, True), "alice", "<script>alert(1)</script>")
