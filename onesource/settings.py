@@ -121,7 +121,7 @@ X_FRAME_OPTIONS = "DENY"
 ROOT_URLCONF = "onesource.urls"
 WSGI_APPLICATION = "onesource.wsgi.application"
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "ops.site.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -187,14 +187,18 @@ def served_metrics() -> dict[tuple[str, str, str], float] | None:
     if status != 200:
         return None
     try:
-        families = list(text_string_to_metric_families(body.decode()))
+        return in_page(body.decode())
     except ValueError:
         return None  # somebody else's server
+
+
+def in_page(page: str) -> dict[tuple[str, str, str], float]:
+    """Return what a page of metrics says, by name, store, and outcome or kind; raise ValueError if it is none."""
     return {
         (sample.name, sample.labels.get("store", ""), sample.labels.get("outcome") or sample.labels.get("kind", "")): (
             sample.value
         )
-        for family in families
+        for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
 

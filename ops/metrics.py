@@ -3,7 +3,11 @@
 All are there from the first scrape, at zero, so that an alert can tell "none" from "not scraped".
 """
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, multiprocess
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -16,6 +20,18 @@ redis_latency_p95_ms = Gauge(
     "redis_latency_p95_ms",
     "95th percentile of the last minute's pings of Redis, in milliseconds.",
     multiprocess_mode="livemostrecent",
+)
+# Not `live`: what a process has seen of them stays true when it is gone.
+redis_memory_used = Gauge(
+    "redis_memory_used_bytes", "Memory that Redis uses, in bytes.", multiprocess_mode="mostrecent"
+)  # fmt: skip
+redis_memory_max = Gauge(
+    "redis_memory_max_bytes", "Redis' maxmemory, in bytes; 0 where it has none.", multiprocess_mode="mostrecent"
+)
+backup_timestamp = Gauge(
+    "onesource_backup_timestamp_seconds",
+    "When the newest backup of both stores was begun, as Unix time; 0 when none is known.",
+    multiprocess_mode="mostrecent",
 )
 persist_errors = Counter("history_persist_errors", "Turns that a store did not take.", ["store"])
 persist_attempts = Counter("history_persist_attempts", "Turns that were offered to a store.", ["store"])
@@ -60,12 +76,15 @@ TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "answerer_failed")
 
 
 def start() -> None:
-    """Make every series of a closed set, so that the first scrape has it."""
+    """Make every series of a closed set, so that the first scrape has it; forget what the dead have left."""
+    _bury()
+    for gauge in (redis_up, mongo_up, redis_latency_p95_ms, redis_memory_used, redis_memory_max, backup_timestamp):
+        _begin(gauge)
     for name in STORES:
         persist_errors.labels(store=name)
         persist_attempts.labels(store=name)
         corrupt.labels(store=name)
-        unsynced.labels(store=name)
+        _begin(unsynced.labels(store=name))
         for kind in ("reads", "writes"):
             breaker_open.labels(store=name, kind=kind)
         for outcome in ("hit", "miss", "rescue"):
@@ -75,3 +94,22 @@ def start() -> None:
             store_seconds.labels(store=name, operation=operation)
     for outcome in TURN_OUTCOMES:
         turns.labels(outcome=outcome)
+
+
+def _begin(gauge: Gauge) -> None:
+    """Give the gauge its zero, older than whatever another process has seen: of several processes the newest
+    value counts, and one that nobody has set is left out."""
+    gauge._value.set(0.0, timestamp=1.0)
+
+
+def _bury() -> None:
+    """Drop the live gauges of processes that are gone: the server replaces a worker that was killed, and a breaker
+    that was open in it would be open for ever."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = int(file.stem.rpartition("_")[2])
+        with suppress(PermissionError):  # somebody else's, and there
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

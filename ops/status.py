@@ -12,7 +12,7 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.failover import Routing, Switch
 from conversations.stores import ALIASES, REDIS, store
-from ops import facts, switching
+from ops import facts, sampling, switching
 
 MARKS = 10_000  # more are said to be more
 FEW = 1000  # with fewer conversations memory by conversation says nothing
@@ -59,6 +59,8 @@ class Status:
     server: str
     breakers: tuple[str, ...]
     """The breakers that are open in the server of this machine, as `store kind`."""
+    backup: float | None = None
+    """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can tell."""
 
     @property
     def trouble(self) -> str:
@@ -79,14 +81,17 @@ class Status:
         return {**asdict(self), "trouble": self.trouble}
 
 
-def look() -> Status:
-    """Ask both stores and the server of this machine, all at once."""
-    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="status") as pool:
+def look(here: Served | None = None, followed: Switch | None = None) -> Status:
+    """Ask both stores and the server of this machine, all at once. That server itself says what it counts `here`,
+    and which switch it has `followed`: it goes on doing so when both stores are out."""
+    with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
         recorded = pool.submit(_closing, switching.read)
-        served = pool.submit(facts.served_metrics).result()
+        backups = pool.submit(_closing, sampling.backups_recorded)
+        served = pool.submit(facts.served_metrics).result() if here is None else here
         stores = {alias: answer.result() for alias, answer in asked.items()}
-        switch = switching.newest_of(recorded.result())
+        switch = switching.newest_of({**recorded.result(), "followed": followed})
+        backup = max(backups.result().values(), default=None)
     environment = switching.environment()
     where = facts.server_url()
     return Status(
@@ -98,6 +103,7 @@ def look() -> Status:
         _figures(stores[REDIS], served),
         f"{where} answers" if served is not None else f"no server answers on {where}",
         tuple(f"{name[1]} {name[2]}" for name, value in (served or {}).items() if name[0] == "breaker_open" and value),
+        backup,
     )
 
 
@@ -125,8 +131,9 @@ def _ask(alias: str) -> StoreStatus:
 
 
 def _figures(redis: StoreStatus, served: Served | None) -> tuple[Figure, ...]:
-    """Return the runbook's four; the server's own p95, of a minute, goes before ours, of this moment."""
-    latency = (served or {}).get(("redis_latency_p95_ms", "", "")) or redis.p95_ms
+    """Return the runbook's four; the server's own p95, of a minute, goes before ours, of this moment, unless Redis is
+    out: then it is of before."""
+    latency = (served or {}).get(("redis_latency_p95_ms", "", "")) or redis.p95_ms if redis.up else None
     return (
         _figure("P95 latency", latency, "< 50 ms", lambda value: value < P95_MS, "{:.1f} ms"),
         _figure("persist errors", _persist_errors(served), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
@@ -192,19 +199,34 @@ _VERDICT = {True: "ok", False: "OVER ITS LIMIT", None: "not known"}
 
 def _routing_rows(status: Status) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
-        ("traffic", _in_words(status.routing)),
-        ("environment", _in_words(status.environment)),
+        ("traffic", in_words(status.routing)),
+        ("environment", in_words(status.environment)),
     ]
     if status.switch:
         at = datetime.fromtimestamp(status.switch.at, UTC).isoformat(timespec="seconds")
         reason = f": {status.switch.reason}" if status.switch.reason else ""
         rows += [("switched by", f"{status.switch.by} at {at}{reason}"),
-                 ("against", _in_words(status.switch.against))]  # fmt: skip
+                 ("against", in_words(status.switch.against))]  # fmt: skip
         if status.environment != status.switch.against:
             rows.append(("note", "a server started now follows the environment where it differs from `against`"))
+    elif status.blind:
+        rows.append(("switched by", "not known: neither store answers"))
     else:
         rows.append(("switched by", "nobody: the environment counts"))
-    return [*rows, ("server", status.server), ("breakers open", ", ".join(status.breakers) or "none known")]
+    return [
+        *rows,
+        ("server", status.server),
+        ("breakers open", ", ".join(status.breakers) or "none known"),
+        ("newest backup", _backup_in_words(status)),
+    ]
+
+
+def _backup_in_words(status: Status) -> str:
+    if not status.backup:
+        return "not known" if status.backup is None else "none is recorded"
+    at = datetime.fromtimestamp(status.backup, UTC)
+    hours = (datetime.fromisoformat(status.at) - at).total_seconds() / 3600
+    return f"{max(hours, 0):.1f} hours ago, at {at.isoformat(timespec='seconds')}"
 
 
 _STORE_ROWS: dict[str, Callable[[StoreStatus], str]] = {
@@ -223,7 +245,7 @@ _STORE_ROWS: dict[str, Callable[[StoreStatus], str]] = {
 }
 
 
-def _in_words(routing: Routing) -> str:
+def in_words(routing: Routing) -> str:
     return f"primary {routing.primary}, dual write {'on' if routing.dual_write else 'off'}"
 
 

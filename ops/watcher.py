@@ -1,7 +1,8 @@
 """The watcher: a thread in each process that asks both stores every second, so that nobody else need ask.
 
 It pings them, tries what the breakers hold back, learns of marks and switches, and hands conversations that
-are not in step to the healer, a second thread, of which one process at a time has the work.
+are not in step to the healer, a second thread, of which one process at a time has the work. A third samples
+what changes slowly.
 """
 
 import logging
@@ -21,7 +22,7 @@ from conversations.errors import StoreUnavailable
 from conversations.failover import Switch
 from conversations.knowledge import knowledge
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops import metrics, switching
+from ops import metrics, sampling, switching
 from ops.logs import event
 
 logger = logging.getLogger(__name__)
@@ -66,10 +67,13 @@ def start() -> None:
             metrics.start()
             with suppress(Exception):
                 _tick()
-            for name, step in (("watcher", _tick), ("healer", _heal)):
-                _threads.append(threading.Thread(target=_forever, args=(step,), name=name, daemon=True))
+            steps = (("watcher", _tick, EVERY), ("healer", _heal, EVERY), ("sampler", sampling.sample, sampling.EVERY))
+            for name, step, every in steps:
+                _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
                 thread.start()
+            with suppress(Exception):
+                sampling.sample()
 
 
 def state(alias: str) -> State:
@@ -85,9 +89,9 @@ def look() -> dict[str, State]:
     return {alias: state(alias) for alias in ALIASES}
 
 
-def _forever(step: Any) -> None:
+def _forever(step: Any, every: float) -> None:
     while True:
-        time.sleep(EVERY)
+        time.sleep(every)
         try:
             step()
         except StoreUnavailable:

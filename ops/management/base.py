@@ -4,10 +4,9 @@ Exit codes: 0 fine, 1 ran and found trouble, 2 could not run.
 """
 
 import os
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +15,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from conversations.errors import ConversationError, StoreUnavailable
-from conversations.stores import ALIASES, store
-from ops import audit
+from conversations.errors import ConversationError
+from ops import audit, lease
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
-_LEASE_SECONDS = 10.0
 
 Advance = Callable[[int, int], None]
 """Told how much is done, and of how much."""
@@ -121,44 +118,9 @@ class OperatorCommand(BaseCommand):
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the operators' lease, in every store that can be reached; two changes at once would undo each
-        other's checks."""
-        if not self._changing:
-            yield
-            return
-        me = f"{audit.operator()}:{os.getpid()}"
-        held = [alias for alias in ALIASES if self._lease(alias, me)]
-        stop = threading.Event()
-
-        def renew() -> None:
-            while not stop.wait(_LEASE_SECONDS / 3):
-                for alias in held:
-                    self._lease(alias, me, quietly=True)
-
-        renewing = threading.Thread(target=renew, name="lease", daemon=True)
-        renewing.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            renewing.join()
-            for alias in held:
-                self._lease(alias, me, seconds=0.001, quietly=True)
-
-    def _lease(self, alias: str, me: str, seconds: float = _LEASE_SECONDS, *, quietly: bool = False) -> bool:
-        try:
-            if store(alias).lease("operator", me, seconds):
-                return True
-        except StoreUnavailable:
-            return False
-        if quietly:
-            return False
-        raise CommandError(
-            "another operator's command is running; it keeps its lease until ten seconds after it ends",
-            returncode=COULD_NOT_RUN,
-        )
+    def _alone(self) -> AbstractContextManager[None]:
+        """Return what holds the operators' lease, if anything can be changed."""
+        return lease.held(f"{audit.operator()}:{os.getpid()}") if self._changing else nullcontext()
 
     def _audit(self, outcome: str, options: dict[str, Any], result: Result | None) -> None:
         if not self._changing:

@@ -14,6 +14,8 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from conversations.stores import ALIASES, store
+from ops import switching
 from tests import environment
 from tests.builders import a_session
 from tests.faults.service import ROOT, Service
@@ -87,6 +89,15 @@ def see(browser: Chrome, selector: str, text: str = "") -> str:
     return WebDriverWait(browser, PATIENCE).until(there) or ""
 
 
+def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
+    """Open a page of the admin, and log in if nobody has yet."""
+    browser.get(f"http://localhost:{service.port}/admin/{path}")
+    if browser.find_elements(By.NAME, "username"):
+        browser.find_element(By.NAME, "username").send_keys("op")
+        browser.find_element(By.NAME, "password").send_keys("correct horse")
+        browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
+
+
 def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome) -> None:
     hosts_asked(browser), browser.get_log("browser")  # what an earlier page left
     browser.get(f"http://localhost:{service.port}/api/docs/")
@@ -103,10 +114,7 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     session = a_session()
     ask(service, "Is <script>document.title='run'</script> shown?", session)
     ask(service, "What did I just ask about?", session)
-    browser.get(f"http://localhost:{service.port}/admin/conversations/conversation/")
-    browser.find_element(By.NAME, "username").send_keys("op")
-    browser.find_element(By.NAME, "password").send_keys("correct horse")
-    browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
+    open_in_admin(service, browser, "conversations/conversation/")
     see(browser, "#changelist")
     browser.find_element(By.NAME, "q").send_keys(session)
     browser.find_element(By.CSS_SELECTOR, "#changelist-search [type=submit]").click()
@@ -118,3 +126,34 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     assert browser.title != "run"
     assert not browser.find_elements(By.CSS_SELECTOR, ".submit-row [name=_save], .deletelink")
     browser.save_screenshot(str(tmp_path / "transcript.png"))
+
+
+@pytest.fixture
+def no_switch() -> Iterator[None]:
+    """Leave no switch to other tests of these stores."""
+    yield
+    for alias in ALIASES:
+        store(alias).write_note(switching.NOTE, "")
+
+
+def test_the_status_is_found_and_a_switch_is_made_there(
+    service: Service, browser: Chrome, tmp_path: Path, no_switch: None
+) -> None:
+    hosts_asked(browser), browser.get_log("browser")
+    open_in_admin(service, browser, "")
+    browser.find_element(By.CSS_SELECTOR, ".model-status a").click()
+    see(browser, ".verdict h1")
+    assert see(browser, ".badge.good") == "up"
+    assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
+    browser.save_screenshot(str(tmp_path / "status.png"))
+    browser.find_element(By.NAME, "dual_write").click()
+    browser.find_element(By.NAME, "reason").send_keys("MongoDB is to be copied")
+    browser.find_element(By.CSS_SELECTOR, "#switch [type=submit]").click()
+    assert "MongoDB is to be copied" in see(browser, "#content-main", "dual write on")
+    browser.save_screenshot(str(tmp_path / "switch.png"))
+    browser.find_element(By.CSS_SELECTOR, "[value='Yes, switch']").click()
+    see(browser, ".messagelist .success", "recorded in redis and mongo")
+    assert "op in the admin" in see(browser, ".tables", "primary redis, dual write on")
+    WebDriverWait(browser, PATIENCE).until(lambda _: service.follows("redis", True))
+    assert hosts_asked(browser) == {f"localhost:{service.port}"}
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

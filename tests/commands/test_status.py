@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from conversations.failover import Routing
 from conversations.stores import MONGO, REDIS, store
 from ops import facts, switching
+from ops.backups import NOTE
 from ops.management.commands import status
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json
@@ -89,6 +90,12 @@ def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.
     assert (code, told["trouble"]) == (1 if trouble else 0, trouble)
 
 
+@pytest.mark.parametrize(("noted", "told"), [("", "none is recorded"), ("2026-11-24T03:17:00.000Z", "hours ago, at")])
+def test_the_newest_backup_is_named(noted: str, told: str) -> None:
+    store(MONGO).write_note(NOTE, noted)
+    assert told in row(run("status")[1], "newest backup")[1]
+
+
 def test_marks_are_counted() -> None:
     store(MONGO).append(a_session(), None, mark=True)
     assert run_json("status")[1]["stores"]["mongo"]["unsynced"] == 1
@@ -107,6 +114,18 @@ def test_with_both_out_it_says_so_and_could_not_run() -> None:
     code, said = run("status")
     assert code == 2
     assert row(said, "traffic")[1] == "primary redis, dual write off"
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_latency_of_before_an_outage_is_none_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says what it last knew; beside "redis is out" that would be an "ok" which is none."""
+    monkeypatch.setattr(facts, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 4.6})
+    assert row(run("status")[1], "P95 latency") == ["P95 latency", "unknown", "< 50 ms", "not known"]
+
+
+@pytest.mark.usefixtures("redis_out", "mongo_out")
+def test_with_both_out_nobody_can_say_who_switched() -> None:
+    assert row(run("status")[1], "switched by")[1] == "not known: neither store answers"
 
 
 class _Terminal(io.StringIO):

@@ -20,7 +20,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from redis.retry import Retry
 
 from conversations.stores.cache import CacheStore
+from ops import sampling
 from tests import environment
+from tests.api.talking import sample
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
 from tests.deploy.files import DEPLOY, K8S, containers, make_secrets, manifest
@@ -110,6 +112,13 @@ def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, 
     store, session = CacheStore("redis", test_stores.LIMITS), a_session()
     assert store.append(session, a_turn(), mark=True).stored
     assert store.load(session)
+
+
+def test_the_service_can_tell_how_full_redis_is(deployed: DeployedRedis, settings: Settings) -> None:
+    use(settings, deployed.url_of("onesource"))
+    sampling.sample()
+    assert sample("redis_memory_max_bytes") == 1024**3
+    assert sample("redis_memory_used_bytes") > 0
 
 
 class TestTheJobsUser:

@@ -1,0 +1,86 @@
+"""The form by which a superuser switches primary or dual write in the admin."""
+
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+
+from conversations.errors import ConversationError
+from conversations.failover import Routing, Switch
+from conversations.stores import ALIASES, MONGO, REDIS
+from ops import audit, lease, status, switching
+
+NAMES = {REDIS: "Redis", MONGO: "MongoDB"}
+
+
+class Overtaken(ConversationError):
+    """Somebody has switched since this page was shown; nothing was changed. Look again"""
+
+
+class SwitchForm(forms.Form):
+    """Where traffic is to go, and why."""
+
+    primary = forms.ChoiceField(choices=[(alias, NAMES[alias]) for alias in ALIASES], widget=forms.RadioSelect)
+    dual_write = forms.BooleanField(required=False, label="Dual write: every turn to both stores")
+    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs={"class": "vTextField"}))
+    since = forms.FloatField(widget=forms.HiddenInput)
+    """The time of the switch that was the newest one when the form was shown."""
+    confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
+
+    @classmethod
+    def of(cls, seen: status.Status) -> "SwitchForm":
+        """Return the form that says how things are."""
+        routing, since = seen.routing, _since(seen.switch)
+        return cls(initial={"primary": routing.primary, "dual_write": routing.dual_write, "since": since})
+
+    def routing(self) -> Routing:
+        """Return what was chosen in a valid form."""
+        return Routing(self.cleaned_data["primary"], self.cleaned_data["dual_write"])
+
+    def warnings(self, seen: status.Status) -> list[str]:
+        """Return what whoever switches should know first."""
+        wanted, told = self.routing(), []
+        for alias in wanted.wanted:
+            if not seen.stores[alias].up:
+                told.append(f"{NAMES[alias]} is out ({seen.stores[alias].error}), and would be asked to take turns.")
+        if wanted.primary != seen.routing.primary:
+            told.append(
+                f"Nothing is copied. While both stores are up, `manage.py failover --to {wanted.primary}` copies and "
+                "compares every conversation before it switches."
+            )
+        if seen.routing.dual_write and not wanted.dual_write:
+            told.append("Without dual write a turn is in one store alone, and lost if that store loses it.")
+        return told
+
+    def switch(self, username: str) -> str:
+        """Switch, and return what was done; it is audited either way. Raise Overtaken, Busy or NoStore, with nothing
+        changed."""
+        who, reason = f"{username} in the admin", self.cleaned_data["reason"]
+        before: list[Routing] = []
+        try:
+            with lease.held(f"{who}:{uuid4().hex}"):
+                done = self._switch(who, reason, before)
+        except ConversationError as error:
+            audit.record("switch", f"failed: {error}", who=who, reason=reason, before=_fields(*before))
+            raise
+        audit.record("switch", "done", who=who, reason=reason, before=_fields(*before), after=_fields(self.routing()))
+        return done
+
+    def _switch(self, who: str, reason: str, before: list[Routing]) -> str:
+        newest = switching.newest_of(switching.read())
+        before.append(newest.routing if newest else switching.environment())
+        if _since(newest) > self.cleaned_data["since"]:
+            raise Overtaken
+        if before == [self.routing()]:
+            return f"It is so already: {status.in_words(self.routing())}."
+        _, taken = switching.record(self.routing(), who, reason)
+        told = f"{status.in_words(self.routing())}; recorded in {' and '.join(taken)}."
+        return f"{told} Every process follows within two seconds."
+
+
+def _since(newest: Switch | None) -> float:
+    return newest.at if newest else 0.0
+
+
+def _fields(routing: Routing | None = None) -> dict[str, Any]:
+    return {"primary": routing.primary, "dual_write": routing.dual_write} if routing else {}

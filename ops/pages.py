@@ -1,0 +1,85 @@
+"""The status page of the admin: what `manage.py status` tells, and for superusers a switch of primary or dual write."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+from django_prometheus.exports import ExportToDjangoView
+
+from conversations.errors import ConversationError
+from conversations.knowledge import knowledge
+from conversations.stores import ALIASES, REDIS
+from ops import facts, status
+from ops.forms import NAMES, SwitchForm
+
+
+@require_safe
+def status_page(request: HttpRequest) -> HttpResponse:
+    """How things stand, asked now; it works whichever store is out."""
+    return _status(request)
+
+
+@require_POST
+def switch(request: HttpRequest) -> HttpResponse:
+    """Ask whether it is meant; once it has been said that it is, switch."""
+    if not request.user.is_superuser:
+        raise PermissionDenied
+    form = SwitchForm(request.POST)
+    if not form.is_valid():
+        return _status(request, form)
+    if not form.cleaned_data["confirmed"]:
+        return _confirmation(request, form)
+    try:
+        messages.success(request, form.switch(request.user.get_username()))
+    except ConversationError as error:
+        messages.error(request, str(error))
+    return HttpResponseRedirect(reverse("admin:status"))
+
+
+def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
+    seen = _look(request)
+    (_, routing), (_, stores), _ = status.tables(seen)
+    context = {
+        "title": "Status",
+        "seen": seen,
+        "at": datetime.fromisoformat(seen.at),
+        "wrong": seen.trouble.split("; ") if seen.trouble else [],
+        "routing": routing,
+        "stores": stores,
+        "names": [NAMES[alias] for alias in ALIASES],
+        "memory": _memory_used(seen),
+        "form": form or SwitchForm.of(seen),
+    }
+    return _page(request, "status", context)
+
+
+def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
+    seen = _look(request)
+    context = {
+        "title": "Switch?",
+        "form": form,
+        "before": status.in_words(seen.routing),
+        "after": status.in_words(form.routing()),
+        "warnings": form.warnings(seen),
+    }
+    return _page(request, "switch", context)
+
+
+def _look(request: HttpRequest) -> status.Status:
+    """Return how things stand; this server's own counters are read where they are, with no request to itself."""
+    return status.look(facts.in_page(ExportToDjangoView(request).content.decode()), knowledge().switch)
+
+
+def _memory_used(seen: status.Status) -> float | None:
+    """Return which part of its maxmemory Redis uses, None where that cannot be told."""
+    used, most = (seen.stores[REDIS].says.get(name) for name in ("memory_bytes", "max_memory_bytes"))
+    return used / most if used is not None and most else None
+
+
+def _page(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    return TemplateResponse(request, f"admin/ops/{name}.html", {**admin.site.each_context(request), **context})

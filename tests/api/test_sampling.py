@@ -1,0 +1,112 @@
+"""How full Redis is and when it was last backed up: sampled from the stores, kept through whatever cannot be asked."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops import sampling
+from ops.backups import NOTE
+from tests.api.talking import sample
+from tests.servers import MongoServer, RedisServer
+
+OLDER, NEWER = "2026-11-23T03:17:00.123Z", "2026-11-24T03:17:00.123Z"
+OLDER_AT, NEWER_AT = 1795403820.123, 1795490220.123
+
+
+@pytest.fixture(autouse=True)
+def _no_backup(redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sampling, "_newest", 0.0)
+    yield
+    for alias in ALIASES:
+        store(alias).write_note(NOTE, "")
+
+
+def backup() -> float:
+    """Return what /metrics says after a sample."""
+    sampling.sample()
+    return sample("onesource_backup_timestamp_seconds")
+
+
+class TestMemory:
+    def test_it_is_what_redis_says(self, redis_server: RedisServer) -> None:
+        with redis_server.client() as client:
+            client.config_set("maxmemory", "512mb")
+            try:
+                sampling.sample()
+            finally:
+                client.config_set("maxmemory", "0")
+            used = client.info("memory")["used_memory"]
+        assert sample("redis_memory_max_bytes") == 512 * 1_048_576
+        assert sample("redis_memory_used_bytes") == pytest.approx(used, rel=0.2)
+
+    def test_without_maxmemory_the_most_is_0(self) -> None:
+        sampling.sample()
+        assert sample("redis_memory_max_bytes") == 0
+        assert sample("redis_memory_used_bytes") > 0
+
+    def test_an_outage_leaves_what_was_last_known(self, redis_server: RedisServer) -> None:
+        sampling.sample()
+        before = sample("redis_memory_used_bytes")
+        redis_server.freeze()
+        try:
+            sampling.sample()
+        finally:
+            redis_server.thaw()
+        assert sample("redis_memory_used_bytes") == before > 0
+
+    def test_so_does_an_acl_that_forbids_info(self, redis_server: RedisServer) -> None:
+        sampling.sample()
+        before = sample("redis_memory_used_bytes")
+        with redis_server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "-info")
+            try:
+                sampling.sample()
+            finally:
+                client.execute_command("ACL", "SETUSER", "default", "+@all")
+        assert sample("redis_memory_used_bytes") == before > 0
+
+
+class TestBackup:
+    def test_with_none_recorded_it_is_0(self) -> None:
+        assert backup() == 0
+
+    @pytest.mark.parametrize("newer", [REDIS, MONGO])
+    def test_of_two_stores_the_newer_counts(self, newer: str) -> None:
+        for alias in ALIASES:
+            store(alias).write_note(NOTE, NEWER if alias == newer else OLDER)
+        assert backup() == NEWER_AT
+
+    @pytest.mark.parametrize("knows", [REDIS, MONGO])
+    def test_one_store_that_knows_is_enough(self, knows: str) -> None:
+        """The other one was restored from nothing."""
+        store(knows).write_note(NOTE, OLDER)
+        assert backup() == OLDER_AT
+
+    def test_the_store_that_knew_goes_out_and_it_is_known_still(self, mongo_server: MongoServer) -> None:
+        store(REDIS).write_note(NOTE, OLDER)
+        store(MONGO).write_note(NOTE, NEWER)
+        assert backup() == NEWER_AT
+        mongo_server.kill()
+        try:
+            assert backup() == NEWER_AT
+        finally:
+            mongo_server.start()
+
+    def test_a_note_that_is_no_time_is_none(self) -> None:
+        store(REDIS).write_note(NOTE, "yesterday")
+        assert backup() == 0
+
+    def test_a_later_sample_sees_a_backup_that_was_made_elsewhere(self) -> None:
+        backup()
+        store(MONGO).write_note(NOTE, OLDER)
+        assert backup() == OLDER_AT
+
+
+def test_both_out_change_nothing_and_raise_nothing(request: pytest.FixtureRequest) -> None:
+    sampling.sample()
+    before = sample("redis_memory_used_bytes")
+    for fixture in ("redis_out", "mongo_out"):
+        request.getfixturevalue(fixture)
+    sampling.sample()
+    assert sample("redis_memory_used_bytes") == before > 0

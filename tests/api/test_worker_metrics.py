@@ -1,0 +1,55 @@
+"""Metrics of several worker processes, which count in one folder: nothing missing, nothing left of the dead."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings as ours
+from prometheus_client.parser import text_string_to_metric_families
+
+START = "import django; django.setup(); from ops import metrics; metrics.start()"
+SCRAPE = "import django.test as t; print(t.Client(SERVER_NAME='localhost').get('/metrics').text)"
+
+
+def worker(folder: Path, *lines: str) -> str:
+    """Run a process that counts in the folder; return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", "; ".join((START, *lines))],
+        cwd=ours.BASE_DIR,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def values(page: str, name: str) -> list[float]:
+    """Return the metric's values, one a series."""
+    families = text_string_to_metric_families(page)
+    return [sample.value for family in families for sample in family.samples if sample.name == name]
+
+
+@pytest.mark.parametrize(
+    ("name", "series"),
+    [("redis_up", 1), ("mongo_up", 1), ("redis_latency_p95_ms", 1), ("unsynced_conversations", 2),
+     ("breaker_open", 4), ("redis_memory_used_bytes", 1), ("redis_memory_max_bytes", 1),
+     ("onesource_backup_timestamp_seconds", 1)],
+)  # fmt: skip
+def test_a_gauge_is_there_before_anybody_has_set_it(name: str, series: int, tmp_path: Path) -> None:
+    """With both stores out from the start, nothing is ever set: an alert must tell that from "not scraped"."""
+    assert values(worker(tmp_path, SCRAPE), name) == [0.0] * series
+
+
+def test_a_worker_that_starts_leaves_standing_what_others_have_seen(tmp_path: Path) -> None:
+    worker(tmp_path, "metrics.redis_memory_used.set(7)", "metrics.backup_timestamp.set(8)")
+    page = worker(tmp_path, SCRAPE)
+    assert values(page, "redis_memory_used_bytes") == [7.0]
+    assert values(page, "onesource_backup_timestamp_seconds") == [8.0]
+
+
+def test_a_worker_that_died_holds_no_breaker_open(tmp_path: Path) -> None:
+    """Of several processes the highest counts: one that was killed in an outage would be open for ever."""
+    worker(tmp_path, "metrics.breaker_open.labels(store='redis', kind='reads').set(1)")
+    assert set(values(worker(tmp_path, SCRAPE), "breaker_open")) == {0.0}

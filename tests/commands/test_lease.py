@@ -1,0 +1,33 @@
+"""The operators' lease: who has it, and that it is given back."""
+
+import pytest
+
+from conversations.stores import MONGO, REDIS, store
+from ops import lease
+from tests.servers import eventually
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+def test_one_change_at_a_time() -> None:
+    with lease.held("alice"), pytest.raises(lease.Busy), lease.held("bob"):
+        pass
+
+
+def test_a_lease_that_one_store_refuses_is_given_back_to_the_other() -> None:
+    """Or it would hold up everybody for ten seconds more."""
+    store(MONGO).lease("operator", "alice", 30)
+    with pytest.raises(lease.Busy), lease.held("bob"):
+        pass
+    eventually(lambda: store(REDIS).lease("operator", "carol", 1), "bob has it still", patience=2)
+
+
+def test_with_a_store_out_the_other_one_gives_it(mongo_out: None) -> None:
+    with lease.held("alice"):
+        assert not store(REDIS).lease("operator", "bob", 1)
+
+
+def test_with_both_out_nobody_is_held_up(redis_out: None, mongo_out: None) -> None:
+    """What cannot be reached cannot be changed by another either."""
+    with lease.held("alice"):
+        pass

@@ -1,0 +1,176 @@
+"""The status page of the admin: what `status` tells, whichever store is out, and a switch for those who may."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from conversations.failover import Routing, Switch
+from conversations.knowledge import knowledge
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops import lease, switching
+from ops.backups import NOTE
+from ops.models import AuditEntry
+from tests import environment
+from tests.builders import a_session
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+PAGE, SWITCH = "/admin/status/", "/admin/status/switch/"
+TO_MONGO = {"primary": "mongo", "dual_write": "on", "reason": "Redis <b>is</b> slow", "since": "0.0"}
+
+
+def who(name: str, **rights: bool) -> Client:
+    """Return a client that is logged in as a user with these rights."""
+    user, _ = User.objects.update_or_create(username=name, defaults=rights)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def superuser() -> Client:
+    return who("root", is_staff=True, is_superuser=True)
+
+
+def text(response: Any) -> str:
+    """Return the words of a page, without its tags."""
+    page = re.sub(r"<(style|script).*?</\1>", "", response.content.decode(), flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def recorded() -> list[Routing]:
+    """Return the routing of the newest switch in each store that has one."""
+    return [switch.routing for switch in switching.read().values() if switch]
+
+
+class TestLooking:
+    def test_staff_see_all_of_it_in_one_get(self) -> None:
+        for alias in ALIASES:
+            store(alias).write_note(NOTE, "2026-11-24T03:17:00.000Z")
+        response = who("staff", is_staff=True, is_superuser=False).get(PAGE)
+        assert response.status_code == 200
+        said = text(response)
+        for words in ("All is well", "traffic primary redis, dual write off", "state up up", "unsynced 0 0",
+                      "breakers open none known", "hours ago, at 2026-11-24T03:17:00+00:00", "P95 latency",
+                      "normal: &lt; 50 ms", "persist errors", "memory per 10K", "hit rate"):  # fmt: skip
+            assert words in said, words
+
+    def test_it_is_the_first_thing_that_the_index_lists(self) -> None:
+        page = who("staff", is_staff=True, is_superuser=False).get("/admin/").content.decode()
+        assert f'href="{PAGE}"' in page
+
+    def test_nobody_else_sees_it(self) -> None:
+        for client in (Client(), who("guest", is_staff=False, is_superuser=False)):
+            response = client.get(PAGE)
+            assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
+
+    @pytest.mark.parametrize("out", ALIASES)
+    def test_with_a_store_out_it_says_which(self, out: str, request: pytest.FixtureRequest) -> None:
+        request.getfixturevalue(f"{out}_out")
+        response = superuser().get(PAGE)
+        assert response.status_code == 200
+        assert f"Something is wrong {out} is out (" in text(response)
+
+    def test_with_both_out_it_still_answers(self, redis_out: None, mongo_out: None) -> None:
+        response = superuser().get(PAGE)
+        assert response.status_code == 200
+        assert "newest backup not known" in text(response)
+
+    def test_with_both_out_a_server_still_knows_what_it_follows(self, redis_out: None, mongo_out: None) -> None:
+        knowledge().switch = Switch(Routing(MONGO, True), Routing(REDIS, False), 1.0, "alice")
+        assert "traffic primary mongo, dual write on" in text(superuser().get(PAGE))
+
+    def test_a_reason_is_anybodys_words_and_no_markup(self) -> None:
+        switching.record(Routing(MONGO, True), "alice", "<script>alert(1)</script>")
+        page = superuser().get(PAGE).content.decode()
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+        assert "<script>alert(1)" not in page
+
+    def test_no_address_password_or_session_is_on_it(self, redis_out: None) -> None:
+        session = a_session()
+        store(MONGO).append(session, None, mark=True)
+        page = superuser().get(PAGE).content.decode()
+        secrets = (session, str(environment.REDIS.port), str(environment.MONGO.port), "redis://", "mongodb://")
+        assert not [secret for secret in secrets if secret in page]
+
+    def test_nothing_is_fetched_from_elsewhere(self) -> None:
+        page = superuser().get(PAGE).content.decode()
+        assert not re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", page)
+
+
+class TestSwitching:
+    def test_it_is_asked_for_first_and_nothing_has_changed(self) -> None:
+        said = text(superuser().post(SWITCH, TO_MONGO))
+        assert "now primary redis, dual write off" in said
+        assert "then primary mongo, dual write on" in said
+        assert "Redis &lt;b&gt;is&lt;/b&gt; slow" in said
+        assert "manage.py failover --to mongo" in said
+        assert recorded() == []
+
+    def test_confirmed_it_is_recorded_in_both_stores_and_audited(self) -> None:
+        client = superuser()
+        response = client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True)
+        assert recorded() == [Routing(MONGO, True)] * 2
+        said = text(response)
+        assert "Primary mongo, dual write on; recorded in redis and mongo." in said
+        assert "switched by root in the admin at" in said
+        entry = AuditEntry.objects.order_by("id").last()
+        assert entry
+        assert (entry.action, entry.who, entry.reason, entry.outcome) == (
+            "switch", "root in the admin", "Redis <b>is</b> slow", "done"
+        )  # fmt: skip
+        assert (entry.before, entry.after) == (
+            {"primary": "redis", "dual_write": False}, {"primary": "mongo", "dual_write": True}
+        )  # fmt: skip
+
+    def test_with_a_store_out_the_other_one_takes_it(self, redis_out: None) -> None:
+        client = superuser()
+        assert "Redis is out (" in text(client.post(SWITCH, TO_MONGO))
+        assert "recorded in mongo." in text(client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+
+    def test_with_both_out_nothing_changes_and_that_is_said(self, redis_out: None, mongo_out: None) -> None:
+        said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "No store can be reached now" in said
+        entry = AuditEntry.objects.order_by("id").last()
+        assert entry and entry.outcome.startswith("failed: No store")
+
+    def test_whoever_was_overtaken_looks_again(self) -> None:
+        switching.record(Routing(REDIS, True), "bob", "meanwhile")
+        said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "Somebody has switched since this page was shown" in said
+        assert recorded() == [Routing(REDIS, True)] * 2
+
+    def test_while_an_operators_command_runs_it_waits(self) -> None:
+        with lease.held("alice"):
+            said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "Another operator" in said
+        assert recorded() == []
+
+    def test_what_is_so_already_is_not_recorded_again(self) -> None:
+        same = TO_MONGO | {"primary": "redis", "confirmed": "on"}
+        del same["dual_write"]
+        assert "It is so already" in text(superuser().post(SWITCH, same, follow=True))
+        assert recorded() == []
+
+    @pytest.mark.parametrize(
+        "fields", [{"primary": "elsewhere"}, {"reason": ""}, {"reason": "x" * 201}, {"since": ""}, {"since": "nan"}]
+    )
+    def test_what_is_not_understood_changes_nothing(self, fields: dict[str, str]) -> None:
+        response = superuser().post(SWITCH, TO_MONGO | fields | {"confirmed": "on"})
+        assert response.status_code == 200
+        assert "errorlist" in response.content.decode()
+        assert recorded() == []
+
+    def test_only_superusers_may_and_only_by_a_form_of_this_site(self) -> None:
+        confirmed = TO_MONGO | {"confirmed": "on"}
+        staff = who("staff", is_staff=True, is_superuser=False)
+        assert 'id="switch"' not in staff.get(PAGE).content.decode()
+        assert staff.post(SWITCH, confirmed).status_code == 403
+        assert Client().post(SWITCH, confirmed).status_code == 302
+        assert superuser().get(SWITCH).status_code == 405
+        forged = Client(enforce_csrf_checks=True)
+        forged.force_login(User.objects.get(username="root"))
+        assert forged.post(SWITCH, confirmed).status_code == 403
+        assert recorded() == []

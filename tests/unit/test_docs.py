@@ -1,0 +1,190 @@
+"""What the documents say of metrics, settings and commands is what there is, and neither has one more."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import get_commands, load_command_class
+from prometheus_client.metrics import MetricWrapperBase
+
+from ops import metrics
+from tests.deploy.files import DEPLOY, ROOT
+from tests.deploy.promql import selectors
+
+README = (ROOT / "README.md").read_text()
+SECRETS = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY")
+DEPLOYED = {"REDIS_URL": "redis://r:6379/0", "MONGO_URL": "mongodb://m:27017/onesource", "SECRET_KEY": "tests-only"}
+IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
+
+
+def rows(text: str, heading: str) -> Iterator[list[str]]:
+    """Yield the cells of the first table after the heading, without its head."""
+    table = re.search(rf"^{re.escape(heading)}.*?^(\|.*?\n)(?!\|)", text, re.MULTILINE | re.DOTALL)
+    assert table, heading
+    for line in table[1].splitlines()[2:]:
+        yield [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def code(cell: str) -> list[str]:
+    """Return what the cell has as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# --- Metrics ---------------------------------------------------------------------------------------
+
+
+def ours() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return our metrics as they are exported, with type and labels."""
+    found = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found[name] = (family.type, tuple(metric._labelnames))
+    return found
+
+
+def alerts_by_metric() -> dict[str, set[str]]:
+    """Return which alerts ask for a metric, themselves or by a recorded series."""
+    groups: Any = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    recorded = {rule["record"]: {name for name, _ in selectors(rule["expr"])} for rule in rules if "record" in rule}
+    found: dict[str, set[str]] = {}
+    for rule in rules:
+        for name, _ in selectors(rule["expr"]) if "alert" in rule else ():
+            for each in recorded.get(name, {name}):
+                found.setdefault(each, set()).add(rule["alert"])
+    return found
+
+
+class TestMetrics:
+    TABLE = list(rows((ROOT / "docs" / "metrics.md").read_text(), "# Metrics"))
+
+    def test_the_table_has_each_of_ours_with_its_type_and_labels(self) -> None:
+        assert {code(name)[0]: (kind, tuple(code(labels))) for name, kind, labels, *_ in self.TABLE} == ours()
+
+    def test_it_names_the_alerts_that_ask_for_each(self) -> None:
+        told = {code(name)[0]: set(code(used)) for name, *_, used in self.TABLE}
+        asked = alerts_by_metric()
+        assert told == {name: asked.get(name, set()) for name in told}
+        assert set(asked) <= set(told)
+
+
+# --- Settings --------------------------------------------------------------------------------------
+
+
+def variables() -> set[str]:
+    """Return every variable that the settings read."""
+    tree = ast.parse((ROOT / "onesource" / "settings.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    words = [call.args[0] for call in calls if call.func.id in ("_read", "_url", "_switch")]  # type: ignore[attr-defined]
+    return {word.value for word in words if isinstance(word, ast.Constant)}
+
+
+def settings_with(folder: Path, **environment: str) -> dict[str, Any]:
+    """Return the settings of a process with this environment and nothing else."""
+    say = "print(json.dumps({name: value for name, value in vars(s).items() if name.isupper()}, default=str))"
+    said = subprocess.run(
+        [sys.executable, "-c", f"import json; from onesource import settings as s; {say}"],
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def as_variable(value: Any) -> str:
+    """Return the setting as its variable would be written."""
+    if isinstance(value, bool):
+        return str(int(value))
+    text = ",".join(value) if isinstance(value, list) else str(value)
+    return f"{text.removeprefix(f'{ROOT}/')}/" if text.startswith(str(ROOT)) else text
+
+
+class TestSettings:
+    TABLE = list(rows(README, "## Settings"))
+
+    def test_the_table_has_each_variable_that_is_read(self) -> None:
+        assert {code(name)[0] for name, *_ in self.TABLE} == variables()
+
+    def test_the_defaults_are_those(self, tmp_path: Path) -> None:
+        """Before a semicolon stands that of a deployment, after it that of embedded stores."""
+        deployed, embedded = settings_with(tmp_path, **DEPLOYED), settings_with(tmp_path, VAR_DIR=str(tmp_path))
+        for name, default, _ in self.TABLE:
+            name = code(name)[0]
+            first, _, embedded_too = default.partition("; ")
+            if name in DEPLOYED:
+                assert "embedded" in default
+            elif name == "DATABASE_URL":
+                assert deployed["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onesource.sqlite3")
+                assert default == "SQLite in `var/`"
+            else:
+                told = code(first)[0] if code(first) else IN_WORDS[first]
+                assert as_variable(deployed[name]) == told, name
+            if code(embedded_too) and name not in DEPLOYED:
+                assert as_variable(embedded[name]) == code(embedded_too)[0], name
+
+    def test_secrets_and_no_others_are_told_to_come_from_a_file_and_do(self, tmp_path: Path) -> None:
+        told = re.findall(r"`(\w+)_FILE`", README)
+        assert sorted(told) == sorted(SECRETS)
+        secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
+        for name in told:
+            (tmp_path / name).write_text(f"{secrets[name]}\n")
+        found = settings_with(tmp_path, **{f"{name}_FILE": str(tmp_path / name) for name in told})
+        assert found["DATABASES"]["default"]["HOST"] == "db"
+        assert {name: found[name] for name in told if name in found} == {
+            name: secret for name, secret in secrets.items() if name != "DATABASE_URL"
+        }
+
+    def test_compose_sets_none_that_there_is_not(self) -> None:
+        """The manifests are held to it in tests/deploy/test_kubernetes.py."""
+        compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        told = {name.removesuffix("_FILE") for name in compose["services"]["onesource"]["environment"]}
+        assert told <= variables()
+
+    def test_nor_does_the_runbook_or_any_other_document(self) -> None:
+        for path in (ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").glob("*.md")):
+            named = set(re.findall(r"\b((?:CONV|REDIS|MONGO|CHAT|LLM|WEB)_[A-Z_]+)\b", path.read_text()))
+            assert {name.removesuffix("_FILE") for name in named} <= variables(), path
+
+
+# --- Commands --------------------------------------------------------------------------------------
+
+COMMANDS = {name for name, app in get_commands().items() if app == "ops"}
+
+
+def options(command: str) -> set[str]:
+    parser = load_command_class("ops", command).create_parser("manage.py", command)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+class TestCommands:
+    TABLE = list(rows(README, "## Operating it"))
+
+    def test_the_table_has_each_of_ours(self) -> None:
+        assert {each.split()[0] for name, _ in self.TABLE for each in code(name)} == COMMANDS
+
+    @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
+    def test_a_row_names_options_that_there_are(self, row: list[str]) -> None:
+        commands = {each.split()[0] for each in code(row[0])}
+        there = set().union(*map(options, commands))
+        assert set(re.findall(r"--[a-z][a-z-]*", " ".join(row))) <= there
+
+    @pytest.mark.parametrize("path", [ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").rglob("*.md")],
+                             ids=lambda path: path.name)  # fmt: skip
+    def test_whatever_is_called_is_there(self, path: Path) -> None:
+        for command, rest in re.findall(r"manage\.py ([a-z]+)([^`\n|]*)", path.read_text()):
+            assert command in get_commands()
+            if command in COMMANDS:
+                assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= options(command), f"{command}{rest}"
