@@ -8,10 +8,12 @@ seen, so sorting by id is sorting by cause even where two machines' clocks diffe
 import operator
 import re
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from types import NoneType
 from typing import Any, NamedTuple, overload
 from uuid import UUID
 
@@ -22,6 +24,7 @@ SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # wit
 MESSAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 QUESTION, ANSWER = "user", "assistant"
+_FIELDS = operator.itemgetter("role", "content", "id", "at")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
 
 Clock = Callable[[], datetime]
@@ -43,10 +46,9 @@ class Message(NamedTuple):
 
     def as_dict(self) -> dict[str, str]:
         """Return the message as it is stored, its key first and only where there is one."""
-        body = {"role": self.role, "content": self.content}
-        if self.key is not None:
-            body["key"] = self.key
-        return {**body, "id": self.id, "at": self.at}
+        if self.key is None:
+            return {"role": self.role, "content": self.content, "id": self.id, "at": self.at}
+        return {"role": self.role, "content": self.content, "key": self.key, "id": self.id, "at": self.at}
 
     def line(self) -> bytes:
         """Return the message as one line of JSON, newline included; its last 77 bytes are id and at."""
@@ -90,32 +92,26 @@ class History(Sequence[Message]):
     def parse(cls, records: Iterable[Any]) -> "History":
         """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
         try:
-            messages = tuple(record if isinstance(record, Message) else Message(**record) for record in records)
-        except TypeError:
+            messages = tuple(map(_message, records))
+        except (TypeError, KeyError, AttributeError):
             raise ValueError("a message must have role, content, id and at, and nothing else but key") from None
         if not messages or len(messages) % 2:
             raise ValueError("a turn is not whole")
-        if not all(isinstance(one.content, str) and isinstance(one.key, str | None) for one in messages):
+        # By columns, which Python walks in C: every turn pays for this.
+        roles, contents, ids, ats, keys = zip(*messages, strict=True)
+        if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
-        ids = [message.id for message in messages]
-        # All in one match, since every turn pays for this.
-        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(_AT, [message.at for message in messages], 24)):
+        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(_AT, ats, 24)):
             raise ValueError("a message's id or at is malformed")
         try:
-            for message in messages:
-                datetime.fromisoformat(message.at)
+            deque(map(datetime.fromisoformat, ats), maxlen=0)
         except ValueError:
             raise ValueError("a message's at is no time") from None
-        if not all(
-            answer == question[:-1] + _NEXT.get(question[-1], "")
-            for question, answer in zip(ids[::2], ids[1::2], strict=True)
-        ):
+        if ids[1::2] != tuple([question[:-1] + _NEXT.get(question[-1], "") for question in ids[::2]]):
             raise ValueError("an answer's id does not follow its question's")
         if any(map(operator.ge, ids, ids[1:])):
             raise ValueError("ids are not in ascending order")
-        if {message.role for message in messages[::2]} != {QUESTION} or {
-            message.role for message in messages[1::2]
-        } != {ANSWER}:
+        if roles != (QUESTION, ANSWER) * (len(roles) // 2):
             raise ValueError("questions and answers do not alternate")
         return cls(messages)
 
@@ -242,14 +238,22 @@ def _ids(time: datetime) -> tuple[str, str]:
     return str(UUID(int=number)), str(UUID(int=number + 1))
 
 
-def _all_match(one: "re.Pattern[str]", values: list[Any], length: int) -> bool:
+def _message(record: Any) -> Message:
+    """Return the message of a record; raise TypeError, KeyError or AttributeError if its fields are others."""
+    if isinstance(record, Message):
+        return record
+    if len(record) != 4 + ("key" in record):
+        raise TypeError
+    return Message._make((*_FIELDS(record), record.get("key")))
+
+
+def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:
     """Return whether every value is a string of that length that the pattern matches from end to end."""
     try:
         joined = "".join(values)
     except TypeError:
         return False
-    same = all(len(value) == length for value in values)
-    return same and _repeated(one.pattern).fullmatch(joined) is not None
+    return {*map(len, values)} == {length} and _repeated(one.pattern).fullmatch(joined) is not None
 
 
 @cache

@@ -34,7 +34,9 @@ class Child:
     name: str
     label: str
 
-    def __init__(self, var_dir: Path) -> None:
+    def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
+        """Without `lasting` the data is nobody's: the store keeps no more of it than it must."""
+        self.lasting = lasting
         self.home = var_dir / self.name
         self.log = self.home / f"{self.name}.log"
         self.rests = False
@@ -123,15 +125,16 @@ class Redis(Child):
     name = "redis"
     label = "the embedded Redis"
 
-    def __init__(self, var_dir: Path) -> None:
-        super().__init__(var_dir)
+    def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
+        super().__init__(var_dir, lasting=lasting)
         self._binary = redis_binary()
         self._refuse_newer_data()
 
     def command(self) -> list[str]:
         # --save "": the append-only file is the data. --logfile "": what it prints is the log.
         network = f"--bind {LOOPBACK} --port {self.port} --protected-mode yes"
-        data = ["--dir", str(self.home), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        kept = ["--appendonly", "yes", "--appendfsync", "everysec"] if self.lasting else ["--appendonly", "no"]
+        data = ["--dir", str(self.home), *kept, "--save", ""]
         return [self._binary, *network.split(), *data, "--logfile", ""]
 
     def answering_pid(self) -> int:
@@ -161,13 +164,15 @@ class Mongo(Child):
     name = "mongo"
     label = "the embedded MongoDB"
 
-    def __init__(self, var_dir: Path) -> None:
-        super().__init__(var_dir)
+    def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
+        super().__init__(var_dir, lasting=lasting)
         if not importlib.util.find_spec("secantus"):
             raise EmbeddedError("no SecantusDB: run script/bootstrap, or set MONGO_URL to a MongoDB of yours")
         # Named explicitly, or it would take any secantusd.toml that lies in the home directory or in /etc.
         self._config = var_dir / "mongo.toml"
-        self._config.write_text('[storage]\ncache_size = "256M"\n')
+        # A standalone server keeps no second copy of what is written for replicas to come.
+        small = '[server]\nstandalone = true\n[storage]\ncache_size = "24M"\n'
+        self._config.write_text('[storage]\ncache_size = "256M"\n' if lasting else small)
 
     def command(self) -> list[str]:
         # -P: the working directory is no place to import from.

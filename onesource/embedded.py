@@ -50,17 +50,18 @@ def dev_secret(var_dir: Path) -> str:
         raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set SECRET_KEY or VAR_DIR") from None
 
 
-def start(var_dir: Path, *, redis: bool, mongo: bool) -> "Stores":
+def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "Stores":
     """Return the wanted stores once they answer; raise EmbeddedError with none of them left running.
 
-    One serve at a time has a var_dir, whether or not it embeds anything: its files are in there too.
+    One serve at a time has a var_dir, whether or not it embeds anything: its files are in there too. Stores that
+    are not `lasting` are for trying something out: small, quick, and gone with their process.
     """
     var_dir = var_dir.absolute()
     make_private(var_dir)
     stores = Stores(var_dir)
     wanted: list[type[Child]] = [Redis] * redis + [Mongo] * mongo
     try:
-        stores.start([kind(var_dir) for kind in wanted])
+        stores.start([kind(var_dir, lasting=lasting) for kind in wanted])
     except BaseException as error:  # also the SystemExit of a signal: no child may be left
         stores.stop()
         if isinstance(error, OSError):

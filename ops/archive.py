@@ -174,14 +174,18 @@ class Archive:
         for number, line in enumerate(self.raw(), 1):
             if once and (same := _likeness(line)) in seen:
                 continue
-            try:
-                record = Record.parse(line)
-            except ValueError as error:
-                reason = "not JSON" if isinstance(error, orjson.JSONDecodeError) else error
-                raise BadBackup(f"damaged: line {number} of {LINES}: {reason}") from None
+            record = self.parse(number, line)
             if once:
                 seen.add(same)
             yield record
+
+    def parse(self, number: int, line: bytes) -> Record:
+        """Return the conversation of a line; raise BadBackup, which names the line, if it is none."""
+        try:
+            return Record.parse(line)
+        except ValueError as error:
+            reason = "not JSON" if isinstance(error, orjson.JSONDecodeError) else error
+            raise BadBackup(f"damaged: line {number} of {LINES}: {reason}") from None
 
     def raw(self) -> Iterator[bytes]:
         """Return every line; raise BadBackup as `records` does, but for what is in a line."""

@@ -1,52 +1,37 @@
-"""Backups: one file of both stores, made atomically, kept so many of, and proven by restoring it."""
+"""Backups: one file of both stores, made atomically, and kept so many of."""
 
 import fcntl
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from django.conf import settings
-from pymongo import MongoClient
-from redis import Redis
-from redis.exceptions import RedisError, ResponseError
 
 from conversations.cache import HistorySerializer, make_key, session_of
 from conversations.errors import ConversationError, NoStore
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from conversations.turns import MESSAGE_ID, History, Limits, now, stamp
-from onesource import children, embedded
-from ops import direct
-from ops.archive import DUMP, FORMAT, MAX_LINE, VERSION, Archive, Writer, counted, is_ours
-from ops.restoring import BATCH, MongoTarget, RedisTarget, load
+from conversations.turns import MESSAGE_ID, History, now, stamp
+from ops import direct, snapshots
+from ops.archive import FORMAT, MAX_LINE, VERSION, Writer, is_ours
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.tar")
 NOTE = "backup"
-SNAPSHOT_SECONDS = 600
-_ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)
 _PAGE = 250
-_SCRATCH = "onesource-verify-"
 
 Advance = Callable[[int, int], None]
 
 
 class BackupRunning(ConversationError):
     """Another backup is being written to this folder"""
-
-
-class NotVerified(ConversationError):
-    """The backup could not be tried out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +59,7 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
         with _writer(folder) as (writer, created):
             census = _Census()
             writer.add_lines(census.lines(aliases, created, advance))
-            snapshot = _add_snapshot(writer) if REDIS in aliases else "none: Redis could not be reached"
+            snapshot = snapshots.add(writer) if REDIS in aliases else "none: Redis could not be reached"
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -91,36 +76,6 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
             for alias in aliases:
                 store(alias).write_note(NOTE, stamp(created))
         return Made(writer.path, size, manifest, removed, missing)
-
-
-def verify(path: Path, advance: Advance) -> dict[str, Any]:
-    """Restore the backup into servers of our own, compare every conversation there with it, and return how many
-    there were and how many differ. Raise BadBackup where the file itself is not whole."""
-    _sweep_scratch()
-    with ExitStack() as stack:
-        archive = stack.enter_context(Archive(path))
-        archive.check_dump()
-        redis, mongo, home = stack.enter_context(_throwaway())
-        documents = mongo[settings.DATABASES["mongo"]["NAME"]]["conversations"]
-        targets = {REDIS: RedisTarget(redis, _ALL), MONGO: MongoTarget(documents, _ALL, None)}
-        # The servers are nobody's: damage that is met half way harms nothing, and one pass is saved.
-        load(counted(archive.records(), advance, 2 * archive.lines), targets, _ALL)
-        found, differing = Counter[str](), Counter[str]()
-        lines = archive.raw()
-        for number, batch in enumerate(iter(lambda: list(islice(lines, BATCH)), [])):
-            advance(archive.lines + number * BATCH, 2 * archive.lines)
-            _compare(batch, redis, documents, found, differing)
-        with direct.patient(MONGO):
-            extra = redis.dbsize() + documents.estimated_document_count() - found["keys"]
-        facts = {
-            "file": str(path),
-            "created": archive.manifest["created"],
-            "conversations": {alias: found[alias] for alias in ALIASES},
-            "differing": sum(differing.values()) + abs(extra),
-            "snapshot": archive.manifest["snapshot"],
-            "snapshot_conversations": _try_dump(archive, home) if archive.has_dump else None,
-        }
-    return facts
 
 
 class _Census:
@@ -267,199 +222,3 @@ def _retain(folder: Path, keep: int, newest: Path) -> tuple[str, ...]:
     for path in surplus:
         path.unlink()
     return tuple(path.name for path in surplus)
-
-
-# --- The Redis snapshot ----------------------------------------------------------------------------
-
-
-def _add_snapshot(writer: Writer) -> str:
-    """Add Redis' own snapshot and return how it was come by; without one, why. A backup is worth having all the
-    same: the conversations are in it."""
-    client = direct.redis()
-    try:
-        saved = _save(client)
-        with _dump(client, saved, writer.path.parent) as (dump, how):
-            writer.add(DUMP, dump)
-            return how
-    except (RedisError, OSError, subprocess.SubprocessError) as error:
-        reason = str(error) if isinstance(error, _NoDump) else type(error).__name__
-        return f"none: {reason}; the archive has every conversation all the same"
-
-
-class _NoDump(OSError):
-    """Why there is no snapshot."""
-
-
-def _save(client: Any) -> int:
-    """Have Redis save, and return when it did, in its own time. Raise RedisError or OSError."""
-    while client.lastsave().timestamp() >= client.time()[0]:
-        time.sleep(0.1)  # the time of a save is told in whole seconds: two of one second look like one
-    before = client.lastsave()
-    deadline = time.monotonic() + SNAPSHOT_SECONDS
-    asked = False
-    while time.monotonic() < deadline:
-        state = client.info("persistence")
-        if state["rdb_bgsave_in_progress"]:
-            time.sleep(0.1)
-        elif client.lastsave() > before:
-            return int(client.lastsave().timestamp())
-        elif asked and state["rdb_last_bgsave_status"] != "ok":
-            raise _NoDump("BGSAVE failed; see the log of Redis")
-        else:
-            with suppress(ResponseError):  # one has just begun: that one is waited for
-                client.bgsave(schedule=True)
-                asked = True
-            time.sleep(0.1)
-    raise _NoDump(f"BGSAVE took longer than {SNAPSHOT_SECONDS} s")
-
-
-@contextmanager
-def _dump(client: Any, saved: int, folder: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """Open the snapshot: the server's own file where this machine has it, else what redis-cli fetches."""
-    options = _address(client)
-    local = options.get("path") or options.get("host") in ("localhost", "127.0.0.1", "::1")
-    if local:
-        with suppress(RedisError, OSError):
-            config = client.config_get("dir", "dbfilename")
-            path = Path(config["dir"], config["dbfilename"])
-            # A forwarded port is local too, and the file of that name then another server's.
-            if abs(path.stat().st_mtime - saved) < 3:
-                with path.open("rb") as dump:
-                    yield dump, "copied from the disk of the server"
-                    return
-    program = shutil.which("redis-cli") or str(Path(children.redis_binary()).with_name("redis-cli"))
-    if not os.access(program, os.X_OK):
-        raise _NoDump("there is no redis-cli here to fetch it from a remote server")
-    draft = folder / ".onesource-dump.part"
-    try:
-        draft.touch(mode=0o600)
-        _fetch(program, options, draft)
-        with draft.open("rb") as dump:
-            yield dump, "fetched by redis-cli --rdb"
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _address(client: Any) -> dict[str, Any]:
-    """Return how the server is reached, behind Sentinel too."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is None:
-        raise _NoDump("a cluster has no one snapshot")
-    connection = pool.get_connection()
-    try:
-        found = {name: getattr(connection, name, None) for name in ("host", "port", "path")}
-    finally:
-        pool.release(connection)
-    return {**pool.connection_kwargs, **found}
-
-
-def _fetch(program: str, options: dict[str, Any], target: Path) -> None:
-    where = ["-s", options["path"]] if options.get("path") else ["-h", options["host"], "-p", str(options["port"])]
-    user = ["--user", options["username"]] if options.get("username") else []
-    tls = ["--tls"] if "ssl_cert_reqs" in options else []
-    for option, name in (("--cacert", "ssl_ca_certs"), ("--cert", "ssl_certfile"), ("--key", "ssl_keyfile")):
-        tls += [option, options[name]] if options.get(name) else []
-    # The password goes by the environment: a command line can be read by everyone on the machine.
-    environment = os.environ | ({"REDISCLI_AUTH": options["password"]} if options.get("password") else {})
-    done = subprocess.run(  # noqa: S603
-        [program, *where, *user, *tls, "--rdb", str(target)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SNAPSHOT_SECONDS,
-        check=False,
-    )
-    if done.returncode or not target.stat().st_size:
-        raise _NoDump("redis-cli --rdb could not fetch it: the user may lack the right to PSYNC")
-
-
-# --- Servers to try a backup out -------------------------------------------------------------------
-
-
-@contextmanager
-def _throwaway() -> Iterator[tuple[Any, Any, Path]]:
-    """Start an empty Redis and an empty Mongo of our own; they end, and their data goes, with us."""
-    home = Path(tempfile.mkdtemp(prefix=_SCRATCH))
-    try:
-        for name in ALIASES:
-            (home / f"{name}.port").write_text(str(children.free_port()))
-        with embedded.start(home, redis=True, mongo=True) as stores:
-            redis = Redis.from_url(stores.urls[REDIS], socket_timeout=direct.PATIENCE)
-            with redis, MongoClient[dict[str, Any]](stores.urls[MONGO], tz_aware=True, journal=False) as mongo:
-                redis.config_set("appendonly", "no")  # nothing here is to survive
-                yield redis, mongo, home
-    except embedded.EmbeddedError as error:
-        raise NotVerified(error) from None
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _sweep_scratch() -> None:
-    """Remove what killed runs of ours left in the temporary folder."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
-        with suppress(OSError):
-            if left.stat().st_uid != os.getuid() or time.time() - left.stat().st_mtime < 60:
-                continue
-            with (left / "serve.lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _compare(lines: list[bytes], redis: Any, documents: Any, found: Counter[str], differing: Counter[str]) -> None:
-    """Count which of the lines are in the throwaway stores exactly as in the backup."""
-    records = [orjson.loads(line) for line in lines]  # each was parsed as a history when it was restored
-    cached = [record for record in records if record["store"] == REDIS]
-    keys = [make_key(record["session"]) for record in cached]
-    with direct.patient(REDIS):
-        values = redis.mget([*keys, *(f"tomb:{{{key}}}" for key in keys)]) if keys else []
-    for record, value, tombstone in zip(cached, values, values[len(keys) :], strict=False):
-        messages = orjson.loads(b"[%s]" % (value or b"")[:-1].replace(b"\n", b","))
-        same = messages == record["messages"] and (tombstone or b"").decode() == (record["tombstone"] or "")
-        found.update({"keys": (value is not None) + (tombstone is not None), REDIS: bool(messages)})
-        differing[REDIS] += not same
-    kept = {make_key(record["session"]): record for record in records if record["store"] == MONGO}
-    with direct.patient(MONGO):
-        there = {one["_id"]: one for one in documents.find({"_id": {"$in": list(kept)}})} if kept else {}
-    for key, record in kept.items():
-        document = there.get(key, {})
-        same = all(document.get(name) == record[name] for name in ("messages", "tombstone"))
-        found.update({"keys": key in there, MONGO: bool(record["messages"])})
-        differing[MONGO] += not same
-
-
-def _try_dump(archive: Archive, home: Path) -> int | None:
-    """Return how many conversations a Redis of ours finds in the snapshot, None where it cannot read it."""
-    folder = home / "dump"
-    folder.mkdir(mode=0o700)
-    with (folder / DUMP).open("wb") as dump:
-        archive.copy_dump(dump)
-    port = children.free_port()
-    words = f"--bind 127.0.0.1 --port {port} --appendonly no --dbfilename {DUMP} --dir".split()
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
-            [children.redis_binary(), *words, str(folder), "--save", ""],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=children.last_will(),
-        )
-    try:
-        with closing(Redis(port=port, socket_timeout=direct.PATIENCE)) as client:
-            deadline = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < deadline:
-                try:
-                    spaces = client.info("keyspace")
-                    break
-                except RedisError:  # not up, or still loading
-                    time.sleep(0.1)
-            else:
-                return None  # a later Redis has written it
-            return sum(_count(port, int(space[2:])) for space in spaces)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _count(port: int, database: int) -> int:
-    with closing(Redis(port=port, db=database, socket_timeout=direct.PATIENCE)) as client:
-        return sum(1 for _ in client.scan_iter("conv:*", count=1000))

@@ -16,8 +16,8 @@ from conversations.errors import CorruptHistory
 from conversations.failover import Routing
 from conversations.stores import ALIASES, MONGO, REDIS, limits, store
 from conversations.turns import SESSION, History, now, time_of, unite
-from ops import facts
-from ops.facts import Found
+from ops import direct
+from ops.direct import Found
 
 PAGE = 200
 BATCH = 1000
@@ -111,7 +111,7 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
 def compare_all(sessions: Collection[str]) -> list[Comparison]:
     """Return the comparison of each of them, and of what is no session's name; raise StoreUnavailable."""
     names = [session for session in sessions if SESSION.fullmatch(session)]
-    found = {alias: facts.patiently(partial(facts.contents, alias, names)) for alias in ALIASES}
+    found = {alias: direct.patiently(partial(direct.contents, alias, names)) for alias in ALIASES}
     foreign = [Comparison(session) for session in sessions if not SESSION.fullmatch(session)]
     return foreign + [compare(session, {alias: found[alias][session] for alias in ALIASES}) for session in names]
 
@@ -120,12 +120,12 @@ def walk() -> Iterator[list[Comparison]]:
     """Yield the comparison of every conversation that was there throughout, in batches; then of those that are
     marked and hold no turns. Raise StoreUnavailable."""
     marked: set[str] = set()
-    for sessions in facts.names(MONGO, PAGE):
+    for sessions in direct.names(MONGO, PAGE):
         batch = compare_all(sessions)
         marked |= {one.session for one in batch if one.marked}
         yield batch
-    for sessions in facts.names(REDIS, PAGE):
-        both = facts.patiently(partial(facts.in_mongo, [one for one in sessions if SESSION.fullmatch(one)]))
+    for sessions in direct.names(REDIS, PAGE):
+        both = direct.patiently(partial(direct.in_mongo, [one for one in sessions if SESSION.fullmatch(one)]))
         batch = compare_all([session for session in sessions if session not in both])
         marked |= {one.session for one in batch if one.marked}
         yield batch

@@ -1,25 +1,38 @@
-"""The two stores as bulk work needs them: in batches, and with more patience than a turn has."""
+"""The two stores as operators' work needs them: many conversations at a time, with more patience than a turn has.
 
-from collections.abc import Iterator
+Asked of the drivers, beneath the contract of a HistoryStore, which speaks of one conversation and hides what keeps it.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
 import pymongo
 from django.db import DatabaseError, connections
 from django_redis.exceptions import ConnectionInterrupted
-from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from redis import BlockingConnectionPool, ConnectionPool, Redis
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from conversations.cache import histories
-from conversations.errors import StoreUnavailable
+from conversations.cache import MARKS, _tombstone, histories, make_key, session_of
+from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation
-from conversations.stores import ALIASES, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.base import Contents
+from conversations.turns import History, now
 
 PATIENCE = 30.0  # seconds for one batch
+_LONG_SECONDS = 120  # for what reads a whole collection, and holds up nobody's question
+_CURSOR_BATCH = 1000
+_TRIES = 4
+_PAUSE = 0.25  # seconds
 
-Documents = Collection[dict[str, Any]]
+Documents = pymongo.collection.Collection[dict[str, Any]]
+Found = Contents | CorruptHistory
+T = TypeVar("T")
 
 
 def reachable() -> tuple[str, ...]:
@@ -29,7 +42,7 @@ def reachable() -> tuple[str, ...]:
 
 def redis() -> Any:
     """Return a client of the configured Redis whose socket timeout is ours, not a turn's."""
-    client = histories().client.get_client(write=True)
+    client = turns_redis()
     pool = client.connection_pool
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
         return client  # Sentinel's, or a cluster's: it finds its server itself
@@ -37,23 +50,45 @@ def redis() -> Any:
     return Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
 
 
+def turns_redis() -> Any:
+    """Return the client that turns use, with their timeouts."""
+    return histories().client.get_client(write=True)
+
+
 def documents(table: str = Conversation._meta.db_table) -> Documents:
-    """Return the collection beneath the model."""
-    with patient(ALIAS):
+    """Return the collection beneath the model; raise StoreUnavailable."""
+    with errors(ALIAS):
         connection: Any = connections[ALIAS]
         found: Documents = connection.get_collection(table)
         return found
 
 
 @contextmanager
-def patient(alias: str) -> Iterator[None]:
-    """Give one batch its time; raise StoreUnavailable for any fault of the driver."""
+def errors(alias: str) -> Iterator[None]:
+    """Raise StoreUnavailable for every way in which a driver reports a fault."""
     try:
-        with pymongo.timeout(PATIENCE):
-            yield
+        yield
     except (ConnectionInterrupted, RedisError, RedisClusterException, DatabaseError, PyMongoError) as error:
         cause = error.__cause__ if isinstance(error, (ConnectionInterrupted, DatabaseError)) else error
         raise StoreUnavailable(alias, type(cause or error).__name__) from error
+
+
+@contextmanager
+def patient(alias: str, seconds: float = PATIENCE) -> Iterator[None]:
+    """Give one batch its time; raise StoreUnavailable as `errors` does."""
+    with errors(alias), pymongo.timeout(seconds):
+        yield
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Return what the call returns, tried again for about a second: to an operator's long work one slow answer of
+    a busy store is no outage."""
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except StoreUnavailable:
+            time.sleep(_PAUSE)
+    return call()
 
 
 def step(client: Any, pattern: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
@@ -68,6 +103,104 @@ def ask(pipeline: Any) -> list[Any]:
     with patient(REDIS):
         answers: list[Any] = pipeline.execute()
         return answers
+
+
+def contents(alias: str, sessions: Collection[str]) -> dict[str, Found]:
+    """Return what the store holds of each session; where that is no history, the CorruptHistory that reading it
+    would raise. Nothing is set aside. Raise StoreUnavailable."""
+    names = list(sessions)
+    if not names:
+        return {}
+    try:
+        with errors(alias):
+            return _from_redis(names) if alias == REDIS else _from_mongo(names)
+    except StoreUnavailable:
+        if len(names) == 1:
+            raise
+        half = len(names) // 2  # a batch of long ones may take longer than one answer may
+        return contents(alias, names[:half]) | contents(alias, names[half:])
+
+
+def names(alias: str, size: int) -> Iterator[tuple[str, ...]]:
+    """Yield every conversation's name that the store holds, in batches of about so many; raise StoreUnavailable.
+
+    MongoDB is asked by one cursor instead of page by page: where a range of keys is no use of an index, as in the
+    embedded one, every page would read the whole collection.
+    """
+    if alias == MONGO:
+        yield from _mongo_names(size)
+        return
+    cursor = ""
+    while True:
+        page = patiently(partial(store(alias).scan, cursor, size, tenant=None))
+        yield page.sessions
+        if not page.cursor:
+            return
+        cursor = page.cursor
+
+
+def in_mongo(sessions: Collection[str]) -> set[str]:
+    """Return those of the sessions that MongoDB's `scan` would name; raise StoreUnavailable."""
+    where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
+    with errors(MONGO):
+        found = documents().find({**where, "bytes": {"$gt": 0}}, {"_id": 1})
+        return {session_of(document["_id"]) for document in found}
+
+
+def _from_redis(names: list[str]) -> dict[str, Found]:
+    pipeline = turns_redis().pipeline(transaction=False)
+    for session in names:
+        key = make_key(session)
+        pipeline.get(key).get(_tombstone(key)).hget(MARKS, session)
+    answers = pipeline.execute(raise_on_error=False)
+    return {
+        session: _redis_contents(*answers[place : place + 3])
+        for session, place in zip(names, range(0, len(answers), 3), strict=True)
+    }
+
+
+def _redis_contents(value: Any, tombstone: Any, mark: Any) -> Found:
+    for answer in (value, tombstone, mark):
+        if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+            return CorruptHistory(REDIS, "ResponseError")
+        if isinstance(answer, Exception):
+            raise answer
+    try:
+        history = None if value is None else histories().client.decode(value)
+    except CorruptHistory as error:
+        return error
+    return Contents(history, tombstone.decode() if tombstone else None, mark.decode() if mark else None)
+
+
+def _from_mongo(names: list[str]) -> dict[str, Found]:
+    where = {"_id": {"$in": [make_key(session) for session in names]}, "expires_at": {"$gt": now()}}
+    found: dict[str, Found] = {session: Contents(None, None, None) for session in names}
+    return found | {session_of(document["_id"]): _mongo_contents(document) for document in documents().find(where)}
+
+
+def _mongo_names(size: int) -> Iterator[tuple[str, ...]]:
+    store(MONGO).ping()  # which fails fast
+    with errors(MONGO):
+        cursor = (
+            documents().find({"expires_at": {"$gt": now()}, "bytes": {"$gt": 0}}, {"_id": 1}).batch_size(_CURSOR_BATCH)
+        )
+    with cursor:
+        while True:
+            # Not around the yield: what is done with the names has its own limits.
+            with patient(MONGO, _LONG_SECONDS):
+                page = tuple(session_of(document["_id"]) for document in islice(cursor, size))
+            if not page:
+                return
+            yield page
+
+
+def _mongo_contents(document: dict[str, Any]) -> Found:
+    records = document.get("messages")
+    try:
+        history = None if records == [] else History.parse(records)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        return CorruptHistory(MONGO, error)
+    return Contents(history, document.get("tombstone"), document.get("mark"))
 
 
 def _answers(alias: str) -> bool:

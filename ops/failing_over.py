@@ -19,7 +19,7 @@ from conversations import healing
 from conversations.errors import ConversationError, CorruptHistory, StoreUnavailable
 from conversations.failover import Routing, Switch
 from conversations.stores import ALIASES, other, store
-from ops import comparing, facts, http, reconciling, switching
+from ops import comparing, direct, facts, http, reconciling, switching
 from ops.reconciling import Advance
 
 FOLLOW_SECONDS = 2.5  # every process follows a switch within two
@@ -133,7 +133,7 @@ class Failover:
     def _precheck(self) -> bool:
         """Return whether the store that is left answers; raise Refused when the other cannot be used."""
         try:
-            pings = facts.patiently(partial(facts.ping_ms, self.to))
+            pings = direct.patiently(partial(facts.ping_ms, self.to))
             if not self.dry_run:
                 store(self.to).write_note("probe", self.by)  # one that is full or read-only answers every ping
         except StoreUnavailable as error:
@@ -143,7 +143,7 @@ class Failover:
         can = "answers" if self.dry_run else "answers and takes writes"
         text = f"{self.to} {can}, p95 {took:.1f} ms{slow}"
         try:
-            facts.patiently(store(self.leaving).ping)
+            direct.patiently(store(self.leaving).ping)
         except StoreUnavailable as error:
             self._step("precheck", f"{text}; {self.leaving} is out ({error.reason})")
             return False
@@ -154,7 +154,7 @@ class Failover:
         done = copied = 0
         with self.progress("backfill") as advance, reconciling.quietly():
             total = facts.estimate(self.leaving)
-            for sessions in facts.names(self.leaving, comparing.PAGE):
+            for sessions in direct.names(self.leaving, comparing.PAGE):
                 batch = comparing.compare_all(sessions)
                 lacking = [one for one in batch if not one.in_step]
                 reconciling.heal_all(lacking)
@@ -205,7 +205,7 @@ class Failover:
             if switch is None or switch.routing.primary != self.to:
                 problems.append(f"the newest switch in {alias} is not this one")
         try:
-            found = facts.contents(self.to, self.sample)
+            found = direct.contents(self.to, self.sample)
             if not all(_is_there(one) for one in found.values()):
                 problems.append(f"{self.to} does not give back what was copied")
             store(self.to).ping()
@@ -267,7 +267,7 @@ class Failover:
 
     def _cannot_be_copied(self) -> str:
         """Return what stays behind in the store that is out, as exactly as it can be known."""
-        there = facts.patiently(partial(facts.estimate, self.to))
+        there = direct.patiently(partial(facts.estimate, self.to))
         self.told["in_target"] = there
         text = f"{self.leaving} is out: what only it has cannot be copied."
         if self.routing.dual_write:
@@ -312,7 +312,7 @@ def _is_ours(note: dict[str, Any], newest: Switch | None) -> bool:
     return bool(newest.at == note["since"] or newest.reason.endswith(f"[{note['id']}]"))
 
 
-def _is_there(found: facts.Found) -> bool:
+def _is_there(found: direct.Found) -> bool:
     return not isinstance(found, CorruptHistory) and bool(found.history or found.tombstone)
 
 

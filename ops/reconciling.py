@@ -14,7 +14,7 @@ from django.db import connections
 from conversations import healing
 from conversations.failover import Routing
 from conversations.stores import ALIASES, store
-from ops import comparing, facts
+from ops import comparing, direct, facts
 from ops.comparing import IN_STEP, KINDS, Comparison
 
 EXAMPLES = 20
@@ -111,8 +111,8 @@ def _heal_some(batch: list[Comparison]) -> None:
     try:
         for one in batch:
             for alias in one.corrupt:
-                facts.patiently(partial(store(alias).set_aside, one.session))
-            facts.patiently(partial(healing.heal, one.session))
+                direct.patiently(partial(store(alias).set_aside, one.session))
+            direct.patiently(partial(healing.heal, one.session))
     finally:
         connections.close_all()
 

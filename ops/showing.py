@@ -6,8 +6,8 @@ from typing import Any
 from conversations.errors import CorruptHistory, InvalidSession, NoStore, StoreUnavailable
 from conversations.stores import ALIASES, limits, store
 from conversations.turns import SESSION, History, merge
-from ops import facts
-from ops.facts import Found
+from ops import direct
+from ops.direct import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def look(session: str) -> Shown:
 
 def _ask(alias: str, session: str) -> Found | StoreUnavailable:
     try:
-        return facts.contents(alias, [session])[session]
+        return direct.contents(alias, [session])[session]
     except StoreUnavailable as error:
         return error
 

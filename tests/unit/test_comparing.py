@@ -8,7 +8,7 @@ from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
 from conversations.turns import History, Turn, now, tombstone_for
 from ops.comparing import compare
-from ops.facts import Found
+from ops.direct import Found
 from tests.builders import a_turn, some_turns
 
 A, B, C = some_turns(3)

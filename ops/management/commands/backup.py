@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ops import audit, backups
+from ops import audit, backups, verifying
 from ops.archive import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
@@ -56,17 +56,17 @@ class Command(OperatorCommand):
     def verify(self, path: Path) -> Result:
         try:
             with self.progress("Restoring and comparing") as advance:
-                facts = backups.verify(path, advance)
+                facts = verifying.verify(path, advance)
         except BadBackup as error:
             return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
         there = ", ".join(f"{number:,} in {alias}" for alias, number in facts["conversations"].items())
         lines = [f"{path}: restored and compared: {there}; {facts['differing']} differ"]
-        if facts["snapshot_conversations"] is not None:
-            lines.append(f"  Redis snapshot: loads, {facts['snapshot_conversations']:,} conversations")
+        if facts["snapshot_keys"] is not None:
+            lines.append(f"  Redis snapshot: whole, {facts['snapshot_keys']:,} keys read")
         elif facts["snapshot"].startswith("none"):
             lines.append(f"  Redis snapshot: {facts['snapshot']}")
         else:
-            lines.append("  Redis snapshot: its SHA-256 is right; the redis-server here is too old to load it")
+            lines.append("  Redis snapshot: its SHA-256 is right; the redis-server here is too old to read it")
         return Result(facts, lines, trouble=f"{facts['differing']} differ" if facts["differing"] else "")
 
 
