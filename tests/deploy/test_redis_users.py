@@ -25,50 +25,9 @@ from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
-from tests.deploy.files import DEPLOY, K8S, containers, make_secrets, manifest
-from tests.servers import RedisServer, eventually, redis_binary
-
-
-class DeployedRedis(RedisServer):
-    """Redis as the deployment starts it, on a port and in a folder of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.secrets = make_secrets("k8s", directory / "secrets")
-        self.config = directory / "config"
-        shutil.copytree(K8S / "redis", self.config)
-        with (self.config / "users.acl").open("a") as users:
-            users.write("user tests on nopass ~* &* +@all\n")  # whoever looks behind the store's back
-
-    def command(self) -> list[str]:
-        variables = {
-            "PATH": f"{Path(redis_binary()).parent}:{os.environ['PATH']}",
-            "CONFIG": str(self.config),
-            "SECRETS": str(self.secrets / "redis"),
-            "USERS": str(self.directory / "users.acl"),
-            "DATA": str(self.directory),
-        }
-        return ["env", *(f"{name}={value}" for name, value in variables.items()), "sh", str(self.config / "start.sh"),
-                "--port", str(self.port), "--bind", "127.0.0.1"]  # fmt: skip
-
-    def client(self) -> Redis:
-        return self.client_of("tests", "any")
-
-    def client_of(self, user: str, password: str) -> Redis:
-        return Redis(port=self.port, username=user, password=password, protocol=2, socket_timeout=5,
-                     retry=Retry(NoBackoff(), 0))  # fmt: skip
-
-    def user(self, name: str) -> Redis:
-        return self.client_of(name, self.password({"default": "operator"}.get(name, name)))
-
-    def password(self, name: str) -> str:
-        return (self.secrets / "redis" / f"{name}_password").read_text()
-
-    def url_of(self, secret: str) -> str:
-        """Return what the service is told, but for the host."""
-        return (self.secrets / secret / "redis_url").read_text().replace(
-            "redis-service:6379", f"127.0.0.1:{self.port}"
-        )  # fmt: skip
+from tests.deploy.deployed_redis import DeployedRedis
+from tests.deploy.files import DEPLOY, K8S, containers, manifest
+from tests.servers import eventually, redis_binary
 
 
 @pytest.fixture(scope="module")

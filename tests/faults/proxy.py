@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from enum import Enum
 from typing import Any
@@ -50,6 +51,7 @@ class Proxy:
         self._changed = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
+        self._open: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -62,6 +64,14 @@ class Proxy:
     def set(self, mode: Mode, milliseconds: int = 0) -> None:
         """Behave so from now on, with the connections that there are and with new ones."""
         self._await(self._set(mode, milliseconds / 1000))
+
+    def redirect(self, target: int) -> None:
+        """Pass on to another port from now on; connections that there are stay where they are."""
+        self._target = target
+
+    def connections_to(self, target: int) -> int:
+        """Return how many connections to that port are open."""
+        return self._open[target]
 
     def stop(self) -> None:
         if not self._thread.is_alive():
@@ -121,7 +131,15 @@ class Proxy:
         writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        target = self._target
+        self._open[target] += 1
+        try:
+            await self._join_to(target, reader, writer)
+        finally:
+            self._open[target] -= 1
+
+    async def _join_to(self, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        store_reader, store_writer = await asyncio.open_connection("127.0.0.1", target)
         self._connections.add(store_writer)
         there = asyncio.create_task(self._pump(reader, store_writer, self._request))
         back = asyncio.create_task(self._pump(store_reader, writer, self._answer))
