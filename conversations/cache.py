@@ -120,7 +120,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Return the history, its tombstone and its mark, in one round trip."""
         key = self.make_key(session)
         pipeline = self.get_client(write=True).pipeline(transaction=False)
-        pipeline.get(key).get(_tombstone(key)).hget(MARKS, session)
+        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
         value, tombstone, mark = self._send(pipeline)
         return None if value is None else self.decode(value), _text(tombstone), _text(mark)
 
@@ -135,7 +135,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         if turn:
             arguments += (turn.id, turn.question.key or "", turn.lines())
         key = self.make_key(session)
-        added, before, tombstone = self._run("append", session, [key, _tombstone(key)], arguments, mark)
+        added, before, tombstone = self._run("append", session, [key, tombstone_key(key)], arguments, mark)
         return bool(turn and added), int(before), tombstone.decode()
 
     def set_aside(self, session: str, ttl: int) -> None:
@@ -146,7 +146,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
     def forget(self, session: str, upto: str, ttl: int, *, mark: bool) -> int:
         """Delete turns up to an id and what was set aside, leaving a tombstone; return how many things went."""
         key = self.make_key(session)
-        return int(self._run("delete", session, [key, _tombstone(key), _aside(key)], [upto, ttl], mark))
+        return int(self._run("delete", session, [key, tombstone_key(key), _aside(key)], [upto, ttl], mark))
 
     def marks(self, limit: int) -> tuple[set[str], bool]:
         """Return marked sessions, about `limit` of them at the most, and whether those are all."""
@@ -235,7 +235,7 @@ def _hscan(client: Any, cursor: int, count: int) -> Any:
     return client.hscan(MARKS, cursor, count=count)
 
 
-def _tombstone(key: str) -> str:
+def tombstone_key(key: str) -> str:
     return f"tomb:{{{key}}}"  # the braces keep it in the slot of its conversation
 
 

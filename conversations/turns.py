@@ -177,14 +177,19 @@ class Limits:
 
     def trim(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
         """Return the newest turns that fit, at least one of any."""
+        return self.fit(turns)[0]
+
+    def fit(self, turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], int]:
+        """Return the same with the bytes that they take as lines."""
         kept: list[Turn] = []
         size = 0
         for turn in reversed(turns[-self.max_turns :]):
-            size += len(turn.lines())
-            if kept and size > self.max_bytes:
+            more = len(turn.lines())
+            if kept and size + more > self.max_bytes:
                 break
             kept.append(turn)
-        return tuple(reversed(kept))
+            size += more
+        return tuple(reversed(kept)), size
 
 
 def unite(*histories: History | None) -> History:

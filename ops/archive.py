@@ -11,6 +11,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,9 +51,11 @@ class Record:
     history: History
 
     @classmethod
-    def parse(cls, line: bytes) -> "Record":
-        """Return the record of a line; raise ValueError, quoting nothing of it, if it is none."""
-        fields = orjson.loads(line)
+    def parse(cls, line: bytes, *, known: bool = False) -> "Record":
+        """Return the record of a line; raise ValueError, quoting nothing of it, if it is none. Messages that are
+        `known` from another record are left out."""
+        head = line.partition(b',"messages":')[0] + b',"messages":[]}'
+        fields = orjson.loads(head if known else line)
         if not isinstance(fields, dict) or set(fields) != {"store", "session", "ttl", "tombstone", "messages"}:
             raise ValueError("other fields than a conversation has")
         store, session, ttl, tombstone = (fields[name] for name in ("store", "session", "ttl", "tombstone"))
@@ -62,7 +65,7 @@ class Record:
             raise ValueError("no such TTL can be")
         if tombstone is not None and not (isinstance(tombstone, str) and MESSAGE_ID.fullmatch(tombstone)):
             raise ValueError("no such tombstone can be")
-        if not isinstance(fields["messages"], list) or not (fields["messages"] or tombstone):
+        if not isinstance(fields["messages"], list) or not (fields["messages"] or tombstone or known):
             raise ValueError("no messages")
         return cls(
             store, session, ttl, tombstone, History.parse(fields["messages"]) if fields["messages"] else History()
@@ -90,15 +93,22 @@ class Writer:
     def add_lines(self, lines: Iterable[bytes]) -> None:
         """Write the conversations, compressed as they come."""
         raw = number = 0
-        with _Member(self._file, LINES) as member, gzip.GzipFile("", "wb", _FAST, member, mtime=0) as packed:
+        with (
+            _Member(self._file, LINES) as member,
+            gzip.GzipFile("", "wb", _FAST, member, mtime=0) as packed,
+            ThreadPoolExecutor(1) as hand,  # zlib needs no interpreter: it packs while the next lines are read
+        ):
             pending = bytearray()
+            packing: Future[Any] = hand.submit(packed.flush)
             for line in lines:
                 number += 1
                 raw += len(line)
                 pending += line
                 if len(pending) > _CHUNK:
-                    packed.write(pending)
-                    pending.clear()
+                    packing.result()
+                    packing = hand.submit(packed.write, pending)
+                    pending = bytearray()
+            packing.result()
             packed.write(pending)
         self.files[LINES] = {**member.facts(), "lines": number, "raw_bytes": raw}
 
@@ -179,10 +189,19 @@ class Archive:
                 seen.add(same)
             yield record
 
-    def parse(self, number: int, line: bytes) -> Record:
+    def heads(self) -> Iterator[Record]:
+        """Return every conversation as `records` does, every byte of it checked, but without its messages where
+        the other store's record had the same."""
+        seen: set[int] = set()
+        for number, line in enumerate(self.raw(), 1):
+            same = _likeness(line)
+            yield self.parse(number, line, known=same in seen)
+            seen.add(same)
+
+    def parse(self, number: int, line: bytes, *, known: bool = False) -> Record:
         """Return the conversation of a line; raise BadBackup, which names the line, if it is none."""
         try:
-            return Record.parse(line)
+            return Record.parse(line, known=known)
         except ValueError as error:
             reason = "not JSON" if isinstance(error, orjson.JSONDecodeError) else error
             raise BadBackup(f"damaged: line {number} of {LINES}: {reason}") from None

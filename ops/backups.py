@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +135,7 @@ class _Census:
             yield from self._line(REDIS, session, seconds, buried, history, messages)
 
     def _mongo(self, created: datetime) -> Iterator[bytes]:
-        with direct.patient(MONGO):
-            cursor = direct.documents().find({}, batch_size=_PAGE)
-        while True:
-            with direct.patient(MONGO):
-                page = list(islice(cursor, _PAGE))
-            if not page:
-                return
+        for page in direct.ahead(direct.pages({}, _PAGE)):
             time = now()
             for document in page:
                 yield from self._mongo_line(document, time, created)

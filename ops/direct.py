@@ -5,6 +5,7 @@ Asked of the drivers, beneath the contract of a HistoryStore, which speaks of on
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -17,7 +18,7 @@ from pymongo.errors import PyMongoError
 from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from conversations.cache import MARKS, _tombstone, histories, make_key, session_of
+from conversations.cache import MARKS, histories, make_key, session_of, tombstone_key
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation
 from conversations.stores import ALIASES, MONGO, REDIS, store
@@ -26,7 +27,6 @@ from conversations.turns import History, now
 
 PATIENCE = 30.0  # seconds for one batch
 _LONG_SECONDS = 120  # for what reads a whole collection, and holds up nobody's question
-_CURSOR_BATCH = 1000
 _TRIES = 4
 _PAUSE = 0.25  # seconds
 
@@ -91,6 +91,33 @@ def patiently(call: Callable[[], T]) -> T:
     return call()
 
 
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, each fetched while the one before it is used; raise what fetching raises."""
+    with ThreadPoolExecutor(1) as hand:
+        coming = hand.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = hand.submit(next, items, None)
+            yield item
+
+
+def pages(where: dict[str, Any], size: int, fields: dict[str, Any] | None = None) -> Iterator[list[dict[str, Any]]]:
+    """Return the documents, by the page, from a cursor that is opened now; raise StoreUnavailable."""
+    with patient(MONGO):
+        cursor = documents().find(where, fields, batch_size=size)
+    return _pages(cursor, size)
+
+
+def _pages(cursor: Any, size: int) -> Iterator[list[dict[str, Any]]]:
+    with cursor:
+        while True:
+            # Not around the yield: what is done with a page has its own limits.
+            with patient(MONGO, _LONG_SECONDS):
+                page = list(islice(cursor, size))
+            if not page:
+                return
+            yield page
+
+
 def step(client: Any, pattern: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
     """Return the next cursor of a SCAN, 0 at the end, and the keys of one step."""
     with patient(REDIS):
@@ -151,7 +178,7 @@ def _from_redis(names: list[str]) -> dict[str, Found]:
     pipeline = turns_redis().pipeline(transaction=False)
     for session in names:
         key = make_key(session)
-        pipeline.get(key).get(_tombstone(key)).hget(MARKS, session)
+        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
     answers = pipeline.execute(raise_on_error=False)
     return {
         session: _redis_contents(*answers[place : place + 3])
@@ -180,18 +207,9 @@ def _from_mongo(names: list[str]) -> dict[str, Found]:
 
 def _mongo_names(size: int) -> Iterator[tuple[str, ...]]:
     store(MONGO).ping()  # which fails fast
-    with errors(MONGO):
-        cursor = (
-            documents().find({"expires_at": {"$gt": now()}, "bytes": {"$gt": 0}}, {"_id": 1}).batch_size(_CURSOR_BATCH)
-        )
-    with cursor:
-        while True:
-            # Not around the yield: what is done with the names has its own limits.
-            with patient(MONGO, _LONG_SECONDS):
-                page = tuple(session_of(document["_id"]) for document in islice(cursor, size))
-            if not page:
-                return
-            yield page
+    living = {"expires_at": {"$gt": now()}, "bytes": {"$gt": 0}}
+    for page in pages(living, size, {"_id": 1}):
+        yield tuple(session_of(document["_id"]) for document in page)
 
 
 def _mongo_contents(document: dict[str, Any]) -> Found:

@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -206,13 +206,13 @@ class MongoTarget(Target):
         return set()
 
     def _document(self, piece: Piece) -> dict[str, Any]:
-        turns = self._most.trim(piece.turns)
+        turns, size = self._most.fit(piece.turns)
         # What is empty is there for its tombstone, which lives for one TTL.
         ttl = min(self._most.ttl, piece.ttl) if turns and not piece.tombstone else self._most.ttl
         document = {
             "_id": make_key(piece.session),
             "messages": [message.as_dict() for turn in turns for message in turn.messages()],
-            "bytes": sum(len(turn.lines()) for turn in turns),
+            "bytes": size,
             "updated_at": now(),
             "expires_at": now() + timedelta(seconds=ttl),
         }
@@ -277,28 +277,23 @@ def check(archive: Archive, advance: Advance) -> Plan:
     """Read every byte of the backup; return its tombstones and what it has of which store. Raise BadBackup."""
     plan = Plan(own={REDIS: set(), MONGO: set()})
     archive.check_dump()
-    for record in counted(archive.records(), advance, archive.lines):
+    for record in counted(archive.heads(), advance, archive.lines):
         plan.own[record.store].add(record.session)
         if record.tombstone:
             plan.bury(record.session, record.tombstone)
     return plan
 
 
-def load(records: Iterable[Record], targets: dict[str, Target], most: Limits) -> dict[str, Tally]:
-    """Put each record into the target of its own store, whatever its age: for stores that are compared with it."""
-    tallies = {alias: Tally() for alias in targets}
-    pending: dict[str, list[Piece]] = {alias: [] for alias in targets}
-    with ExitStack() as stack:
-        behind = {alias: stack.enter_context(_Behind()) for alias in targets}
-        for record in records:
-            alias, ttl = record.store, max(record.ttl or most.ttl, 3600)
-            pending[alias].append(Piece(record.session, record.history.turns(), ttl, record.tombstone or ""))
-            if len(pending[alias]) >= BATCH:
-                behind[alias].do(targets[alias].merge, pending[alias], tallies[alias])
-                pending[alias] = []
-        for alias, pieces in pending.items():
-            behind[alias].do(targets[alias].merge, pieces, tallies[alias])
-    return tallies
+def load(records: Iterable[Record], target: Target, most: Limits) -> None:
+    """Put the records of a store into one of its kind, whatever their age: for a store that is compared with them."""
+    tally, pending = Tally(), iter(records)
+    with _Behind() as behind:
+        while batch := list(islice(pending, BATCH)):
+            pieces = [
+                Piece(one.session, one.history.turns(), max(one.ttl or most.ttl, 3600), one.tombstone or "")
+                for one in batch
+            ]
+            behind.do(target.merge, pieces, tally)
 
 
 def merge_into_mongo(histories: dict[str, tuple[History, int]]) -> None:

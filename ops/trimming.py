@@ -205,13 +205,7 @@ class Trimmer:
 
     def _documents(self, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Return the messages of the living documents, by the page."""
-        with direct.patient(MONGO):
-            cursor = direct.documents().find({"expires_at": {"$gt": now()}}, fields, batch_size=_PAGE)
-        while True:
-            with direct.patient(MONGO):
-                page = list(islice(cursor, _PAGE))
-            if not page:
-                return
+        for page in direct.pages({"expires_at": {"$gt": now()}}, _PAGE, fields):
             yield {session_of(one["_id"]): one.get("messages") for one in page if _is_key(one["_id"])}
 
     # --- Removing ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ops.logs import event
 logger = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds
+BREATH = 0.1  # between two batches of work that there is more of
 _KEPT = 60  # pings, about a minute's, for the 95th percentile
 _LEASE_SECONDS = 5.0
 _STARTED = time.time()
@@ -90,10 +91,13 @@ def look() -> dict[str, State]:
 
 
 def _forever(step: Any, every: float) -> None:
+    rest = every
     while True:
-        time.sleep(every)
+        time.sleep(rest)
+        rest = every
         try:
-            step()
+            if step():
+                rest = BREATH
         except StoreUnavailable:
             pass  # said by whoever asked; the next second tells more
         except RuntimeError as error:
@@ -176,19 +180,21 @@ def _follow() -> None:
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
 
 
-def _heal() -> None:
-    """Bring the stores together for a second at the most, if both are up and no other process is at it."""
+def _heal() -> bool:
+    """Bring the stores together for a second at the most, if both are up and no other process is at it; return
+    whether there is more to do."""
     known = knowledge()
     marked = any(known.stores[alias].marks and known.stores[alias].marks.sessions for alias in ALIASES)  # type: ignore[union-attr]
     closed = all(one.reads.state == one.writes.state == CLOSED for one in known.stores.values())
     if not (marked or known.suspect) or not closed or not all(state(alias).up for alias in ALIASES):
-        return
+        return False
     if not store(REDIS).lease("healing", _ME, _LEASE_SECONDS):
-        return
+        return False
     deadline = time.monotonic() + healing.BATCH_SECONDS
     healing.heal_marked(deadline)
     if known.suspect:
         _sweep(deadline)
+    return time.monotonic() > deadline
 
 
 def _sweep(deadline: float) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_verify_restores_it_and_compares_every_conversation(tmp_path: Path) -> N
 
 def test_verify_needs_no_room_for_all_of_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was compared makes way for the next, and nothing of it is taken for a difference."""
+    monkeypatch.setattr(verifying, "_another_process", lambda: ThreadPoolExecutor(1))  # it would not hear of the next
     monkeypatch.setattr(verifying, "_WINDOW", 2)
     for _ in range(5):
         hold(REDIS, MONGO)
@@ -120,6 +122,7 @@ def test_verify_finds_what_a_restore_would_not_bring_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str
 ) -> None:
     """Here because the restore itself forgets one conversation of each batch."""
+    monkeypatch.setattr(verifying, "_another_process", lambda: ThreadPoolExecutor(1))
     for _ in range(3):
         hold(alias)
     path = make(tmp_path)

@@ -50,7 +50,7 @@ def test_it_says_its_steps_to_people() -> None:
 
 def test_it_is_in_the_audit_log_with_its_reason() -> None:
     run("failover", "--to", "mongo", "--reason", "redis is moved")
-    entry = AuditEntry.objects.first()
+    entry = AuditEntry.objects.order_by("id").last()
     assert entry is not None
     assert (entry.action, entry.reason, entry.outcome) == ("failover", "redis is moved", "done")
     assert entry.before == {"primary": "redis", "dual_write": False}

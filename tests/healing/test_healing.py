@@ -180,3 +180,15 @@ def test_a_tombstone_is_later_than_all_that_is_there() -> None:
     turn = a_turn()
     assert tombstone_for(turn.answer.id) >= turn.answer.id
     assert MESSAGE_ID.fullmatch(tombstone_for())
+
+
+def test_the_healer_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second's batch it takes a breath, not a rest."""
+    for _ in range(3):
+        put(a_session(), MONGO, a_turn(), mark=True)
+    watcher._tick()
+    monkeypatch.setattr(healing, "BATCH_SECONDS", 0.0)
+    assert watcher._heal() is True
+    monkeypatch.setattr(healing, "BATCH_SECONDS", 30.0)
+    assert watcher._heal() is False
+    assert store(MONGO).marks(10_000).sessions == frozenset()
