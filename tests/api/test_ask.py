@@ -9,9 +9,10 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from conversations import knowledge
+from conversations import healing, knowledge
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
+from conversations.failover import Routing
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
 from tests import environment
@@ -56,6 +57,17 @@ class Slowly(Answerer):
         Slowly.asked += 1
         time.sleep(0.3)
         yield f"answer {Slowly.asked}"
+
+
+class FreezesRedis(Answerer):
+    """Answers, and meanwhile Redis stands still: what it is sent then it may do later."""
+
+    asked = 0
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        FreezesRedis.asked += 1
+        environment.REDIS.freeze()
+        yield f"answer {FreezesRedis.asked}"
 
 
 class Overtaken(Answerer):
@@ -312,6 +324,31 @@ class TestRedisOut:
             redis_server.start()
         assert again["replayed"]
         assert again["message_id"] == first["message_id"]
+
+    @pytest.mark.parametrize("primary", BOTH)
+    @pytest.mark.parametrize("dual_write", [False, True])
+    @let(FreezesRedis)
+    def test_a_retry_after_an_unknown_outcome_calls_no_model(
+        self, answered_by: None, settings: Settings, redis_server: RedisServer, dual_write: bool, primary: str
+    ) -> None:
+        """Redis was sent the turn and did not say whether it has it; then an operator switches, or not."""
+        settings.CONV_DUAL_WRITE = dual_write
+        session, asked = a_session(), FreezesRedis.asked
+        try:
+            first = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        finally:
+            redis_server.thaw()
+        assert (first["stored_in"], first["replayed"]) == (["mongo"], False)
+        knowledge.knowledge().routing = Routing(primary, dual_write)
+        again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        assert (again["message_id"], again["answer"], again["replayed"]) == (
+            first["message_id"],
+            first["answer"],
+            True,
+        )
+        assert FreezesRedis.asked - asked == 1
+        healing.heal(session)
+        assert [len(store(alias).load(session) or ()) for alias in BOTH] == [2, 2]
 
 
 class TestMongoOut:
