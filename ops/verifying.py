@@ -154,7 +154,7 @@ class _MongoTrial(_Trial):
 
     def held(self, keys: list[str]) -> Iterator[tuple[str, Any, str]]:
         with direct.patient(MONGO):
-            for document in self._documents.find({}, {"messages": 1, "tombstone": 1}):
+            for document in self._documents.find({}):
                 yield document["_id"], document["messages"], document.get("tombstone", "")
 
     def clear(self) -> None:
