@@ -154,6 +154,7 @@ def measure(number: int) -> None:
             print(
                 f"\n{number:,} conversations of {size:,} bytes: {each:,} bytes in Redis, {stored // number:,} in Mongo"
             )
+            show("status", *stack.manage("status"))
             show("backup", *stack.manage("backup", "--to", str(home / "backups")))
             file = next((home / "backups").glob("*.tar"))
             print(f"  {'file':<22}{file.stat().st_size / 2**20:8.1f} MB")

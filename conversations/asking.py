@@ -127,7 +127,7 @@ class Asking:
         if self.stored:
             tell(self.stored.answer.content)
             metrics.turns.labels(outcome="replayed").inc()
-            return self._answer(self.stored, (self.reading.store,), replayed=True)
+            return self._answer(self.stored, self._keep(self.stored), replayed=True)
         turn = self._make_turn(tell)
         written = history.append(self.question.session, turn, self.reading)
         turn = written.turn
@@ -166,6 +166,13 @@ class Asking:
         if turn and turn.question.content != self.question.text:
             raise KeyReused
         return turn
+
+    def _keep(self, turn: Turn) -> tuple[str, ...]:
+        """Return the stores that have the turn, of which there may be one now that lacked it: a process that was
+        killed between its two writes has acknowledged nothing, and we do."""
+        if not history.routing().dual_write:
+            return (self.reading.store,)
+        return history.keep(self.question.session, turn, self.reading) or (self.reading.store,)
 
     def _overtaken(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
         """Return the answer of the twin request that stored its turn first."""

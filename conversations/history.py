@@ -99,13 +99,21 @@ def append(session: str, turn: Turn, reading: Reading) -> Written:
     the history each is known to lack. A store that should have it and does not is marked in one that does.
     """
     facts = knowledge().facts(session)
-    for _ in range(_RESTAMPS):
-        written, buried = _offer(session, turn, reading, facts)
-        if not buried:
-            break
-        # Deleted while it was being answered: what was deleted stays so, and this turn comes after it.
-        turn = restamp(turn, buried)
+    with knowledge().underway.writing(session):
+        for _ in range(_RESTAMPS):
+            written, buried = _offer(session, turn, reading, facts)
+            if not buried:
+                break
+            # Deleted while it was being answered: what was deleted stays so, and this turn comes after it.
+            turn = restamp(turn, buried)
     return written
+
+
+def keep(session: str, turn: Turn, reading: Reading) -> tuple[str, ...]:
+    """Give a stored turn to the stores that should have it and lack it; return those that have it. It is marked
+    as by `append`, and where it was deleted it stays so."""
+    with knowledge().underway.writing(session):
+        return _offer(session, turn, reading, knowledge().facts(session))[0].stored_in
 
 
 def restamp(turn: Turn, tombstone: str) -> Turn:
@@ -125,10 +133,13 @@ def delete(session: str) -> bool:
     look.compare(reading.order)
     if not look.answered:
         look.compare(reading.last_resort)
-    upto = tombstone_for(look.latest)
+    with knowledge().underway.writing(session):
+        return _delete_everywhere(session, tombstone_for(look.latest), failover.plan_write(facts, look.failed))
+
+
+def _delete_everywhere(session: str, upto: str, plan: failover.WritePlan) -> bool:
     done: list[str] = []
     found = False
-    plan = failover.plan_write(facts, look.failed)
     for alias in plan.order + plan.last_resort:
         if done and alias in plan.last_resort:
             break

@@ -16,6 +16,7 @@ from conversations.breaker import Breaker
 from conversations.failover import Facts, Routing, Switch
 from conversations.stores import ALIASES, MONGO, REDIS
 from conversations.stores.base import Marks
+from conversations.underway import Underway
 from ops import metrics
 
 
@@ -80,6 +81,7 @@ class Knowledge:
 
     stores: dict[str, StoreKnowledge]
     beacon: Beacon
+    underway: Underway
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch that was ever seen: stores that are out, or empty, do not make it unsaid."""
@@ -125,6 +127,7 @@ def knowledge() -> Knowledge:
         _knowledge = Knowledge(
             {alias: StoreKnowledge(_breaker(alias), _breaker(alias, patience=2)) for alias in ALIASES},
             Beacon(Path(settings.VAR_DIR) / "run" / "beacon"),
+            Underway(Path(settings.VAR_DIR) / "run" / "underway"),
             Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
         )
     return _knowledge
@@ -133,4 +136,6 @@ def knowledge() -> Knowledge:
 def forget() -> None:
     """Begin anew, knowing nothing, as a process does that has just started."""
     global _knowledge
+    if _knowledge:
+        _knowledge.underway.close()
     _knowledge = None

@@ -18,7 +18,7 @@ from typing import Any
 
 from conversations import failover, healing
 from conversations.breaker import CLOSED, Breaker
-from conversations.errors import StoreUnavailable
+from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.failover import Switch
 from conversations.knowledge import knowledge
 from conversations.stores import ALIASES, MONGO, REDIS, store
@@ -115,6 +115,8 @@ def _tick() -> None:
         with suppress(StoreUnavailable):
             learned.result()
     _follow()
+    if up:
+        _adopt(next(alias for alias in knowledge().routing.order if alias in up))
 
 
 def _ping(alias: str) -> State:
@@ -160,6 +162,18 @@ def _learn(alias: str) -> None:
             known.unmarked.discard((where, session))
     if alias == REDIS:
         known.suspect = store(REDIS).note("swept") != store(REDIS).identity()
+
+
+def _adopt(alias: str) -> None:
+    """Mark what a process that was killed had on its way into both stores."""
+    found = knowledge().underway.adopt(lambda session: _mark(alias, session))
+    if found:
+        event(logger, logging.WARNING, "adopted", conversations=found)
+
+
+def _mark(alias: str, session: str) -> None:
+    with suppress(InvalidSession):  # half a name: the process was killed as it wrote it down
+        store(alias).append(session, None, mark=True)
 
 
 def _follow() -> None:

@@ -226,6 +226,23 @@ class TestIdempotencyKey:
         for session in (a_session(), a_session()):
             assert not ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
 
+    def test_what_a_killed_process_stored_in_one_store_is_acknowledged_from_both(self, settings: Settings) -> None:
+        """It was killed between the two writes of a dual write, and its client asks again."""
+        settings.CONV_DUAL_WRITE = True
+        session, turn = a_session(), a_turn("What is Redis?", "Ours.", at=now(), key="k-1")
+        store(REDIS).append(session, turn)
+        answer = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        assert (answer["answer"], answer["replayed"], answer["stored_in"]) == ("Ours.", True, BOTH)
+        assert store(MONGO).load(session) == History.of([turn])
+
+    def test_a_replay_brings_nothing_back_that_was_deleted(self, settings: Settings) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session, turn = a_session(), a_turn("What is Redis?", "Ours.", at=now(), key="k-1")
+        store(REDIS).append(session, turn)
+        store(MONGO).delete(session, turn.answer.id)
+        ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+        assert store(MONGO).load(session) is None
+
     @let(Slowly)
     def test_twins_at_once_are_answered_alike_by_one_call_of_the_model(self, answered_by: None) -> None:
         """A client that gave up waiting, and asks again while its question is still being answered."""

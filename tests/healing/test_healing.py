@@ -1,8 +1,10 @@
 """Bringing two real stores together: everything in both, nothing deleted back, and again changes nothing."""
 
 import time
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from conversations import healing, history, knowledge
 from conversations.errors import StoreUnavailable
@@ -192,3 +194,17 @@ def test_the_healer_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(healing, "BATCH_SECONDS", 30.0)
     assert watcher._heal() is False
     assert store(MONGO).marks(10_000).sessions == frozenset()
+
+
+def test_what_a_killed_process_had_on_its_way_is_healed_with_nobody_asking() -> None:
+    """Killed between the two writes of a dual write, it marked nothing; half a name harms nobody."""
+    session, turn = a_session(), a_turn()
+    put(session, REDIS, turn)
+    page = Path(settings.VAR_DIR) / "run" / "underway" / "1-gone"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(session.encode().ljust(264, b"\0") + b"tenant:".ljust(264, b"\0"))
+    watcher._tick()
+    watcher._tick()
+    watcher._heal()
+    assert both(session) == [History.of([turn])] * 2
+    assert not page.exists()

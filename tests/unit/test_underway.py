@@ -1,0 +1,59 @@
+"""What a killed process leaves behind is found, once, and only when it is gone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conversations.underway import Underway
+
+_WRITES = """
+import sys, time, pathlib
+from conversations.underway import Underway
+with Underway(pathlib.Path(sys.argv[1])).writing("acme:s-1"):
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def adopted(underway: Underway) -> list[str]:
+    found: list[str] = []
+    assert underway.adopt(found.append) == len(found)
+    return found
+
+
+def test_a_process_that_is_killed_leaves_what_it_was_writing(tmp_path: Path) -> None:
+    ours = Underway(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", _WRITES, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"writing\n"
+        assert adopted(ours) == []  # it lives
+        process.kill()
+    assert adopted(ours) == ["acme:s-1"]
+    assert adopted(ours) == []
+
+
+def test_what_cannot_be_marked_now_is_marked_later(tmp_path: Path) -> None:
+    (tmp_path / "1-gone").write_bytes(b"s-1".ljust(264, b"\0") + b"s-2".ljust(264, b"\0"))
+    ours = Underway(tmp_path)
+
+    def fail(session: str) -> None:
+        raise OSError("the store is out")
+
+    with pytest.raises(OSError, match="out"):
+        ours.adopt(fail)
+    assert adopted(ours) == ["s-1", "s-2"]
+
+
+def test_what_was_written_is_under_way_no_more(tmp_path: Path) -> None:
+    with Underway(tmp_path).writing("s-1"):
+        assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
+    assert not any(next(tmp_path.iterdir()).read_bytes())
+
+
+def test_more_at_a_time_than_there_is_room_for_go_on(tmp_path: Path) -> None:
+    ours = Underway(tmp_path)
+    ours._free.clear()
+    with ours.writing("s-1"):
+        assert not any(next(tmp_path.iterdir()).read_bytes())
