@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops import sampling
 from ops.backups import NOTE
 from tests.api.talking import sample
-from tests.servers import MongoServer, RedisServer
+from tests.servers import MongoServer, RedisServer, eventually
 
 OLDER, NEWER = "2026-11-23T03:17:00.123Z", "2026-11-24T03:17:00.123Z"
 OLDER_AT, NEWER_AT = 1795403820.123, 1795490220.123
@@ -17,9 +18,23 @@ OLDER_AT, NEWER_AT = 1795403820.123, 1795490220.123
 @pytest.fixture(autouse=True)
 def _no_backup(redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sampling, "_newest", 0.0)
+    _forget_backups()
     yield
+    _forget_backups()
+
+
+def _forget_backups() -> None:
+    """In both stores, as soon as they are seen to be up: a driver takes half a second to notice."""
     for alias in ALIASES:
+        eventually(lambda alias=alias: _forgets(alias), f"{alias} does not answer")  # type: ignore[misc]
+
+
+def _forgets(alias: str) -> bool:
+    try:
         store(alias).write_note(NOTE, "")
+    except StoreUnavailable:
+        return False
+    return True
 
 
 def backup() -> float:
