@@ -69,7 +69,7 @@ class Stack:
 
     def __init__(self, home: Path) -> None:
         self.redis = RedisServer(home / "redis", aof=False)
-        self.mongo = MongoServer(home / "mongo")
+        self.mongo = MongoServer(home / "mongo", "--standalone")  # as the embedded one
         self.environment = os.environ | {
             "REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url, "SECRET_KEY": "benchmark", "VAR_DIR": str(home),
             "REDIS_SOCKET_TIMEOUT_MS": "2000", "REDIS_CONNECT_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000",

@@ -59,8 +59,7 @@ class Message(NamedTuple):
         return datetime.fromisoformat(self.at)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One question and its answer: the unit that is stored, trimmed and merged whole."""
 
     question: Message
@@ -91,14 +90,21 @@ class History(Sequence[Message]):
     @classmethod
     def parse(cls, records: Iterable[Any]) -> "History":
         """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
+        # By columns, which Python walks in C: every turn pays for this.
         try:
-            messages = tuple(map(_message, records))
+            rows = [one.as_dict() if isinstance(one, Message) else one for one in records]
+            fields = list(map(_FIELDS, rows))
+            if set(map(len, rows)) <= {4}:
+                keys: Sequence[str | None] = (None,) * len(rows)
+            elif all(len(row) == 4 + ("key" in row) for row in rows):
+                keys = [row.get("key") for row in rows]
+            else:
+                raise TypeError
         except (TypeError, KeyError, AttributeError):
             raise ValueError("a message must have role, content, id and at, and nothing else but key") from None
-        if not messages or len(messages) % 2:
+        if not rows or len(rows) % 2:
             raise ValueError("a turn is not whole")
-        # By columns, which Python walks in C: every turn pays for this.
-        roles, contents, ids, ats, keys = zip(*messages, strict=True)
+        roles, contents, ids, ats = zip(*fields, strict=True)
         if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
         if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(_AT, ats, 24)):
@@ -113,7 +119,7 @@ class History(Sequence[Message]):
             raise ValueError("ids are not in ascending order")
         if roles != (QUESTION, ANSWER) * (len(roles) // 2):
             raise ValueError("questions and answers do not alternate")
-        return cls(messages)
+        return cls(tuple(map(Message, roles, contents, ids, ats, keys)))
 
     @property
     def last_id(self) -> str | None:
@@ -241,15 +247,6 @@ def _ids(time: datetime) -> tuple[str, str]:
     milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
     return str(UUID(int=number)), str(UUID(int=number + 1))
-
-
-def _message(record: Any) -> Message:
-    """Return the message of a record; raise TypeError, KeyError or AttributeError if its fields are others."""
-    if isinstance(record, Message):
-        return record
-    if len(record) != 4 + ("key" in record):
-        raise TypeError
-    return Message._make((*_FIELDS(record), record.get("key")))
 
 
 def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:

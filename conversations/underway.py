@@ -21,10 +21,14 @@ class Underway:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
-        self._own = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
-        # The kernel lets the lock go when this process ends, however it ends.
-        self._file = os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        while True:
+            self._own = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
+            # The kernel lets the lock go when this process ends, however it ends.
+            self._file = os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self._own.exists():
+                break
+            os.close(self._file)  # whoever looked before it was locked took it for a dead one's
         os.ftruncate(self._file, _SLOT * _SLOTS)
         self._page = mmap.mmap(self._file, _SLOT * _SLOTS)
         self._free = list(range(_SLOTS))

@@ -24,7 +24,8 @@ from rest_framework.viewsets import ViewSet
 from conversations import asking, history, listing
 from conversations.asking import Answer, Question
 from conversations.authentication import ChatRateThrottle, client_of
-from conversations.errors import ConversationError, NoStore, Unknown, body
+from conversations.error_responses import body
+from conversations.errors import ConversationError, NoStore, Unknown
 from conversations.serializers import (
     SESSION_RULE,
     AnswerSerializer,

@@ -170,9 +170,9 @@ class Mongo(Child):
             raise EmbeddedError("no SecantusDB: run script/bootstrap, or set MONGO_URL to a MongoDB of yours")
         # Named explicitly, or it would take any secantusd.toml that lies in the home directory or in /etc.
         self._config = var_dir / "mongo.toml"
-        # A standalone server keeps no second copy of what is written for replicas to come.
-        small = '[server]\nstandalone = true\n[storage]\ncache_size = "24M"\n'
-        self._config.write_text('[storage]\ncache_size = "256M"\n' if lasting else small)
+        # A standalone server keeps no second copy of every write for replicas: there are none.
+        size = "256M" if lasting else "24M"
+        self._config.write_text(f'[server]\nstandalone = true\n[storage]\ncache_size = "{size}"\n')
 
     def command(self) -> list[str]:
         # -P: the working directory is no place to import from.

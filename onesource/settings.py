@@ -211,6 +211,17 @@ DATABASES = {
         },
     },
 }
+
+
+class _NoGdal:
+    """The path of a library that is not there: the backend then does without geography."""
+
+    def __fspath__(self) -> str:
+        raise ImproperlyConfigured("nothing here has to do with geography")
+
+
+# Unset, each start of each process would look for GDAL three times, which takes half a second.
+GDAL_LIBRARY_PATH = _NoGdal()
 DATABASE_ROUTERS = ["conversations.routers.ConversationRouter"]
 
 CACHES = {
@@ -242,7 +253,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["conversations.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "conversations.errors.handle",
+    "EXCEPTION_HANDLER": "conversations.error_responses.handle",
     "UNAUTHENTICATED_USER": None,
     "NUM_PROXIES": 1 if HTTPS else 0,  # with nothing in front, X-Forwarded-For is whatever a client likes
     "COMPACT_JSON": True,

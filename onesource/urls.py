@@ -5,10 +5,10 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-handler400 = "conversations.errors.bad_request"
-handler403 = "conversations.errors.forbidden"
-handler404 = "conversations.errors.no_such_page"
-handler500 = "conversations.errors.server_error"
+handler400 = "conversations.error_responses.bad_request"
+handler403 = "conversations.error_responses.forbidden"
+handler404 = "conversations.error_responses.no_such_page"
+handler500 = "conversations.error_responses.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),

@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ import orjson
 from conversations.errors import ConversationError
 from conversations.stores import ALIASES
 from conversations.turns import MESSAGE_ID, SESSION, History
+from ops import direct
 
 FORMAT, VERSION = "onesource-backup", 1
 LINES, DUMP, MANIFEST = "conversations.jsonl.gz", "dump.rdb", "manifest.json"
@@ -30,6 +31,7 @@ MAX_LINE = 16 * 2**20  # what MongoDB holds in one document
 MAX_MANIFEST = 2**20
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 2**18
+_UNPACKED = 2**20
 T = TypeVar("T")
 _FAST = 1  # level 6 takes four times as long for a fifth less
 
@@ -180,22 +182,22 @@ class Archive:
     def records(self, *, once: bool = False) -> Iterator[Record]:
         """Return every conversation, with `once` leaving out those whose turns the other store's record had; raise
         BadBackup, at the latest after the last, where any of it is damaged."""
-        seen: set[int] = set()
-        for number, line in enumerate(self.raw(), 1):
-            if once and (same := _likeness(line)) in seen:
-                continue
-            record = self.parse(number, line)
-            if once:
-                seen.add(same)
-            yield record
+        for number, line, again in self._told():
+            if not (once and again):
+                yield self.parse(number, line)
 
     def heads(self) -> Iterator[Record]:
         """Return every conversation as `records` does, every byte of it checked, but without its messages where
         the other store's record had the same."""
+        for number, line, again in self._told():
+            yield self.parse(number, line, known=again)
+
+    def _told(self) -> Iterator[tuple[int, bytes, bool]]:
+        """Return every line with its number, and whether one before it told the same."""
         seen: set[int] = set()
         for number, line in enumerate(self.raw(), 1):
             same = _likeness(line)
-            yield self.parse(number, line, known=same in seen)
+            yield number, line, same in seen
             seen.add(same)
 
     def parse(self, number: int, line: bytes, *, known: bool = False) -> Record:
@@ -211,13 +213,14 @@ class Archive:
         place = _Region(self._file, *self._places[LINES])
         number = size = 0
         try:
-            with gzip.GzipFile(fileobj=place) as lines:
-                while line := lines.readline(MAX_LINE + 1):
+            # zlib needs no interpreter: it unpacks while the lines before are read.
+            with closing(direct.ahead(_unpacked(place))) as chunks:
+                for line in _lines(chunks):
                     number, size = number + 1, size + len(line)
                     if len(line) > MAX_LINE or size > self._promised["raw_bytes"]:
                         raise BadBackup(f"oversized: line {number} is longer than the manifest allows")
                     yield line
-        except (EOFError, OSError, zlib.error):
+        except (EOFError, zlib.error):
             raise BadBackup(f"damaged: {LINES} cannot be unpacked after line {number}") from None
         place.drain()
         if place.sha256() != self._promised["sha256"]:
@@ -347,6 +350,30 @@ def counted(records: Iterable[T], advance: Callable[[int, int], None], total: in
         if number % 500 == 0:
             advance(number, total)
         yield record
+
+
+def _unpacked(packed: "_Region") -> Iterator[bytes]:
+    """Return what is packed by gzip, by the chunk; raise EOFError or zlib.error where it is damaged."""
+    unpacking = zlib.decompressobj(31)
+    while not unpacking.eof:
+        data = unpacking.unconsumed_tail or packed.read(_CHUNK)
+        if not data:
+            raise EOFError
+        if chunk := unpacking.decompress(data, _UNPACKED):
+            yield chunk
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Return the lines, newlines included; of one that is too long only how it begins."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > MAX_LINE:
+            break
+    if rest:
+        yield rest
 
 
 def _likeness(line: bytes) -> int:

@@ -95,44 +95,24 @@ class _Census:
                 yield line
 
     def _redis(self, created: datetime) -> Iterator[bytes]:
-        client = direct.redis()
-        seen: set[int] = set()  # SCAN may name a key twice
-        for pattern, begin, end in ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1)):
-            cursor = 0
-            while True:
-                cursor, keys = direct.step(client, pattern.decode(), cursor, _PAGE)
-                names = {key[begin:end] for key in keys}
-                new = [name.decode() for name in names if hash(name) not in seen]
-                seen.update(map(hash, names))
-                yield from self._redis_page(client, new, created)
-                if not cursor:
-                    break
-
-    def _redis_page(self, client: Any, sessions: list[str], created: datetime) -> Iterator[bytes]:
-        pipeline = client.pipeline(transaction=False)
-        for session in sessions:
-            key = f"conv:{session}"
-            pipeline.get(key).ttl(key).get(f"tomb:{{{key}}}")
-        with direct.patient(REDIS):
-            answers = pipeline.execute(raise_on_error=False)
-        since = int((now() - created).total_seconds())
         parse = HistorySerializer({}).loads
-        for number, session in enumerate(sessions):
-            value, ttl, tombstone = answers[3 * number : 3 * number + 3]
-            history = History()
-            messages: list[bytes] = []
-            try:
-                make_key(session)
-                if isinstance(value, bytes):
-                    history = parse(value)
-                    messages = value[:-1].split(b"\n")
-                elif value is not None:
-                    raise ValueError("not a string")
-            except (ConversationError, ValueError):
-                self.counts[REDIS]["corrupt"] += 1
-            seconds = ttl + since if isinstance(ttl, int) and ttl >= 0 else None
-            buried = tombstone.decode(errors="replace") if isinstance(tombstone, bytes) else None
-            yield from self._line(REDIS, session, seconds, buried, history, messages)
+        for read, page in direct.ahead(_redis_pages()):
+            for session, value, ttl, tombstone in page:
+                history = History()
+                messages: list[bytes] = []
+                try:
+                    make_key(session)
+                    if isinstance(value, bytes):
+                        history = parse(value)
+                        messages = value[:-1].split(b"\n")
+                    elif value is not None:
+                        raise ValueError("not a string")
+                except (ConversationError, ValueError):
+                    self.counts[REDIS]["corrupt"] += 1
+                left = isinstance(ttl, int) and ttl >= 0
+                seconds = ttl + int((read - created).total_seconds()) if left else None
+                buried = tombstone.decode(errors="replace") if isinstance(tombstone, bytes) else None
+                yield from self._line(REDIS, session, seconds, buried, history, messages)
 
     def _mongo(self, created: datetime) -> Iterator[bytes]:
         for page in direct.ahead(direct.pages({}, _PAGE)):
@@ -171,6 +151,27 @@ class _Census:
             return
         self.counts[alias].update(conversations=bool(history), turns=len(history) // 2, tombstones=bool(tombstone))
         yield line
+
+
+def _redis_pages() -> Iterator[tuple[datetime, list[tuple[str, Any, Any, Any]]]]:
+    """Return all sessions by the page, each once, with their values, TTLs and tombstones, and when they were read."""
+    client = direct.redis()
+    seen: set[int] = set()  # SCAN may name a key twice
+    for pattern, begin, end in ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1)):
+        cursor = 0
+        while True:
+            cursor, keys = direct.step(client, pattern.decode(), cursor, _PAGE)
+            names = [name for name in {key[begin:end] for key in keys} if hash(name) not in seen]
+            seen.update(map(hash, names))
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.get(b"conv:" + name).ttl(b"conv:" + name).get(b"tomb:{conv:%s}" % name)
+            with direct.patient(REDIS):
+                answers = pipeline.execute(raise_on_error=False)
+            sessions = [name.decode(errors="replace") for name in names]
+            yield now(), list(zip(sessions, answers[::3], answers[1::3], answers[2::3], strict=True))
+            if not cursor:
+                break
 
 
 def _about(alias: str) -> int:

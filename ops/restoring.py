@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +35,8 @@ _MERGE = "ARGV[1] = math.max(tonumber(ARGV[1]), redis.call('TTL', KEYS[1]))\n"
 _REPLACE = "redis.call('UNLINK', KEYS[1])\n"
 
 Advance = Callable[[int, int], None]
+Step = Callable[["Tally"], None]
+"""What sends a batch to a store, and counts what became of it; raises StoreUnavailable when the store goes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +83,20 @@ class Plan:
 
 
 class Target(ABC):
-    """A store that takes pieces by the batch; each conversation is one atomic step, which can be repeated."""
+    """A store that takes pieces by the batch; each conversation is one atomic change, which can be repeated.
+
+    What can be done without the store is done at once, the rest by the step that is returned.
+    """
 
     alias: str
 
     @abstractmethod
-    def merge(self, pieces: list[Piece], tally: Tally) -> None:
-        """Add what is lacking, within the limits; raise StoreUnavailable when the store goes out."""
+    def merge(self, pieces: list[Piece]) -> Step:
+        """Return what adds what is lacking, within the limits."""
 
     @abstractmethod
-    def replace(self, pieces: list[Piece], tally: Tally) -> None:
-        """Make each conversation what the piece has; raise StoreUnavailable when the store goes out."""
+    def replace(self, pieces: list[Piece]) -> Step:
+        """Return what makes each conversation what the piece has."""
 
 
 class RedisTarget(Target):
@@ -105,13 +111,19 @@ class RedisTarget(Target):
         self._replace = client.register_script(_REPLACE + append)
         self._delete = client.register_script((_SCRIPTS / "delete.lua").read_text())
 
-    def merge(self, pieces: list[Piece], tally: Tally) -> None:
-        for before in self._run(self._merge, pieces, tally):
-            tally.merged += before > 0
-            tally.created += before == 0
+    def merge(self, pieces: list[Piece]) -> Step:
+        def step(tally: Tally) -> None:
+            for before in self._run(self._merge, pieces, tally):
+                tally.merged += before > 0
+                tally.created += before == 0
 
-    def replace(self, pieces: list[Piece], tally: Tally) -> None:
-        tally.replaced += len(self._run(self._replace, pieces, tally))
+        return step
+
+    def replace(self, pieces: list[Piece]) -> Step:
+        def step(tally: Tally) -> None:
+            tally.replaced += len(self._run(self._replace, pieces, tally))
+
+        return step
 
     def _run(self, script: Any, pieces: list[Piece], tally: Tally) -> list[int]:
         """Return for each piece with turns how many messages were there before."""
@@ -160,17 +172,24 @@ class MongoTarget(Target):
     def __init__(self, documents: direct.Documents, most: Limits, merging: HistoryStore | None) -> None:
         self._documents, self._most, self._merging = documents, most, merging
 
-    def merge(self, pieces: list[Piece], tally: Tally) -> None:
-        there = self._insert([self._document(piece) for piece in pieces if piece.turns or piece.tombstone])
+    def merge(self, pieces: list[Piece]) -> Step:
+        documents = [self._document(piece) for piece in pieces if piece.turns or piece.tombstone]
+        return partial(self._merge, pieces, documents)
+
+    def replace(self, pieces: list[Piece]) -> Step:
+        return partial(self._replace, pieces)
+
+    def _merge(self, pieces: list[Piece], documents: list[dict[str, Any]], tally: Tally) -> None:
+        there = self._insert(documents)
         found = [piece for piece in pieces if make_key(piece.session) in there]
         tally.created += sum(bool(piece.turns) for piece in pieces) - sum(bool(piece.turns) for piece in found)
         if found:
             with direct.patient(MONGO):
-                documents = {one["_id"]: one for one in self._documents.find({"_id": {"$in": list(there)}})}
+                held = {one["_id"]: one for one in self._documents.find({"_id": {"$in": list(there)}})}
             for piece in found:
-                self._unite(piece, documents.get(make_key(piece.session), {}), tally)
+                self._unite(piece, held.get(make_key(piece.session), {}), tally)
 
-    def replace(self, pieces: list[Piece], tally: Tally) -> None:
+    def _replace(self, pieces: list[Piece], tally: Tally) -> None:
         keys = {make_key(piece.session): piece for piece in pieces}
         for _ in range(_ATTEMPTS):
             with direct.patient(MONGO):
@@ -269,7 +288,7 @@ def restore(archive: Archive, aliases: Iterable[str], *, replaces: bool, advance
         put = target.replace if replaces else target.merge
         with _Behind() as behind:
             for pieces in _batches(records, plan.tombstones, age, limits(), tally):
-                behind.do(put, pieces, tally)
+                behind.do(put(pieces), tally)
     return tallies
 
 
@@ -293,13 +312,13 @@ def load(records: Iterable[Record], target: Target, most: Limits) -> None:
                 Piece(one.session, one.history.turns(), max(one.ttl or most.ttl, 3600), one.tombstone or "")
                 for one in batch
             ]
-            behind.do(target.merge, pieces, tally)
+            behind.do(target.merge(pieces), tally)
 
 
 def merge_into_mongo(histories: dict[str, tuple[History, int]]) -> None:
     """Give MongoDB what it lacks of these conversations, each with the seconds it has left."""
     pieces = [Piece(session, history.turns(), ttl) for session, (history, ttl) in histories.items()]
-    _target(MONGO).merge(pieces, Tally())
+    _target(MONGO).merge(pieces)(Tally())
 
 
 def _target(alias: str) -> Target:
@@ -323,16 +342,16 @@ class _Behind:
         while self._waiting and kind is None:
             self._waiting.popleft().result()
 
-    def do(self, work: Callable[[list[Piece], Tally], None], pieces: list[Piece], tally: Tally) -> None:
+    def do(self, step: Step, tally: Tally) -> None:
         """Do it soon; raise what an earlier one raised."""
-        self._waiting.append(self._pool.submit(_in_thread, work, pieces, tally))
+        self._waiting.append(self._pool.submit(_in_thread, step, tally))
         if len(self._waiting) > 2:
             self._waiting.popleft().result()
 
 
-def _in_thread(work: Callable[[list[Piece], Tally], None], pieces: list[Piece], tally: Tally) -> None:
+def _in_thread(step: Step, tally: Tally) -> None:
     try:
-        work(pieces, tally)
+        step(tally)
     finally:
         connections.close_all()  # Django's are a thread's own
 
@@ -387,7 +406,7 @@ def _deleted(alias: str) -> Iterator[tuple[str, str]]:
             pipeline.get(key)
         for key, value in zip(keys, direct.ask(pipeline), strict=True):
             if value:
-                yield key.decode()[len("tomb:{conv:") : -1], value.decode()
+                yield key.decode(errors="replace")[len("tomb:{conv:") : -1], value.decode(errors="replace")
         if not cursor:
             return
 

@@ -15,7 +15,7 @@ from conversations.failover import Routing, Switch
 from conversations.stores import ALIASES, REDIS, store
 from ops import facts, sampling, switching
 
-COUNT_SECONDS = 0.4  # whoever is on call wants the rest now
+COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
 MARKS = 10_000  # more are said to be more
 FEW = 1000  # with fewer conversations memory by conversation says nothing
 P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's

@@ -173,6 +173,7 @@ def _another_process() -> ProcessPoolExecutor:
 def _try_out_there(parent: int, path: Path, url: str) -> Counter[str]:
     if parent != os.getpid():
         children.die_with_parent(parent)
+        direct.collect_seldom()
     return _try_out(path, REDIS, url)
 
 

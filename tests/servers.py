@@ -113,7 +113,11 @@ class RedisServer(Server):
 
 
 class MongoServer(Server):
-    """A SecantusDB, which speaks Mongo's wire protocol; single-node, journaled."""
+    """A SecantusDB, which speaks Mongo's wire protocol; a replica set of one, if no option says otherwise."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        super().__init__(directory)
+        self.options = options
 
     @property
     def url(self) -> str:
@@ -122,7 +126,7 @@ class MongoServer(Server):
     def command(self) -> list[str]:
         return [str(Path(sys.executable).with_name("secantusd-py")), "--port", str(self.port), "--host", "127.0.0.1",
                 "--storage-path", str(self.directory / "db"), "--enable-test-commands", "--log-level", "WARNING",
-                "--cache-size", "256M"]  # fmt: skip
+                "--cache-size", "256M", *self.options]  # fmt: skip
 
     def client(self) -> "MongoClient[dict[str, object]]":
         return MongoClient(self.url, serverSelectionTimeoutMS=500, journal=True)

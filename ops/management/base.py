@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conversations.errors import ConversationError
-from ops import audit, lease
+from ops import audit, direct, lease
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
 
@@ -59,6 +59,10 @@ class OperatorCommand(BaseCommand):
     def would_change(self, options: dict[str, Any]) -> bool:
         """Return whether it can change anything when it is called with these options."""
         return self.changes
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        direct.collect_seldom()
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -128,7 +128,7 @@ def test_verify_finds_what_a_restore_would_not_bring_back(
     path = make(tmp_path)
     target = {REDIS: restoring.RedisTarget, MONGO: restoring.MongoTarget}[alias]
     merge = target.merge
-    monkeypatch.setattr(target, "merge", lambda self, pieces, tally: merge(self, pieces[1:], tally))
+    monkeypatch.setattr(target, "merge", lambda self, pieces: merge(self, pieces[1:]))
     code, told = run_json("backup", "verify", str(path))
     assert (code, told["differing"]) == (1, 1)
 
@@ -178,6 +178,14 @@ def test_without_mongo_it_has_redis_alone_and_says_so(tmp_path: Path, mongo_out:
 def test_without_any_store_there_is_no_backup(tmp_path: Path, redis_out: None, mongo_out: None) -> None:
     assert run("backup", "--to", str(tmp_path))[0] == 2
     assert not list(tmp_path.glob("*.tar"))
+
+
+def test_a_key_that_is_no_text_is_counted_as_corrupt(tmp_path: Path, redis_server: RedisServer) -> None:
+    hold(REDIS)
+    with redis_server.client() as redis:
+        redis.set(b"conv:\xff", b"x")
+    code, told = run_json("backup", "--to", str(tmp_path))
+    assert (code, told["counts"][REDIS]["corrupt"], told["counts"][REDIS]["conversations"]) == (1, 1, 1)
 
 
 def test_what_is_corrupt_is_counted_and_not_in_it(tmp_path: Path, redis_server: RedisServer) -> None:

@@ -1,5 +1,6 @@
 """What a killed process leaves behind is found, once, and only when it is gone."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,25 @@ def test_a_process_that_is_killed_leaves_what_it_was_writing(tmp_path: Path) -> 
         process.kill()
     assert adopted(ours) == ["acme:s-1"]
     assert adopted(ours) == []
+
+
+def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, looked = fcntl.flock, []
+
+    def look_first(file: int, how: int) -> None:
+        if not looked:
+            looked.append(True)
+            next(tmp_path.iterdir()).unlink()  # as whoever adopts it does
+        lock(file, how)
+
+    monkeypatch.setattr("conversations.underway.fcntl.flock", look_first)
+    ours = Underway(tmp_path)
+    with ours.writing("s-1"):
+        assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
+    ours.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_marked_now_is_marked_later(tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""Every command pays for what a process does at its start, and the operator waits for it."""
+
+import subprocess
+import sys
+
+_STARTS = """
+import ctypes.util, sys
+ctypes.util.find_library = lambda name: sys.exit(f"looked for {name}")
+import django
+django.setup()
+from django.db import connections
+print(connections["mongo"].vendor)
+"""
+
+
+def test_no_process_looks_for_libraries_of_geography() -> None:
+    done = subprocess.run([sys.executable, "-c", _STARTS], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("mongodb", "")
+
+
+def test_an_operators_command_loads_nothing_of_the_rest_interface() -> None:
+    code = "import django, sys; django.setup(); import ops.management.commands.status as _; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "rest_framework.views" not in done.stdout.split()
