@@ -30,8 +30,8 @@ LINES, DUMP, MANIFEST = "conversations.jsonl.gz", "dump.rdb", "manifest.json"
 MAX_LINE = 16 * 2**20  # what MongoDB holds in one document
 MAX_MANIFEST = 2**20
 _BLOCK = tarfile.BLOCKSIZE
-_CHUNK = 2**18
-_UNPACKED = 2**20
+_CHUNK = 2**20  # smaller ones are handed over so often that a thread waits more for the interpreter than it works
+_USUAL = 5000  # bytes
 T = TypeVar("T")
 _FAST = 1  # level 6 takes four times as long for a fifth less
 
@@ -51,6 +51,8 @@ class Record:
     ttl: int | None
     tombstone: str | None
     history: History
+    size: int
+    """How many bytes its line has."""
 
     @classmethod
     def parse(cls, line: bytes, *, known: bool = False) -> "Record":
@@ -69,9 +71,8 @@ class Record:
             raise ValueError("no such tombstone can be")
         if not isinstance(fields["messages"], list) or not (fields["messages"] or tombstone or known):
             raise ValueError("no messages")
-        return cls(
-            store, session, ttl, tombstone, History.parse(fields["messages"]) if fields["messages"] else History()
-        )
+        history = History.parse(fields["messages"]) if fields["messages"] else History()
+        return cls(store, session, ttl, tombstone, history, len(line))
 
 
 class Writer:
@@ -352,6 +353,19 @@ def counted(records: Iterable[T], advance: Callable[[int, int], None], total: in
         yield record
 
 
+def in_batches(records: Iterable[Record], most: int) -> Iterator[list[Record]]:
+    """Return the records in lists of so many, or fewer where they are long: a list needs about the same memory."""
+    batch, size = list[Record](), 0
+    for record in records:
+        batch.append(record)
+        size += record.size
+        if len(batch) >= most or size >= most * _USUAL:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _unpacked(packed: "_Region") -> Iterator[bytes]:
     """Return what is packed by gzip, by the chunk; raise EOFError or zlib.error where it is damaged."""
     unpacking = zlib.decompressobj(31)
@@ -359,7 +373,7 @@ def _unpacked(packed: "_Region") -> Iterator[bytes]:
         data = unpacking.unconsumed_tail or packed.read(_CHUNK)
         if not data:
             raise EOFError
-        if chunk := unpacking.decompress(data, _UNPACKED):
+        if chunk := unpacking.decompress(data, _CHUNK):
             yield chunk
 
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,48 +82,52 @@ class _Census:
 
     def __init__(self) -> None:
         self.counts = {alias: Counter(conversations=0, turns=0, tombstones=0, corrupt=0) for alias in ALIASES}
+        self._parse = HistorySerializer({}).loads
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
+        """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
         read = {REDIS: self._redis, MONGO: self._mongo}
         expected = sum(map(_about, aliases))
         number = 0
-        for alias in aliases:
-            for line in read[alias](created):
-                number += 1
-                if number % 500 == 0:
-                    advance(number, max(number, expected))
-                yield line
+        unread = deque(read[alias](created) for alias in aliases)
+        while unread:
+            pages = unread.popleft()
+            if (page := next(pages, None)) is not None:
+                unread.append(pages)
+                yield from page
+                number += len(page)
+                advance(number, max(number, expected))
 
-    def _redis(self, created: datetime) -> Iterator[bytes]:
-        parse = HistorySerializer({}).loads
+    def _redis(self, created: datetime) -> Iterator[list[bytes]]:
         for read, page in direct.ahead(_redis_pages()):
-            for session, value, ttl, tombstone in page:
-                history = History()
-                messages: list[bytes] = []
-                try:
-                    make_key(session)
-                    if isinstance(value, bytes):
-                        history = parse(value)
-                        messages = value[:-1].split(b"\n")
-                    elif value is not None:
-                        raise ValueError("not a string")
-                except (ConversationError, ValueError):
-                    self.counts[REDIS]["corrupt"] += 1
-                left = isinstance(ttl, int) and ttl >= 0
-                seconds = ttl + int((read - created).total_seconds()) if left else None
-                buried = tombstone.decode(errors="replace") if isinstance(tombstone, bytes) else None
-                yield from self._line(REDIS, session, seconds, buried, history, messages)
+            since = int((read - created).total_seconds())
+            yield list(filter(None, (self._redis_line(*each, since) for each in page)))
 
-    def _mongo(self, created: datetime) -> Iterator[bytes]:
+    def _redis_line(self, session: str, value: Any, ttl: Any, tombstone: Any, since: int) -> bytes:
+        history = History()
+        messages: list[bytes] = []
+        try:
+            make_key(session)
+            if isinstance(value, bytes):
+                history = self._parse(value)
+                messages = value[:-1].split(b"\n")
+            elif value is not None:
+                raise ValueError("not a string")
+        except (ConversationError, ValueError):
+            self.counts[REDIS]["corrupt"] += 1
+        seconds = ttl + since if isinstance(ttl, int) and ttl >= 0 else None
+        buried = tombstone.decode(errors="replace") if isinstance(tombstone, bytes) else None
+        return self._line(REDIS, session, seconds, buried, history, messages)
+
+    def _mongo(self, created: datetime) -> Iterator[list[bytes]]:
         for page in direct.ahead(direct.pages({}, _PAGE)):
             time = now()
-            for document in page:
-                yield from self._mongo_line(document, time, created)
+            yield list(filter(None, (self._mongo_line(document, time, created) for document in page)))
 
-    def _mongo_line(self, document: dict[str, Any], time: datetime, created: datetime) -> Iterator[bytes]:
+    def _mongo_line(self, document: dict[str, Any], time: datetime, created: datetime) -> bytes:
         expiry, session = document.get("expires_at"), session_of(str(document["_id"]))
         if expiry is None or expiry.replace(tzinfo=time.tzinfo) <= time:
-            return
+            return b""
         history = History()
         records: Any = document.get("messages")
         try:
@@ -134,23 +138,24 @@ class _Census:
             self.counts[MONGO]["corrupt"] += 1
         seconds = int((expiry.replace(tzinfo=time.tzinfo) - created).total_seconds())
         messages = [message.line()[:-1] for message in history]
-        yield from self._line(MONGO, session, seconds, document.get("tombstone"), history, messages)
+        return self._line(MONGO, session, seconds, document.get("tombstone"), history, messages)
 
     def _line(
         self, alias: str, session: str, ttl: int | None, tombstone: str | None, history: History, messages: list[bytes]
-    ) -> Iterator[bytes]:
+    ) -> bytes:
+        """Return the line of a conversation, counted; nothing for one that is none."""
         if tombstone and not MESSAGE_ID.fullmatch(tombstone):
             self.counts[alias]["corrupt"] += 1
             tombstone = None
         if not (history or tombstone):
-            return
+            return b""
         head = orjson.dumps({"store": alias, "session": session, "ttl": ttl, "tombstone": tombstone})
         line = b'%s,"messages":[%s]}\n' % (head[:-1], b",".join(messages))
         if len(line) > MAX_LINE:
             self.counts[alias]["corrupt"] += 1
-            return
+            return b""
         self.counts[alias].update(conversations=bool(history), turns=len(history) // 2, tombstones=bool(tombstone))
-        yield line
+        return line
 
 
 def _redis_pages() -> Iterator[tuple[datetime, list[tuple[str, Any, Any, Any]]]]:

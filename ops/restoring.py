@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +22,9 @@ from conversations.stores import MONGO, REDIS, limits, store
 from conversations.stores.base import HistoryStore
 from conversations.turns import History, Limits, Turn, now, unite
 from ops import direct
-from ops.archive import Archive, Record, counted
+from ops.archive import Archive, Record, counted, in_batches
 
-BATCH = 500
+BATCH = 1000
 _ROUND = 100  # scripts to Redis at a time, so that others have their turn in between
 _NEARLY = timedelta(minutes=1)  # two stores' TTLs of one turn are never quite the same
 _ATTEMPTS = 5
@@ -305,9 +304,10 @@ def check(archive: Archive, advance: Advance) -> Plan:
 
 def load(records: Iterable[Record], target: Target, most: Limits) -> None:
     """Put the records of a store into one of its kind, whatever their age: for a store that is compared with them."""
-    tally, pending = Tally(), iter(records)
+    tally = Tally()
     with _Behind() as behind:
-        while batch := list(islice(pending, BATCH)):
+        # Several for a window of verify, so that one is made while another is inserted.
+        for batch in in_batches(records, BATCH // 2):
             pieces = [
                 Piece(one.session, one.history.turns(), max(one.ttl or most.ttl, 3600), one.tombstone or "")
                 for one in batch
@@ -366,18 +366,15 @@ def _preferred(records: Iterable[Record], alias: str, plan: Plan) -> Iterator[Re
 def _batches(
     records: Iterable[Record], tombstones: dict[str, str], age: int, most: Limits, tally: Tally
 ) -> Iterator[list[Piece]]:
-    pieces: dict[str, Piece] = {}
-    for record in records:
-        piece = _piece(record, tombstones.get(record.session, ""), age, most, tally)
-        if piece is None:
-            continue
-        before = pieces.get(piece.session)
-        pieces[piece.session] = before.united(piece) if before else piece
-        if len(pieces) >= BATCH:
+    for batch in in_batches(records, BATCH):
+        pieces: dict[str, Piece] = {}
+        for record in batch:
+            piece = _piece(record, tombstones.get(record.session, ""), age, most, tally)
+            if piece is not None:
+                before = pieces.get(piece.session)
+                pieces[piece.session] = before.united(piece) if before else piece
+        if pieces:
             yield list(pieces.values())
-            pieces = {}
-    if pieces:
-        yield list(pieces.values())
 
 
 def _piece(record: Record, tombstone: str, age: int, most: Limits, tally: Tally) -> Piece | None:

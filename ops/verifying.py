@@ -27,7 +27,7 @@ from conversations.stores import ALIASES, MONGO, REDIS
 from conversations.turns import Limits
 from onesource import children, embedded
 from ops import direct, snapshots
-from ops.archive import Archive, Record, counted
+from ops.archive import Archive, Record, counted, in_batches
 from ops.restoring import MongoTarget, RedisTarget, Target, load
 
 _ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)
@@ -70,9 +70,9 @@ def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, t
         # Two, so that one is compared while the other is restored.
         trials = cycle([stack.enter_context(_TRIALS[alias](url, number)) for number in range(2)])
         every = counted(enumerate(archive.raw(), 1), advance, archive.lines)
-        ours = (each for each in every if each[1].startswith(_OF_REDIS) == (alias == REDIS))
+        ours = (archive.parse(*each) for each in every if each[1].startswith(_OF_REDIS) == (alias == REDIS))
         comparing: Future[None] | None = None
-        while records := [archive.parse(*each) for each in islice(ours, _WINDOW)]:
+        for records in in_batches(ours, _WINDOW):
             trial = next(trials)
             # The servers are nobody's: damage that is met half way harms nothing, and one pass is saved.
             load(records, trial.target, _ALL)
