@@ -18,8 +18,12 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from bson import encode
+from bson.raw_bson import RawBSONDocument
 
 from conversations.turns import make_turn
 from tests.servers import MongoServer, RedisServer
@@ -62,6 +66,24 @@ def fill(number: int, redis: RedisServer, mongo: MongoServer) -> int:
                 batch = []
         assert documents.estimated_document_count() == cache.dbsize() == number, "fill in whole batches"
     return size // number
+
+
+def bare(number: int, mongo: MongoServer) -> float:
+    """Return the seconds in which the server inserts so many documents, sent as `restore` sends them: its floor."""
+    expiry = datetime.now(UTC) + timedelta(days=20)
+    took = 0.0
+    with mongo.client() as client:
+        documents = client["onesource"]["conversations_conversation"]
+        pending = conversations(number)
+        while batch := [
+            RawBSONDocument(encode({"_id": key, "messages": messages, "bytes": len(lines), "updated_at": expiry,
+                                    "expires_at": expiry}))
+            for key, lines, messages in islice(pending, BATCH)
+        ]:  # fmt: skip
+            begun = time.monotonic()
+            documents.insert_many(batch, ordered=False)
+            took += time.monotonic() - begun
+    return took
 
 
 class Stack:
@@ -172,6 +194,8 @@ def measure(number: int) -> None:
                     there = cache.scan_iter("conv:*", count=1000)
                     assert sum(1 for _ in there) == number
                     assert mongo["onesource"]["conversations_conversation"].estimated_document_count() == number
+            with Stack(home / "floor") as target:
+                print(f"  {'  bare inserts':<22}{bare(number, target.mongo):8.1f} s")
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

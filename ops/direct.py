@@ -99,6 +99,13 @@ def collect_seldom() -> None:
     gc.set_threshold(100_000, 20, 20)
 
 
+def meet() -> None:
+    """Make the client of MongoDB, which asks nothing of it yet: of several threads that are the first to need one each
+    would make its own, with threads that watch the server."""
+    wrapper = connections[ALIAS]
+    wrapper.get_new_connection(wrapper.get_connection_params())
+
+
 def ahead(items: Iterator[T]) -> Generator[T]:
     """Yield the items, each fetched while the one before it is used; raise what fetching raises."""
     with ThreadPoolExecutor(1) as hand:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from bson import encode
+from bson.raw_bson import RawBSONDocument
 from django.db import connections
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
@@ -24,7 +26,7 @@ from conversations.turns import History, Limits, Turn, now, unite
 from ops import direct
 from ops.archive import Archive, Record, counted, in_batches
 
-BATCH = 1000
+BATCH = 500
 _ROUND = 100  # scripts to Redis at a time, so that others have their turn in between
 _NEARLY = timedelta(minutes=1)  # two stores' TTLs of one turn are never quite the same
 _ATTEMPTS = 5
@@ -172,13 +174,16 @@ class MongoTarget(Target):
         self._documents, self._most, self._merging = documents, most, merging
 
     def merge(self, pieces: list[Piece]) -> Step:
-        documents = [self._document(piece) for piece in pieces if piece.turns or piece.tombstone]
+        # Encoded here, where it holds up nothing: the server waits for whatever is done by the step.
+        documents = [
+            RawBSONDocument(encode(self._document(piece))) for piece in pieces if piece.turns or piece.tombstone
+        ]
         return partial(self._merge, pieces, documents)
 
     def replace(self, pieces: list[Piece]) -> Step:
         return partial(self._replace, pieces)
 
-    def _merge(self, pieces: list[Piece], documents: list[dict[str, Any]], tally: Tally) -> None:
+    def _merge(self, pieces: list[Piece], documents: list[RawBSONDocument], tally: Tally) -> None:
         there = self._insert(documents)
         found = [piece for piece in pieces if make_key(piece.session) in there]
         tally.created += sum(bool(piece.turns) for piece in pieces) - sum(bool(piece.turns) for piece in found)
@@ -213,7 +218,7 @@ class MongoTarget(Target):
         document = self._document(replace(piece, turns=turns, tombstone=latest))
         return UpdateOne({"_id": document.pop("_id"), "tombstone": tombstone}, {"$set": document}, upsert=True)
 
-    def _insert(self, documents: list[dict[str, Any]]) -> set[str]:
+    def _insert(self, documents: list[RawBSONDocument]) -> set[str]:
         """Insert those that are not there; return the keys of those that are."""
         with direct.patient(MONGO):
             try:
@@ -306,8 +311,7 @@ def load(records: Iterable[Record], target: Target, most: Limits) -> None:
     """Put the records of a store into one of its kind, whatever their age: for a store that is compared with them."""
     tally = Tally()
     with _Behind() as behind:
-        # Several for a window of verify, so that one is made while another is inserted.
-        for batch in in_batches(records, BATCH // 2):
+        for batch in in_batches(records, BATCH):
             pieces = [
                 Piece(one.session, one.history.turns(), max(one.ttl or most.ttl, 3600), one.tombstone or "")
                 for one in batch

@@ -13,7 +13,7 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.failover import Routing, Switch
 from conversations.stores import ALIASES, REDIS, store
-from ops import facts, sampling, switching
+from ops import direct, facts, sampling, switching
 
 COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
 MARKS = 10_000  # more are said to be more
@@ -86,6 +86,7 @@ class Status:
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
     """Ask both stores and the server of this machine, all at once. That server itself says what it counts `here`,
     and which switch it has `followed`: it goes on doing so when both stores are out."""
+    direct.meet()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
         recorded = pool.submit(_closing, switching.read)
