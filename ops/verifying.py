@@ -31,7 +31,7 @@ from ops.archive import Archive, Record, counted, in_batches
 from ops.restoring import MongoTarget, RedisTarget, Target, load
 
 _ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)
-_WINDOW = 2000  # lines that are restored and compared at a time: what a backup of any size needs of memory
+_WINDOW = 1500  # lines that are restored and compared at a time: what a backup of any size needs of memory
 _BATCH = 500
 _SCRATCH = "onesource-verify-"
 _OF_REDIS = b'{"store":"redis",'
