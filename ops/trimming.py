@@ -5,10 +5,10 @@ What goes from one store alone leaves none: the other still has it and gives it 
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,16 @@ class Trimmer:
             raise NotInMongo
         oldest = sorted((last, session) for found in self._redis_ends() for session, last in found.items())
         if not self.apply:
-            each = self._usage([session for _, session in oldest[:_SAMPLE]])
+            sizes = [size for size in self._sizes(oldest[:_SAMPLE]) if size]
+            each = sum(sizes) // len(sizes) if sizes else 0
             enough = min(len(oldest), -(-(used - goal) // each)) if each else 0
             return facts | {"used": used, "removed": enough, "conversations": len(oldest)}
-        pending = iter(oldest)
-        while used > goal and (batch := list(islice(pending, BATCH))):
+        pending = deque(oldest)
+        while used > goal and pending:
+            # No more of them than are needed: a few long ones may be all that there is.
+            before = accumulate(self._sizes(list(islice(pending, BATCH))), initial=0)
+            enough = sum(1 for size in before if size < used - goal)
+            batch = [pending.popleft() for _ in range(min(enough, BATCH, len(pending)))]
             last_ids = {session: last for last, session in batch}
             safe = last_ids if discard else self._move(last_ids, facts)
             answers = self._script(self._bury, {session: [last, 0] for session, last in safe.items()})
@@ -319,15 +324,15 @@ class Trimmer:
             memory = self._redis.info("memory")
         return int(memory["used_memory"]), int(memory.get("maxmemory", 0))
 
-    def _usage(self, sessions: list[str]) -> int:
-        """Return how many bytes each of these takes on average."""
-        sizes = []
-        for names in _split(sessions):
+    def _sizes(self, oldest: list[tuple[str, str]]) -> list[int]:
+        """Return how many bytes each of these takes, 0 for one that is gone."""
+        sizes = list[int]()
+        for names in _split(session for _, session in oldest):
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 pipeline.memory_usage(make_key(name))
-            sizes += [size for size in direct.ask(pipeline) if size]
-        return sum(sizes) // len(sizes) if sizes else 0
+            sizes += [size or 0 for size in direct.ask(pipeline)]
+        return sizes
 
 
 def _burials(last_ids: dict[str, str], *, tombstones: bool) -> list[Any]:

@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from conversations import healing
 from conversations.cache import histories
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from conversations.turns import Turn, now
+from conversations.turns import Turn, make_turn, now
 from ops import trimming
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
@@ -160,6 +160,13 @@ def test_memory_is_freed_oldest_first_and_nothing_is_lost(redis_server: RedisSer
     assert list(store(REDIS).last_ids(sessions)) == sessions[facts["removed"] :]
     assert list(store(MONGO).last_ids(sessions)) == sessions[: facts["removed"]]
     assert store(REDIS).inspect(sessions[0]).tombstone is None
+
+
+def test_of_a_few_long_ones_no_more_go_than_must(redis_server: RedisServer) -> None:
+    for _ in range(12):
+        hold(REDIS, turns=(make_turn("long", "x" * 100_000, None, now(), now()),))
+    code, told = run_json("trim", "--to-memory", f"{used(redis_server) - 250_000}b", "--apply")
+    assert (code, 2 <= told["to_memory"]["removed"] <= 5) == (0, True)
 
 
 def test_a_percentage_is_of_maxmemory(redis_server: RedisServer) -> None:
