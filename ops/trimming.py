@@ -5,7 +5,7 @@ What goes from one store alone leaves none: the other still has it and gives it 
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import accumulate, islice
@@ -105,19 +105,20 @@ class Trimmer:
             each = sum(sizes) // len(sizes) if sizes else 0
             enough = min(len(oldest), -(-(used - goal) // each)) if each else 0
             return facts | {"used": used, "removed": enough, "conversations": len(oldest)}
-        pending = deque(oldest)
-        while used > goal and pending:
+        done = 0
+        while used > goal and done < len(oldest):
+            batch = oldest[done : done + BATCH]
             # No more of them than are needed: a few long ones may be all that there is.
-            before = accumulate(self._sizes(list(islice(pending, BATCH))), initial=0)
-            enough = sum(1 for size in before if size < used - goal)
-            batch = [pending.popleft() for _ in range(min(enough, BATCH, len(pending)))]
+            before = accumulate(self._sizes(batch), initial=0)
+            batch = batch[: sum(1 for size in before if size < used - goal)]
+            done += len(batch)
             last_ids = {session: last for last, session in batch}
             safe = last_ids if discard else self._move(last_ids, facts)
             answers = self._script(self._bury, {session: [last, 0] for session, last in safe.items()})
             gone = sum(answer == 1 for answer in answers.values())
             facts["removed"] += gone
             facts["kept"] += len(batch) - gone
-            self._advance(facts["removed"] + facts["kept"], len(oldest))
+            self._advance(done, len(oldest))
             used, _ = self._memory()
         return facts | {"used": used, "conversations": len(oldest)}
 
