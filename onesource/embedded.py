@@ -130,7 +130,7 @@ class Stores:
                     child.rests = True
                     hint = f"kill -USR1 {os.getpid()} starts it again"
                     logger.warning("embedded_store_shut_down", extra={"store": child.name, "hint": hint})
-                elif code or (child.rests and revive):
+                if code or (child.rests and revive):
                     self._restart(child, code or 0)
 
     def _restart(self, child: Child, code: int) -> None:

@@ -181,6 +181,18 @@ def test_a_store_that_is_shut_down_rests_until_revived(tmp_path: Path, caplog: p
         eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
 
 
+def test_a_store_is_revived_that_was_shut_down_a_moment_ago(tmp_path: Path) -> None:
+    with embedded.start(tmp_path, redis=True, mongo=False) as stores:
+        with redis_at(tmp_path) as redis:
+            redis.set("conv:kept", "here")
+            process = psutil.Process(redis.info("server")["process_id"])
+            redis.shutdown()
+        with suppress(psutil.NoSuchProcess):
+            eventually(lambda: process.status() == psutil.STATUS_ZOMBIE, "Redis does not end")
+        stores.revive()
+        eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
+
+
 def test_a_store_that_cannot_start_says_why_and_where(tmp_path: Path) -> None:
     manifest = tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest"
     manifest.parent.mkdir(parents=True)
