@@ -66,7 +66,7 @@ def play(section: Section, stack: Cluster, shell: Shell) -> list[str]:
             output = re.sub(r"\blocalhost:\d{4,5}", "localhost:8001", output)
             wrong = command.differs(output)
             if code and not command.may_fail:
-                wrong = wrong or f"line {command.line}: {command.text}\nends with {code}, which is not said"
+                wrong = wrong or f"line {command.line}: {command.text}\nends with {code}, which is not said:\n{output}"
             found += [wrong] if wrong else []
     return found
 
