@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -86,7 +87,8 @@ def see(browser: Chrome, selector: str, text: str = "") -> str:
         found = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
         return next((said or " " for said in found if text in said), None)
 
-    return WebDriverWait(browser, PATIENCE).until(there) or ""
+    leaving = [StaleElementReferenceException]  # the page before was still there
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=leaving).until(there) or ""
 
 
 def open_in_admin(service: Service, browser: Chrome, path: str) -> None:

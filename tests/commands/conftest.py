@@ -15,6 +15,8 @@ from conversations.stores import ALIASES, store
 from ops import failing_over, watcher
 from tests.servers import MongoServer, RedisServer, eventually, free_port
 
+PORT = free_port()
+
 
 def _answers(alias: str) -> bool:
     try:
@@ -31,7 +33,7 @@ def both_empty(
 ) -> Iterator[None]:  # fmt: skip
     """Both stores up and empty, and nobody to wait for."""
     settings.VAR_DIR = tmp_path
-    settings.PORT = free_port()
+    settings.PORT = PORT
     monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 0.0)
     knowledge.forget()
     _empty(redis_server, mongo_server)
