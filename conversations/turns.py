@@ -21,8 +21,9 @@ import orjson
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
-MESSAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+# Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
+MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 QUESTION, ANSWER = "user", "assistant"
 _FIELDS = operator.itemgetter("role", "content", "id", "at")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids

@@ -116,6 +116,8 @@ def test_a_body_that_is_no_object_is_400(value: bytes) -> None:
         ("last_message_id", "yesterday"),
         ("last_message_id", "019CB1A0-0000-7000-8000-000000000001"),
         ("last_message_id", "019cb1a0-0000-7000-8000-000000000001\n"),
+        ("last_message_id", "e677d21f-dbff-7000-8000-000000000001"),  # the last millisecond that a datetime has
+        ("last_message_id", "f081732f-ae21-70fc-a5c0-67e25d570970"),
         ("require_context", "true"),
         ("require_context", 1),
         ("require_context", None),
