@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 ran and found trouble, 2 could not run.
 """
 
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -87,9 +88,8 @@ class OperatorCommand(BaseCommand):
             raise CommandError("interrupted; it can be run again", returncode=TROUBLE) from None
         self._audit(result.trouble or "done", options, result)
         if self.as_json:
-            self.stdout.write(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode())
-        for line in [] if self.as_json else result.lines:
-            self.stdout.write(line)
+            result.lines = [orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode()]
+        self._print(result.lines)
         if result.trouble:
             raise CommandError(result.trouble, returncode=result.code)
 
@@ -121,6 +121,15 @@ class OperatorCommand(BaseCommand):
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def _print(self, lines: list[str]) -> None:
+        """Write the result; who reads no further, as `head` does, has seen enough of it."""
+        try:
+            for line in lines:
+                self.stdout.write(line)
+            self.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
 
     def _alone(self) -> AbstractContextManager[None]:
         """Return what holds the operators' lease, if anything can be changed."""

@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from conversations.failover import Routing
@@ -114,6 +118,18 @@ def test_with_both_out_it_says_so_and_could_not_run() -> None:
     code, said = run("status")
     assert code == 2
     assert row(said, "traffic")[1] == "primary redis, dual write off"
+
+
+def test_who_reads_no_further_is_told_of_the_trouble_and_of_nothing_else() -> None:
+    """`status | head -1`, in a process of its own."""
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:9/0", "MONGO_URL": "mongodb://127.0.0.1:9/onesource"}
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "status"]
+    with subprocess.Popen(command, env=os.environ | nowhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert (process.returncode, said.count("\n")) == (2, 1), said
+    assert "redis is out (ConnectionError); mongo is out" in said
 
 
 @pytest.mark.usefixtures("redis_out")
