@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,54 +33,51 @@ WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "nu", "re", "s
          "gol", "hem", "jus", "kar", "len", "mip", "nor", "pax", "rin", "sol", "tef", "vun")]  # fmt: skip
 
 
-def conversations(number: int) -> Iterator[tuple[str, bytes, list[dict[str, str]]]]:
-    """Return so many of 4 KB, each with words of its own, the first the oldest."""
+def conversations(number: int) -> Iterator[list[tuple[bytes, dict[str, Any]]]]:
+    """Return so many of 4 KB in batches, each with words of its own, the first the oldest: as lines and as document."""
+    assert number % BATCH == 0, "whole batches"
     chance = random.Random(1)
-    begun = datetime.now(UTC) - timedelta(days=10)
-    for n in range(number):
-        at = begun + timedelta(seconds=n)
-        turns = []
-        for _ in range(TURNS):
-            question, answer = (" ".join(chance.choices(WORDS, k=k)) for k in (8, 42))
-            turns.append(make_turn(question, answer, turns[-1].answer.at if turns else None, at, at))
-        lines = b"".join(turn.lines() for turn in turns)
-        yield f"conv:s{n:08d}", lines, [message.as_dict() for turn in turns for message in turn.messages()]
+    begun, expiry = datetime.now(UTC) - timedelta(days=10), datetime.now(UTC) + timedelta(days=20)
+    for batch in range(0, number, BATCH):
+        yield [conversation(n, chance, begun + timedelta(seconds=n), expiry) for n in range(batch, batch + BATCH)]
+
+
+def conversation(n: int, chance: random.Random, at: datetime, expiry: datetime) -> tuple[bytes, dict[str, Any]]:
+    turns = []
+    for _ in range(TURNS):
+        question, answer = (" ".join(chance.choices(WORDS, k=k)) for k in (8, 42))
+        turns.append(make_turn(question, answer, turns[-1].answer.at if turns else None, at, at))
+    lines = b"".join(turn.lines() for turn in turns)
+    messages = [message.as_dict() for turn in turns for message in turn.messages()]
+    dates = {"updated_at": expiry, "expires_at": expiry}
+    return lines, {"_id": f"conv:s{n:08d}", "messages": messages, "bytes": len(lines), **dates}
 
 
 def fill(number: int, redis: RedisServer, mongo: MongoServer) -> int:
     """Put so many into both stores; return the bytes of one."""
-    expiry = datetime.now(UTC) + timedelta(days=20)
     size = 0
     with redis.client() as cache, mongo.client() as client:
         documents = client["onesource"]["conversations_conversation"]
-        pipeline, batch = cache.pipeline(transaction=False), []
-        for key, lines, messages in conversations(number):
-            size += len(lines)
-            pipeline.set(key, lines, ex=1_728_000)
-            batch.append({"_id": key, "messages": messages, "bytes": len(lines), "updated_at": expiry,
-                          "expires_at": expiry})  # fmt: skip
-            if len(batch) == BATCH:
-                pipeline.execute()
-                documents.insert_many(batch, ordered=False)
-                batch = []
-        assert documents.estimated_document_count() == cache.dbsize() == number, "fill in whole batches"
+        pipeline = cache.pipeline(transaction=False)
+        for batch in conversations(number):
+            for lines, document in batch:
+                size += len(lines)
+                pipeline.set(document["_id"], lines, ex=1_728_000)
+            pipeline.execute()
+            documents.insert_many([document for _, document in batch], ordered=False)
+        assert documents.estimated_document_count() == cache.dbsize() == number
     return size // number
 
 
 def bare(number: int, mongo: MongoServer) -> float:
     """Return the seconds in which the server inserts so many documents, sent as `restore` sends them: its floor."""
-    expiry = datetime.now(UTC) + timedelta(days=20)
     took = 0.0
     with mongo.client() as client:
         documents = client["onesource"]["conversations_conversation"]
-        pending = conversations(number)
-        while batch := [
-            RawBSONDocument(encode({"_id": key, "messages": messages, "bytes": len(lines), "updated_at": expiry,
-                                    "expires_at": expiry}))
-            for key, lines, messages in islice(pending, BATCH)
-        ]:  # fmt: skip
+        for batch in conversations(number):
+            encoded = [RawBSONDocument(encode(document)) for _, document in batch]
             begun = time.monotonic()
-            documents.insert_many(batch, ordered=False)
+            documents.insert_many(encoded, ordered=False)
             took += time.monotonic() - begun
     return took
 
