@@ -198,7 +198,7 @@ def tables(status: Status) -> list[Table]:
     ]
 
 
-_VERDICT = {True: "ok", False: "OVER ITS LIMIT", None: "not known"}
+_VERDICT = {True: "ok", False: "NOT NORMAL", None: "not known"}
 
 
 def _routing_rows(status: Status) -> list[tuple[str, ...]]:
