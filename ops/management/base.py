@@ -88,15 +88,16 @@ class OperatorCommand(BaseCommand):
             raise CommandError("interrupted; it can be run again", returncode=TROUBLE) from None
         self._audit(result.trouble or "done", options, result)
         if self.as_json:
-            result.lines = [orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode()]
-        self._print(result.lines)
+            self._write(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode())
+        for line in result.lines:
+            self.say(line)
         if result.trouble:
             raise CommandError(result.trouble, returncode=result.code)
 
     def say(self, text: str) -> None:
         """Say a step as it is made, to people only."""
         if not self.as_json:
-            self.stdout.write(text)
+            self._write(text)
 
     def confirm(self, question: str, word: str, noinput: bool) -> None:
         """Return when the operator has typed the word; raise CommandError when not."""
@@ -122,14 +123,13 @@ class OperatorCommand(BaseCommand):
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def _print(self, lines: list[str]) -> None:
-        """Write the result; who reads no further, as `head` does, has seen enough of it."""
+    def _write(self, text: str) -> None:
+        """Write a line; whoever reads no further, as `head` does, has seen enough, and stops nothing."""
         try:
-            for line in lines:
-                self.stdout.write(line)
+            self.stdout.write(text)
             self.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _alone(self) -> AbstractContextManager[None]:
         """Return what holds the operators' lease, if anything can be changed."""

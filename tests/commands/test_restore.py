@@ -50,6 +50,24 @@ def everything() -> tuple[Any, ...]:
     )
 
 
+def test_it_goes_on_when_nobody_reads_what_it_says(
+    tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer
+) -> None:
+    """`restore … | head -1`: half of a change would be worse than words that nobody has read."""
+    session = hold(REDIS)
+    path = make(tmp_path)
+    lose(redis_server, mongo_server, REDIS)
+    command = [sys.executable, "-u", "manage.py", "restore", str(path), "--into", REDIS]
+    with subprocess.Popen(
+        command, cwd=django_settings.BASE_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, "Broken pipe" in said) == (0, False), said
+    assert turns_in(REDIS, session)
+
+
 @pytest.mark.parametrize("into", [REDIS, MONGO, "both"])
 def test_what_was_lost_comes_back(
     tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer, into: str
