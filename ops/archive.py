@@ -58,8 +58,7 @@ class Record:
     def parse(cls, line: bytes, *, known: bool = False) -> "Record":
         """Return the record of a line; raise ValueError, quoting nothing of it, if it is none. Messages that are
         `known` from another record are left out."""
-        head = line.partition(b',"messages":')[0] + b',"messages":[]}'
-        fields = orjson.loads(head if known else line)
+        fields = orjson.loads(line.partition(b',"messages":')[0] + b',"messages":[]}' if known else line)
         if not isinstance(fields, dict) or set(fields) != {"store", "session", "ttl", "tombstone", "messages"}:
             raise ValueError("other fields than a conversation has")
         store, session, ttl, tombstone = (fields[name] for name in ("store", "session", "ttl", "tombstone"))

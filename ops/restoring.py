@@ -18,7 +18,7 @@ from pymongo.errors import BulkWriteError
 from redis.exceptions import ResponseError
 
 import conversations
-from conversations.cache import make_key
+from conversations.cache import make_key, tombstone_key
 from conversations.errors import StoreUnavailable
 from conversations.stores import MONGO, REDIS, limits, store
 from conversations.stores.base import HistoryStore
@@ -138,7 +138,7 @@ class RedisTarget(Target):
         ran: list[Piece | None] = []
         for piece in pieces:
             key = make_key(piece.session)
-            tombstone = f"tomb:{{{key}}}"
+            tombstone = tombstone_key(key)
             if piece.tombstone:
                 keys = [key, tombstone, f"corrupt:{{{key}}}"]
                 self._delete(keys, [piece.tombstone, self._most.ttl], client=pipeline)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo import DeleteMany, UpdateMany, UpdateOne
 
-from conversations.cache import TAIL, HistorySerializer, make_key, session_of
+from conversations.cache import TAIL, HistorySerializer, make_key, session_of, tombstone_key
 from conversations.errors import ConversationError, CorruptHistory, InvalidSession
 from conversations.models import CorruptConversation
 from conversations.stores import ALIASES, MONGO, REDIS, limits
@@ -314,7 +314,7 @@ class Trimmer:
             pipeline = self._redis.pipeline(transaction=False)
             for name in names:
                 key = make_key(name)
-                script([key, f"tomb:{{{key}}}"], arguments[name], client=pipeline)
+                script([key, tombstone_key(key)], arguments[name], client=pipeline)
             answers |= zip(names, map(int, direct.ask(pipeline)), strict=True)
             time.sleep(PAUSE)
         return answers
