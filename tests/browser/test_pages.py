@@ -13,6 +13,7 @@ import pytest
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from conversations.stores import ALIASES, store
@@ -87,8 +88,15 @@ def see(browser: Chrome, selector: str, text: str = "") -> str:
         found = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
         return next((said or " " for said in found if text in said), None)
 
-    leaving = [StaleElementReferenceException]  # the page before was still there
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=leaving).until(there) or ""
+    redrawn = [StaleElementReferenceException]
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=redrawn).until(there) or ""
+
+
+def follow(browser: Chrome, by: str, what: str) -> None:
+    """Click what leads to another page; return when this page has been left, since a click does not wait for that."""
+    page = browser.find_element(By.TAG_NAME, "html")
+    browser.find_element(by, what).click()
+    WebDriverWait(browser, PATIENCE).until(staleness_of(page))
 
 
 def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
@@ -97,7 +105,7 @@ def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
     if browser.find_elements(By.NAME, "username"):
         browser.find_element(By.NAME, "username").send_keys("op")
         browser.find_element(By.NAME, "password").send_keys("correct horse")
-        browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
+        follow(browser, By.CSS_SELECTOR, "[type=submit]")
 
 
 def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome) -> None:
@@ -119,10 +127,10 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     open_in_admin(service, browser, "conversations/conversation/")
     see(browser, "#changelist")
     browser.find_element(By.NAME, "q").send_keys(session)
-    browser.find_element(By.CSS_SELECTOR, "#changelist-search [type=submit]").click()
+    follow(browser, By.CSS_SELECTOR, "#changelist-search [type=submit]")
     see(browser, "#result_list tbody tr", "redis")
     browser.save_screenshot(str(tmp_path / "list.png"))
-    browser.find_element(By.LINK_TEXT, session).click()
+    follow(browser, By.LINK_TEXT, session)
     assert "Is <script>document.title='run'</script> shown?" in see(browser, ".transcript .user")
     assert "You just asked:" in see(browser, ".transcript .assistant", "You just asked:")
     assert browser.title != "run"
@@ -143,17 +151,17 @@ def test_the_status_is_found_and_a_switch_is_made_there(
 ) -> None:
     hosts_asked(browser), browser.get_log("browser")
     open_in_admin(service, browser, "")
-    browser.find_element(By.CSS_SELECTOR, ".model-status a").click()
+    follow(browser, By.CSS_SELECTOR, ".model-status a")
     see(browser, ".verdict h1")
     assert see(browser, ".badge.good") == "up"
     assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
     browser.save_screenshot(str(tmp_path / "status.png"))
     browser.find_element(By.NAME, "dual_write").click()
     browser.find_element(By.NAME, "reason").send_keys("MongoDB is to be copied")
-    browser.find_element(By.CSS_SELECTOR, "#switch [type=submit]").click()
+    follow(browser, By.CSS_SELECTOR, "#switch [type=submit]")
     assert "MongoDB is to be copied" in see(browser, "#content-main", "dual write on")
     browser.save_screenshot(str(tmp_path / "switch.png"))
-    browser.find_element(By.CSS_SELECTOR, "[value='Yes, switch']").click()
+    follow(browser, By.CSS_SELECTOR, "[value='Yes, switch']")
     see(browser, ".messagelist .success", "recorded in redis and mongo")
     assert "op in the admin" in see(browser, ".tables", "primary redis, dual write on")
     WebDriverWait(browser, PATIENCE).until(lambda _: service.follows("redis", True))
