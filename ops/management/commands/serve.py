@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 from onesource import children, embedded
-from ops import migrating, serving
+from ops import migrating
+from ops.server import processes as serving
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
