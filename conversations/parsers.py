@@ -16,7 +16,7 @@ class TooLarge(APIException):
 
     status_code = HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
-    default_detail = f"The request body is longer than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+    default_detail = f"The request body is longer than {settings.MAX_BODY_BYTES} bytes."
 
 
 class StrictJSONParser(BaseParser):
@@ -28,10 +28,10 @@ class StrictJSONParser(BaseParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         try:
-            body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+            body = stream.read(settings.MAX_BODY_BYTES + 1)
         except UnreadablePostError:
             raise ParseError("The request body ended early.") from None
-        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        if len(body) > settings.MAX_BODY_BYTES:
             raise TooLarge
         try:
             return orjson.loads(body)

@@ -167,7 +167,8 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # nothing to collect: two small packages bring every static file
-DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+MAX_BODY_BYTES = _read("MAX_BODY_BYTES", 524_288, "int", validate=_at_least(1024))
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

@@ -38,6 +38,7 @@ for _name in (
     "ANSWERER",
     "CONV_STORE_PRIMARY",
     "CONV_DUAL_WRITE",
+    "MAX_BODY_BYTES",
     "PROMETHEUS_MULTIPROC_DIR",
 ):
     os.environ.pop(_name, None)
