@@ -1,10 +1,11 @@
 """Request bodies: JSON as both stores can hold it, or an error that says what was wrong."""
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import orjson
 from django.conf import settings
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import UnreadablePostError
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
@@ -37,3 +38,20 @@ class StrictJSONParser(BaseParser):
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The request body is not JSON: {error}") from None
+
+
+class DiscardFiles(FileUploadHandler):
+    """Reads past the files of a form, and keeps its other fields.
+
+    The check of the CSRF token reads the form of any POST that has the cookie; Django's own handlers would write
+    its files to the temporary folder, whatever their size.
+    """
+
+    def new_file(self, *arguments: Any, **options: Any) -> NoReturn:
+        raise SkipFile
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        """Never called: every file is skipped at its beginning."""
+
+    def file_complete(self, file_size: int) -> None:
+        """Nothing was kept."""

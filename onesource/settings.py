@@ -169,6 +169,7 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # nothing to collect: two small packages bring every static file
 MAX_BODY_BYTES = _read("MAX_BODY_BYTES", 524_288, "int", validate=_at_least(1024))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+FILE_UPLOAD_HANDLERS = ["conversations.parsers.DiscardFiles"]  # no page takes a file
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
