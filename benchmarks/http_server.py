@@ -1,4 +1,4 @@
-"""Which HTTP server: granian against gunicorn, with instant answers and with answers of one second.
+"""Which HTTP server: ours (uvicorn), granian and gunicorn, with instant answers and with answers of one second.
 
     .venv/bin/python -m benchmarks.http_server [--seconds 10] [--connections 200]
 
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,8 @@ BIN = Path(sys.executable).parent
 
 
 def command(server: str, port: int, threads: int) -> list[str]:
+    if server == "uvicorn":
+        return [sys.executable, "manage.py", "serve"]
     if server == "granian":
         options = ["--interface", "wsgi", "--workers", WORKERS, "--blocking-threads", threads, "--port", port,
                    "--backpressure", threads, "--no-log"]  # fmt: skip
@@ -39,6 +42,7 @@ def command(server: str, port: int, threads: int) -> list[str]:
 @contextmanager
 def serving(server: str, threads: int, environment: dict[str, str]) -> Iterator[tuple[int, psutil.Process]]:
     port = free_port()
+    environment = environment | {"PORT": str(port), "MANAGEMENT_PORT": str(free_port())}
     process = subprocess.Popen(command(server, port, threads), env=environment, stderr=subprocess.DEVNULL)
     try:
         eventually(lambda: asyncio.run(_up(port)), f"{server} does not answer")
@@ -102,13 +106,14 @@ def main() -> None:
 
 
 def measure(home: Path, redis: RedisServer, mongo: MongoServer, options: argparse.Namespace) -> None:
-    base = {**os.environ, "REDIS_URL": redis.url, "MONGO_URL": mongo.url, "SECRET_KEY": "bench", "CHAT_AUTH": "open",
+    base = {**os.environ, "REDIS_URL": redis.url, "MONGO_URL": mongo.url, "BIND": "127.0.0.1",
+            "SECRET_KEY": secrets.token_urlsafe(64), "CHAT_AUTH": "open",
             "VAR_DIR": str(home), "LOG_LEVEL": "ERROR"}  # fmt: skip
     print("| answers | server | threads a worker | turns/s | p50 ms | p99 ms | errors | memory MB |")
     print("|---|---|---|---|---|---|---|---|")
     for answers, threads in (("Instant", 16), ("Instant", 64), ("OneSecond", 64), ("OneSecond", 100)):
         for round_ in range(options.rounds):
-            for server in ("granian", "gunicorn")[:: 1 if round_ % 2 == 0 else -1]:
+            for server in ("uvicorn", "granian", "gunicorn")[:: 1 if round_ % 2 == 0 else -1]:
                 environment = {**base, "ANSWERER": f"benchmarks.answerers.{answers}", "WEB_THREADS": str(threads)}
                 with serving(server, threads, environment) as (port, process):
                     asyncio.run(load(port, options.connections, 2))  # the first calls connect and compile

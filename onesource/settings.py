@@ -101,7 +101,12 @@ if not SECRET_KEY:
     )
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
-PORT = _read("PORT", 8001, "int", validate=validate.Range(min=1, max=65_535, error="must be 1 to 65535"))
+_PORTS = validate.Range(min=1, max=65_535, error="must be 1 to 65535")
+PORT = _read("PORT", 8001, "int", validate=_PORTS)
+# Probes and metrics, in a process of their own: they answer whatever the clients of PORT do.
+MANAGEMENT_PORT = _read("MANAGEMENT_PORT", 8002, "int", validate=_PORTS)
+if MANAGEMENT_PORT == PORT:
+    raise ImproperlyConfigured(f"MANAGEMENT_PORT is not usable: it must differ from PORT, which is {PORT}")
 # Embedded means one person's machine; otherwise whatever stands in front must be able to reach us.
 BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
 WEB_CONCURRENCY = _read("WEB_CONCURRENCY", 2, "int", validate=_at_least(1))
@@ -288,6 +293,7 @@ LOGGING = {
     "loggers": {
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},
+        "uvicorn": {"level": "ERROR"},  # it logs each malformed request as a warning
         "openai": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},

@@ -1,4 +1,4 @@
-"""The web server: granian, told how this service starts, drains and stops."""
+"""The processes of the web server: workers for chat, one for the management port, each replaced when it ends."""
 
 import errno
 import logging
@@ -8,98 +8,174 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
-from granian import Granian
-from granian.constants import Interfaces
-from granian.log import LogLevels
 
 from onesource import children
 
+RESPAWN_SECONDS = 1.0  # between two starts of a worker that does not stay up
+_TICK_SECONDS = 0.2
+_KILL_SECONDS = 5  # beyond what a worker has for its last answers
+_BACKLOG = 2048
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# A forked worker would inherit settings from before the stores were up, and metrics without their folder.
+_spawn = multiprocessing.get_context("spawn")
+
+logger = logging.getLogger(__name__)
+
 
 class CannotListen(Exception):
-    """BIND and PORT name no place where this machine can listen."""
+    """A port where this machine cannot listen, in one line for the person who starts the service."""
 
 
-def listening_address() -> str:
-    """Return BIND as an IP address; raise CannotListen, in one line for the person who starts the service.
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a process listens; several share one port by SO_REUSEPORT."""
 
-    Tried here: the workers share the port by SO_REUSEPORT, so a second server would get it without an error.
-    """
-    bind, port = settings.BIND.strip("[]"), settings.PORT
-    try:
-        found = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise CannotListen(f"BIND={bind} is not usable: {error.strerror}") from None
-    family, *_, where = found[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    address: str
+    port: int
+    probes_only: bool = False
+
+    def open(self) -> socket.socket:
+        """Return a listening socket; raise OSError."""
+        listening = _socket(self.address)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((self.address, self.port))
+        listening.listen(_BACKLOG)
+        return listening
+
+    def answers(self) -> bool:
+        """Return whether somebody listens there."""
         try:
-            probe.bind(where)
-        except OSError as error:
-            problem = f"BIND={bind} is not usable with PORT={port}: {error.strerror}"
-            if error.errno == errno.EADDRINUSE:
-                problem = f"port {port} is taken: another program listens on {bind}, stop it or set PORT"
-            raise CannotListen(problem) from None
-    return str(where[0])
+            socket.create_connection((self.address, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
 
-def serve(address: str, announce: Callable[[], None]) -> None:
-    """Answer requests until a signal; return when the last one is answered."""
-    # A forked worker would inherit settings from before the stores were up, and metrics without their folder.
-    multiprocessing.set_start_method("spawn", force=True)
-    logging_config: dict[str, Any] = dict(settings.LOGGING)
-    logging_config["loggers"] = {**logging_config["loggers"], "_granian": {}}  # it sets a level in there
-    server = Granian(
-        "onesource.wsgi:application",
-        address=address,
-        port=settings.PORT,
-        interface=Interfaces.WSGI,
-        workers=settings.WEB_CONCURRENCY,
-        blocking_threads=settings.WEB_THREADS,
-        backlog=2048,
-        backpressure=1024,  # it counts open connections, idle ones too, so it is far above the threads
-        respawn_failed_workers=True,
-        workers_kill_timeout=settings.LLM_TIMEOUT_MS // 1000 + 5,  # an answer under way is worth waiting for
-        log_level=LogLevels.error,  # until it has started: it would advise on numbers that we chose
-        log_dictconfig=logging_config,
+def places() -> tuple[Listening, Listening]:
+    """Return where to listen for everybody and for probes; raise CannotListen.
+
+    Tried here: a second server would share the port by SO_REUSEPORT, without an error.
+    """
+    return (
+        Listening(_free("PORT", settings.PORT), settings.PORT),
+        Listening(_free("MANAGEMENT_PORT", settings.MANAGEMENT_PORT), settings.MANAGEMENT_PORT, probes_only=True),
     )
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
-    @server.on_startup
-    def _() -> None:
-        logging.getLogger("_granian").setLevel(logging.INFO)
-        # Granian reloads on a hangup; for us the terminal is gone and so are we.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else server.signal_handler_interrupt)
-        threading.Thread(target=_when_open, args=(address, announce), daemon=True).start()
 
+def serve(public: Listening, management: Listening, announce: Callable[[], None]) -> None:
+    """Answer requests until a signal; return when the last one is answered.
+
+    A worker has as long for its last answers as a model may take, then it is ended.
+    """
+    workers = [Worker(public) for _ in range(settings.WEB_CONCURRENCY)] + [Worker(management)]
+    stop = threading.Event()
+    for each in _SIGNALS:
+        if signal.getsignal(each) != signal.SIG_IGN:  # nohup stays nohup
+            signal.signal(each, lambda *_: stop.set())
+    threading.Thread(target=_when_open, args=((public, management), announce), daemon=True).start()
     try:
-        server.serve(target_loader=_application, wrap_loader=False)
-    except SystemExit:
-        if not server.interrupt_signal:  # a worker that ended just before it was told to is no failure
-            raise
+        while not stop.is_set():
+            for worker in workers:
+                worker.keep()
+            wait([worker.sentinel for worker in workers if worker.sentinel], _TICK_SECONDS)
+    finally:
+        _end(workers)
 
 
-def _application() -> WSGIHandler:
-    """Return what a worker runs; called first thing in the worker."""
-    # The parent hears what the terminal says and stops us by SIGTERM; a worker that is told twice hangs.
+@dataclass
+class Worker:
+    """One process, started again whenever it has ended."""
+
+    listening: Listening
+    _process: SpawnProcess | None = None
+    _started_at: float = field(default=-RESPAWN_SECONDS)
+
+    @property
+    def sentinel(self) -> int | None:
+        """What becomes ready when the process ends; None while there is none."""
+        return self._process.sentinel if self._process and self._process.is_alive() else None
+
+    def keep(self) -> None:
+        """Start the process if it is not running, at most once in RESPAWN_SECONDS."""
+        if self.sentinel is not None or time.monotonic() < self._started_at + RESPAWN_SECONDS:
+            return
+        if self._process:
+            facts = {"port": self.listening.port, "exit_code": self._process.exitcode}
+            logger.error("worker_ended", extra=facts)
+        self._started_at = time.monotonic()
+        self._process = _spawn.Process(target=_work, args=(self.listening,), name=f"port {self.listening.port}")
+        self._process.start()
+
+    def terminate(self) -> None:
+        if self._process:
+            self._process.terminate()
+
+    def join(self, deadline: float) -> None:
+        """Wait for the end of the process until the deadline, then end it."""
+        if self._process:
+            self._process.join(max(0.0, deadline - time.monotonic()))
+            self._process.kill()
+            self._process.join()
+
+
+def _end(workers: list[Worker]) -> None:
+    deadline = time.monotonic() + drain_seconds() + _KILL_SECONDS
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(deadline)
+
+
+def drain_seconds() -> int:
+    """Return how long a worker that is told to stop goes on answering: a model's answer is worth waiting for."""
+    return int(settings.LLM_TIMEOUT_MS) // 1000 + 5
+
+
+def _work(listening: Listening) -> None:
+    """Be a worker. Django is imported here, where the settings know the embedded stores."""
+    # The parent gets what the terminal sends, and ends us by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     parent = multiprocessing.parent_process()
     if parent and parent.pid:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nobody would be left to stop or replace us
     from onesource.wsgi import application
+    from ops.server import asgi
 
-    return application
+    asgi.run(application, listening)
 
 
-def _when_open(address: str, then: Callable[[], None]) -> None:
-    """Call `then` when the first worker listens."""
-    while True:
+def _free(name: str, port: int) -> str:
+    """Return BIND as an IP address where the port is free; raise CannotListen."""
+    bind = settings.BIND.strip("[]")
+    try:
+        found = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotListen(f"BIND={bind} is not usable: {error.strerror}") from None
+    address = str(found[0][4][0])
+    with _socket(address) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            socket.create_connection((address, settings.PORT), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
+            probe.bind((address, port))
+        except OSError as error:
+            problem = f"BIND={bind} is not usable with {name}={port}: {error.strerror}"
+            if error.errno == errno.EADDRINUSE:
+                problem = f"port {port} is taken: another program listens on {bind}, stop it or set {name}"
+            raise CannotListen(problem) from None
+    return address
+
+
+def _socket(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _when_open(places: tuple[Listening, ...], then: Callable[[], None]) -> None:
+    """Call `then` when every place has a worker that listens."""
+    while not all(place.answers() for place in places):
+        time.sleep(0.1)
     then()

@@ -31,7 +31,8 @@ PATIENCE = 60
 def serving(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """Run the command on this folder, and end it whatever happens."""
     environment = {name: value for name, value in os.environ.items() if name not in SET_FOR_OTHER_TESTS}
-    environment |= {"VAR_DIR": str(folder), "WEB_CONCURRENCY": "1", "PORT": str(free_port()), **variables}
+    ports = {"PORT": str(free_port()), "MANAGEMENT_PORT": str(free_port())}
+    environment |= {"VAR_DIR": str(folder), "WEB_CONCURRENCY": "1", **ports, **variables}
     process = subprocess.Popen(
         [sys.executable, str(settings.BASE_DIR / "manage.py"), "serve"],
         env=environment,

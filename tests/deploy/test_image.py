@@ -124,8 +124,8 @@ class TestHowItRuns:
         assert f"-o {uid} -g {gid} {LIVES_UNDER}" in made
         assert f"VAR_DIR={LIVES_UNDER}" in one("ENV")
 
-    def test_it_serves_on_the_port_of_the_runbook(self) -> None:
-        assert one("EXPOSE") == "8001" == str(settings.PORT)
+    def test_it_serves_on_the_port_of_the_runbook_and_the_management_port(self) -> None:
+        assert one("EXPOSE") == f"{settings.PORT} {settings.MANAGEMENT_PORT}" == "8001 8002"
         assert json.loads(one("CMD")) == ["python", "manage.py", "serve"]
 
     def test_no_secret_is_built_in(self) -> None:
@@ -139,7 +139,10 @@ class TestHowItRuns:
         assert python == "python"
         answering.well_at = path  # type: ignore[attr-defined]
         done = subprocess.run(
-            [sys.executable, *arguments], env={"PORT": str(answering.server_port)}, capture_output=True, timeout=20
+            [sys.executable, *arguments],
+            env={"MANAGEMENT_PORT": str(answering.server_port)},
+            capture_output=True,
+            timeout=20,
         )
         assert (done.returncode == 0) is well
 

@@ -82,6 +82,9 @@ class TestValidity:
         assert there - named == {"kustomization.yaml", "secrets.example.yaml", "optional/egress.yaml"}
 
 
+OURS = (("onesource", 8001), ("onesource", 8002))
+
+
 class TestTheRunbooksNames:
     @pytest.mark.parametrize("name", ["onesource", "redis"])
     def test_its_deployments_and_labels(self, name: str) -> None:
@@ -98,8 +101,13 @@ class TestTheRunbooksNames:
 
     def test_the_service_answers_on_8001(self) -> None:
         assert manifest("Service", "onesource")["spec"]["ports"][0]["port"] == 8001
-        assert service()["ports"] == [{"name": "http", "containerPort": 8001}]
+        assert {"name": "http", "containerPort": 8001} in service()["ports"]
         assert environment_of(service())["PORT"] == "8001"
+
+    def test_probes_and_metrics_have_a_port_that_no_client_reaches(self) -> None:
+        assert {"name": "management", "containerPort": 8002} in service()["ports"]
+        assert environment_of(service())["MANAGEMENT_PORT"] == "8002"
+        assert [port["port"] for port in manifest("Service", "onesource")["spec"]["ports"]] == [8001]
 
     def test_what_it_sets_is_a_plain_variable_with_the_value_it_expects(self) -> None:
         assert environment_of(service()).items() >= RUNBOOK_ENV.items()
@@ -150,7 +158,7 @@ class TestSettings:
         settings.ALLOWED_HOSTS = ["localhost"]
         asked = service()[kind]["httpGet"]
         headers = {each["name"]: each["value"] for each in asked["httpHeaders"]}
-        assert asked["port"] == "http"
+        assert asked["port"] == "management"
         assert Client().get(asked["path"], headers=headers).status_code == 200
 
     def test_a_restart_is_never_the_stores_fault(self) -> None:
@@ -212,14 +220,14 @@ class TestHardening:
         allowed = {
             (one, other, port)
             for one in (*PODS, "prometheus", "ingress", "stranger")
-            for other, port in (("onesource", 8001), ("redis", 6379), ("mongo", 27017), ("internet", 443))
+            for other, port in (*OURS, ("redis", 6379), ("mongo", 27017), ("internet", 443))
             if (other != "internet" or one in PODS) and may_reach(one, other, port)
         }
         programs = ("onesource", "onesource-backup", "onesource-trim")
         assert allowed == {
             *((one, "redis", 6379) for one in (*programs, "redis")),
             *((one, "mongo", 27017) for one in (*programs, "mongo")),
-            ("prometheus", "onesource", 8001),
+            ("prometheus", "onesource", 8002),
             ("ingress", "onesource", 8001),
         }
 

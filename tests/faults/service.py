@@ -18,7 +18,8 @@ from tests.servers import eventually, free_port
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds: two busy cores start a server slowly
 _OURS = ("REDIS_", "MONGO_", "CONV_", "CHAT_", "WEB_", "LLM_", "DATABASE_URL", "PROMETHEUS_", "DJANGO_",
-         "ANSWERER", "SECRET_KEY", "VAR_DIR", "PORT", "BIND", "HTTPS", "DEBUG", "PYTHONPATH", "CLOCK_")  # fmt: skip
+         "ANSWERER", "SECRET_KEY", "VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND",
+         "HTTPS", "DEBUG", "PYTHONPATH", "CLOCK_")  # fmt: skip
 
 
 class Service:
@@ -28,11 +29,13 @@ class Service:
         self.home = home
         self.home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
+        self.management_port = free_port()
         self.log = home / "server.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         self.environment = inherited | {
             "VAR_DIR": str(home),
             "PORT": str(self.port),
+            "MANAGEMENT_PORT": str(self.management_port),
             "BIND": "127.0.0.1",
             "SECRET_KEY": "of the fault suite, and of nobody else",
             "CHAT_AUTH": "open",
@@ -86,9 +89,9 @@ class Service:
             if line.startswith((f"{name}{{", f"{name} ")):
                 yield float(line.rpartition(" ")[2])
 
-    def request(self, method: str, path: str) -> tuple[int, Any, bytes]:
-        """Return status, headers and body of a request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+    def request(self, method: str, path: str, *, port: int | None = None) -> tuple[int, Any, bytes]:
+        """Return status, headers and body of a request on a connection of its own; the port is the public one."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
         try:
             connection.request(method, path)
             response = connection.getresponse()
@@ -104,8 +107,7 @@ class Service:
         return [child for child in children if _is_worker(child)]
 
     def kill_worker(self) -> None:
-        """End the oldest worker at once; the server replaces it. One that dies young would end the server too:
-        granian takes that for a crash loop."""
+        """End the oldest worker at once; the server replaces it."""
         victim = min(self.workers(), key=lambda worker: worker.create_time())
         victim.kill()
         with suppress(psutil.TimeoutExpired):

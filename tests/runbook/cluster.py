@@ -19,7 +19,7 @@ from tests.servers import MongoServer, eventually
 
 BIN = Path(__file__).parent / "bin"
 _DRAIN_SECONDS = 5.0  # as the pod's preStop has it
-_OUTSIDE = ("VAR_DIR", "PORT", "BIND", "ALLOWED_HOSTS")  # where a pod is, which here is elsewhere
+_OUTSIDE = ("VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND", "ALLOWED_HOSTS")  # where a pod is, which here is elsewhere
 
 
 class Cluster:

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from onesource import children, embedded
 from ops import migrating
-from ops.server import processes as serving
+from ops.server import processes
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -30,14 +30,14 @@ class Command(BaseCommand):
             raise CommandError(_in_one_line(problems[0]), returncode=2)
         wanted = {"redis": settings.EMBEDDED_REDIS, "mongo": settings.EMBEDDED_MONGO}
         try:
-            address = serving.listening_address()
+            public, management = processes.places()
             stop_on_signals()
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
                 share_metrics()
                 migrating.migrate()
-                serving.serve(address, lambda: self.announce(stores.urls))
-        except (serving.CannotListen, embedded.EmbeddedError) as error:
+                processes.serve(public, management, lambda: self.announce(stores.urls))
+        except (processes.CannotListen, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None
 
     def announce(self, embedded_urls: dict[str, str]) -> None:

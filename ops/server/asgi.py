@@ -1,0 +1,28 @@
+"""What a worker runs: uvicorn, with our connections and our gate."""
+
+import uvicorn
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+
+from ops.server import connections, processes
+from ops.server.gate import Gate
+
+
+def run(application: WSGIHandler, listening: processes.Listening) -> None:
+    """Serve until SIGTERM; return when the last answer is sent, or not waited for any longer."""
+    connections.Connection.max_connections = connections.allowed_connections()
+    config = uvicorn.Config(
+        Gate(application, settings.WEB_THREADS, probes_only=listening.probes_only),
+        http=connections.Connection,
+        ws="none",
+        loop="uvloop",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,  # Django has set it up
+        proxy_headers=False,  # Django's settings say what is believed of a proxy
+        server_header=False,
+        timeout_keep_alive=connections.IDLE_SECONDS,
+        timeout_graceful_shutdown=processes.drain_seconds(),
+    )
+    uvicorn.Server(config).run([listening.open()])

@@ -1,0 +1,109 @@
+"""One client's connection: HTTP/1 by a strict parser, with a deadline and a bound for whatever the client sends."""
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEAD_SECONDS = 10.0  # from the first byte, or from connecting, to the end of the headers
+IDLE_SECONDS = 75  # between two requests: longer than proxies keep theirs, so that they close first
+WRITE_SECONDS = 20.0  # how long a client may take nothing of an answer
+MAX_HEAD_BYTES = 65_536
+MAX_CONNECTIONS = 4096
+_RESERVED_FILES = 512  # for the stores, logs and libraries of this process
+
+
+def allowed_connections() -> int:
+    """Return how many connections a process may hold; raise its limit of open files as far as it may go.
+
+    Without the bound, idle connections could leave no file for a connection to a store.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + _RESERVED_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(soft - _RESERVED_FILES, 64))
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol, which has a deadline only between two requests.
+
+    httptools (llhttp) refuses what proxies read differently: a bare line feed, both Content-Length and
+    Transfer-Encoding, the preface of HTTP/2. The deadline of a body is the Gate's, which reads it.
+    """
+
+    max_connections = MAX_CONNECTIONS
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            transport.abort()
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget_head_deadline()
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self._between_requests():
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._between_requests() and not self.transport.is_closing():
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "headers_too_large", f"The headers are longer than {MAX_HEAD_BYTES} bytes.")
+            elif self._head_deadline is None:  # also for bytes that begin no request
+                self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._forget_head_deadline()
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():  # what is not taken by then is dropped
+            self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.transport.abort()  # close() would wait for a client that takes nothing
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "bad_request", "The request is not HTTP/1.1 as RFC 9112 has it.")
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._head_deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _forget_head_deadline(self) -> None:
+        if self._head_deadline:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        body = b'{"code":"%s","detail":"%s"}' % (code.encode(), detail.encode())
+        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + headers + body)
+        self.transport.close()
+        self.loop.call_later(WRITE_SECONDS, self.transport.abort)
