@@ -58,4 +58,4 @@ def server_error(request: HttpRequest) -> JsonResponse:
 
 
 def _page(status: int, code: str, detail: str) -> JsonResponse:
-    return JsonResponse({"code": code, "detail": detail}, status=status)
+    return JsonResponse({"code": code, "detail": detail}, status=status, headers={"Cache-Control": "no-store"})

@@ -72,10 +72,21 @@ class _Addressed(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class ChatView(ViewSet):
-    """Asking."""
+class _ConversationViewSet(ViewSet):
+    """What every address under /api/chat/ has in common."""
 
     content_negotiation_class = _Addressed
+
+    def finalize_response(self, request: Request, response: Response, *arguments: Any, **options: Any) -> Response:
+        """Return the response, an error too, as one that no cache may keep: it may hold what people said."""
+        response = super().finalize_response(request, response, *arguments, **options)
+        response["Cache-Control"] = "no-store"
+        return response
+
+
+class ChatView(_ConversationViewSet):
+    """Asking."""
+
     throttle_classes = (ChatRateThrottle,)
 
     @extend_schema(
@@ -163,10 +174,8 @@ class ChatView(ViewSet):
         responses={204: None, **_REFUSED, 404: ErrorSerializer},
     ),
 )
-class ConversationView(ViewSet):
+class ConversationView(_ConversationViewSet):
     """The conversations that there are."""
-
-    content_negotiation_class = _Addressed
 
     def list(self, request: Request) -> Response:
         """List conversations, a page at a time, in no particular order."""
@@ -255,7 +264,7 @@ def _markdown(conversation: dict[str, Any]) -> str:
 
 
 def _event_stream(pieces: Iterator[str | Answer]) -> StreamingHttpResponse:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    headers = {"X-Accel-Buffering": "no"}
     return StreamingHttpResponse(_events(pieces), content_type="text/event-stream", headers=headers)
 
 

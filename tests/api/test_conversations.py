@@ -302,3 +302,32 @@ def test_what_a_client_prefers_never_keeps_it_from_the_answer(accept: str) -> No
     assert post({"question": "What is Redis?", "session_id": session}, Accept=accept).status_code == 200
     for path in ("conversations/", f"conversations/{session}/", f"conversations/{session}/export?as=markdown"):
         assert get(path, Accept=accept).status_code == 200
+
+
+class TestCaching:
+    """What people said belongs in no cache on the way, nor in a browser's."""
+
+    def test_no_answer_may_be_cached(self) -> None:
+        session = a_session()
+        question = {"question": "What is Redis?", "session_id": session}
+        answers = [post(question), post(question | {"stream": True}), get("conversations/")]
+        answers += [get(f"conversations/{session}/{rest}") for rest in ("", "export", "export?as=markdown")]
+        answers.append(delete(f"conversations/{session}/"))
+        assert [(each.status_code, each["Cache-Control"]) for each in answers] == [
+            *[(200, "no-store")] * 6,
+            (204, "no-store"),
+        ]
+
+    def test_nor_any_error(self, settings: Settings) -> None:
+        errors = [
+            post({}),
+            get("conversations/?limit=0"),
+            get(f"conversations/{a_session()}/"),
+            get("nothing"),
+            get("ask"),
+        ]
+        settings.CHAT_AUTH = "token"
+        errors.append(get("conversations/"))
+        assert [(each.status_code, each["Cache-Control"]) for each in errors] == [
+            (status, "no-store") for status in (400, 400, 404, 404, 405, 401)
+        ]
