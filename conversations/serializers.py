@@ -4,12 +4,14 @@ import re
 from typing import Any, cast
 
 from drf_spectacular.extensions import OpenApiSerializerExtension
-from drf_spectacular.utils import extend_schema_serializer
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from conversations.turns import MESSAGE_ID, SESSION_ID
 
 MOST_CHARACTERS = 65_536
+MOST_LISTED = 100
+_CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 STORES = [("redis", "redis"), ("mongo", "mongo")]
 SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
 
@@ -84,6 +86,44 @@ class QuestionSerializer(serializers.Serializer[Any]):
         if unknown:
             raise serializers.ValidationError(unknown)
         return fields
+
+
+class PageSize(serializers.IntegerField):
+    """A whole number as it is written canonically: what is checked is then what is used, to the last digit."""
+
+    default_error_messages = {"invalid": f"Must be a whole number from 1 to {MOST_LISTED}."}  # noqa: RUF012
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=1, max_value=MOST_LISTED, **options)
+
+    def to_internal_value(self, data: Any) -> int:
+        if not _CANONICAL.fullmatch(data) or int(data) > MOST_LISTED:
+            self.fail("invalid")
+        return int(data)
+
+
+@extend_schema_field({"type": "string", "format": "cursor"})
+class Cursor(serializers.Field[str, Any, Any, Any]):
+    """Where a list goes on: whatever was sent, "" for its beginning."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return str(data)
+
+
+class ListQuerySerializer(serializers.Serializer[Any]):
+    """Which conversations are listed."""
+
+    limit = PageSize(default=50, help_text="About so many.")
+    cursor = Cursor(default="", help_text="`next` of the page before.")
+
+
+class ExportQuerySerializer(serializers.Serializer[Any]):
+    """As what a conversation is exported."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the one field, whose name is a word of Python."""
+        wrong: dict[str, Any] = {"invalid_choice": "Must be json or markdown."}
+        return {"as": serializers.ChoiceField(["json", "markdown"], default="json", error_messages=wrong)}
 
 
 class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]

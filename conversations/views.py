@@ -19,6 +19,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.viewsets import ViewSet
 
 from conversations import asking, history, listing
@@ -32,7 +33,9 @@ from conversations.serializers import (
     ConversationSerializer,
     ErrorSerializer,
     EventSerializer,
+    ExportQuerySerializer,
     InvalidSerializer,
+    ListQuerySerializer,
     NotPersistedSerializer,
     PageSerializer,
     QuestionSerializer,
@@ -41,7 +44,6 @@ from conversations.serializers import (
 from conversations.turns import QUESTION, SESSION_ID, History
 
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
-_LISTED = 50  # conversations on a page
 
 _REFUSED = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
@@ -149,16 +151,7 @@ class ChatView(_ConversationViewSet):
     list=extend_schema(
         operation_id="list_conversations",
         summary="List conversations",
-        parameters=[
-            OpenApiParameter(
-                "cursor", {"type": "string", "format": "cursor"}, description="`next` of the page before."
-            ),
-            OpenApiParameter(
-                "limit",
-                {"type": "integer", "minimum": 1, "maximum": 100, "default": _LISTED},
-                description="About so many.",
-            ),
-        ],
+        parameters=[ListQuerySerializer],
         responses={200: PageSerializer, **_REFUSED},
     ),
     retrieve=extend_schema(
@@ -179,11 +172,9 @@ class ConversationView(_ConversationViewSet):
 
     def list(self, request: Request) -> Response:
         """List conversations, a page at a time, in no particular order."""
-        limit = request.query_params.get("limit", str(_LISTED))
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= 100):
-            raise ValidationError({"limit": ["Must be a whole number from 1 to 100."]})
+        query = _query(request, ListQuerySerializer)
         try:
-            page = listing.page(_tenant(request), request.query_params.get("cursor", ""), int(limit))
+            page = listing.page(_tenant(request), query["cursor"], query["limit"])
         except ValueError:
             raise ValidationError({"cursor": ["Must be `next` of the page before."]}) from None
         return Response(asdict(page))
@@ -201,7 +192,7 @@ class ConversationView(_ConversationViewSet):
     @extend_schema(
         operation_id="export_conversation",
         summary="Download a conversation",
-        parameters=[_SESSION, OpenApiParameter("as", str, enum=["json", "markdown"], default="json")],
+        parameters=[_SESSION, ExportQuerySerializer],
         responses={
             (200, "application/json"): ConversationSerializer,
             (200, "text/markdown"): str,
@@ -211,9 +202,7 @@ class ConversationView(_ConversationViewSet):
     )
     def export(self, request: Request, session_id: str) -> HttpResponse:
         """Return the conversation as a file, as JSON or as Markdown."""
-        wanted = request.query_params.get("as", "json")
-        if wanted not in ("json", "markdown"):
-            raise ValidationError({"as": ["Must be json or markdown."]})
+        wanted = _query(request, ExportQuerySerializer)["as"]
         conversation = _conversation(request, session_id)
         if wanted == "json":
             content, kind, ending = orjson.dumps(conversation), "application/json", "json"
@@ -226,6 +215,13 @@ class ConversationView(_ConversationViewSet):
 def _tenant(request: Request) -> str:
     client = client_of(request)
     return client.tenant if client else ""
+
+
+def _query(request: Request, form: type[Serializer[Any]]) -> dict[str, Any]:
+    """Return the query parameters, validated."""
+    query = form(data=request.query_params.dict())
+    query.is_valid(raise_exception=True)
+    return dict(query.validated_data)
 
 
 def _session(request: Request, session_id: str) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from conversations.turns import History, Limits, Turn
 
+MOST_SCANNED = 2_000  # sessions on a page, whatever is asked: a server does little else while it looks for them
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -93,11 +95,16 @@ class HistoryStore(ABC):
     def ttl(self, session: str) -> int | None:
         """Return the whole seconds until the conversation expires, or None when there is none."""
 
-    @abstractmethod
     def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
-        """Return about `limit` sessions, never more than twice that, from the cursor on: the tenant's, "" for
-        those of none and None for all, with that in their names. All pages together hold every such session
-        that was there throughout, some perhaps twice. Raise InvalidSession when no name contains that."""
+        """Return about `limit` sessions, of which MOST_SCANNED are the most, from the cursor on: the tenant's, ""
+        for those of none and None for all, with that in their names. All pages together hold every such session
+        that was there throughout, some perhaps twice; a page may be short, or empty, and not the last: only "" as
+        its cursor says so. Raise InvalidSession when no name contains that."""
+        return self._scan(cursor, max(1, min(limit, MOST_SCANNED)), tenant, contains)
+
+    @abstractmethod
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+        """Do what `scan` promises, with a limit that is bounded."""
 
     @abstractmethod
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:

@@ -9,8 +9,12 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from conversations.cache import HistoryClient, histories, part_of_name, session_of
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.base import MOST_SCANNED, Contents, HistoryStore, Marks, Page, Receipt
 from conversations.turns import History, Turn
+
+# What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
+_STEPS = 50
+_STEP = MOST_SCANNED
 
 
 class CacheStore(HistoryStore):
@@ -48,17 +52,20 @@ class CacheStore(HistoryStore):
             seconds = self._client.expires_in(session)
             return seconds if seconds >= 0 else None
 
-    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         pattern = (f"{tenant}:*" if tenant else "*") + (f"{part_of_name(contains)}*" if contains else "")
         found: list[str] = []
-        position = int(cursor or 0)
+        position, count = int(cursor or 0), limit
         with self._errors():
-            while True:
-                position, keys = self._client.scan(position, pattern, limit)
+            for _ in range(_STEPS):
+                position, keys = self._client.scan(position, pattern, count)
                 sessions = (session_of(key.decode()) for key in keys if key.isascii())
                 found += [session for session in sessions if tenant in (None, session.rpartition(":")[0])]
                 if not position or len(found) >= limit:
-                    return Page(tuple(found), str(position or ""))
+                    break
+                if not keys:  # few match: a longer step saves round trips and finds hardly more than was asked for
+                    count = min(2 * count, _STEP)
+        return Page(tuple(found), str(position or ""))
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         with self._errors():

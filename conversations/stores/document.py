@@ -101,7 +101,7 @@ class DocumentStore(HistoryStore):
             return None
         return round((row[1] - now()).total_seconds())
 
-    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         first = f"{make_key(tenant)}:" if tenant else "conv:"
         part_of_name(contains)
         with self._errors(), pymongo.timeout(_WALK_SECONDS):

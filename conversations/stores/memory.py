@@ -86,7 +86,7 @@ class MemoryStore(HistoryStore):
                 return None
             return round(self._expiry[session] - self._clock())
 
-    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         part_of_name(contains)
         with self._usable():
             for session in list(self.values):

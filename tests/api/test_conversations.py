@@ -232,7 +232,8 @@ class TestListing:
         found = {each["session_id"]: each["messages"] for each in listed(headers)}
         assert found == {good: 2, session: None}
 
-    @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000])
+    @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000,
+                                       "0100999999", "01", "007", "%2B5", "%205", "5%0A", "5_0"])  # fmt: skip
     def test_a_limit_that_is_none_is_refused_by_name(self, limit: str) -> None:
         response = get(f"conversations/?limit={limit}")
         assert (response.status_code, response.json()["code"]) == (400, "invalid")

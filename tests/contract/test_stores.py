@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from django.db import connections
 
 from conversations.cache import make_key
 from conversations.errors import CorruptHistory, InvalidSession, StoreUnavailable
+from conversations.stores import base
 from conversations.stores.base import HistoryStore, Receipt
 from conversations.stores.cache import CacheStore
 from conversations.stores.document import DocumentStore
@@ -279,6 +281,16 @@ class Contract:
             cursor = page.cursor
         assert set(found) == mine
 
+    def test_a_page_is_bounded_whatever_is_asked(self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(base, "MOST_SCANNED", 5)
+        tenant = a_session()
+        for _ in range(50):
+            store.append(f"{tenant}:{a_session()}", a_turn())
+        for limit in (10**9, 1, 0, -1):
+            page = store.scan("", limit, tenant)
+            assert len(page.sessions) < 25
+            assert page.cursor
+
     def test_without_a_tenant_only_those_without_one(self, store: HistoryStore) -> None:
         plain, owned = a_session(), f"acme:{a_session()}"
         store.append(plain, a_turn())
@@ -405,6 +417,20 @@ class TestMemoryStore(Contract):
         yield
 
 
+@contextmanager
+def scans() -> Iterator[list[int]]:
+    """Yield a list that holds, at the end, the COUNT of every SCAN that Redis was sent meanwhile."""
+    counts: list[int] = []
+    with environment.REDIS.client() as client:
+        client.config_set("slowlog-max-len", 1000)
+        client.config_set("slowlog-log-slower-than", 0)
+        client.slowlog_reset()
+        yield counts
+        client.config_set("slowlog-log-slower-than", 10_000)
+        commands = [entry["command"].split() for entry in client.slowlog_get(1000)]
+    counts += [int(words[-1]) for words in commands if words[0].upper() == b"SCAN"]
+
+
 class TestCacheStore(Contract):
     def make(self, limits: Limits = LIMITS) -> HistoryStore:
         return CacheStore("redis", limits)
@@ -454,6 +480,33 @@ class TestCacheStore(Contract):
             store.inspect(session)
         store.set_aside(session)
         assert store.load(session) is None
+
+    def test_a_step_of_a_walk_is_bounded_whatever_is_asked(self, store: HistoryStore) -> None:
+        """Redis does nothing else meanwhile: every other request would be timed out."""
+        with scans() as counts:
+            store.scan("", 10**9)
+        assert 0 < max(counts) <= base.MOST_SCANNED
+
+    def test_a_page_takes_few_steps_though_none_is_found(
+        self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a client of few conversations asks must not walk through all of the others' in one request."""
+        monkeypatch.setattr("conversations.stores.cache._STEPS", 3)
+        monkeypatch.setattr("conversations.stores.cache._STEP", 10)
+        tenant = a_session()
+        mine = {f"{tenant}:{a_session()}" for _ in range(5)}
+        for session in [*mine, *(a_session() for _ in range(100))]:
+            store.append(session, a_turn())
+        found: set[str] = set()
+        cursor = None
+        while cursor != "":
+            with scans() as counts:
+                page = store.scan(cursor or "", 1, tenant)
+            assert len(counts) <= 3
+            assert max(counts) <= 10
+            found |= set(page.sessions)
+            cursor = page.cursor
+        assert found == mine
 
     def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, store: HistoryStore) -> None:
         session = a_session()
