@@ -92,4 +92,10 @@ class ChatRateThrottle(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: Any) -> str:
         client = client_of(request)
-        return f"ask:{client.tenant}:{client.name}" if client else f"ask:{self.get_ident(request)}"
+        return ":".join([self.scope, client.tenant, client.name] if client else [self.scope, self.get_ident(request)])
+
+
+class ReadRateThrottle(ChatRateThrottle):
+    """Limits all that is not a question as often, counted apart: a client that reads can still ask."""
+
+    scope = "read"

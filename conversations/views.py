@@ -24,7 +24,7 @@ from rest_framework.viewsets import ViewSet
 
 from conversations import asking, history, listing
 from conversations.asking import Answer, Question
-from conversations.authentication import ChatRateThrottle, client_of
+from conversations.authentication import ChatRateThrottle, ReadRateThrottle, client_of
 from conversations.error_responses import body
 from conversations.errors import ConversationError, NoStore, Unknown
 from conversations.serializers import (
@@ -48,6 +48,7 @@ IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 _REFUSED = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
     401: OpenApiResponse(ErrorSerializer, "CHAT_AUTH is `token` and there is none, or not one of ours."),
+    429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
     503: OpenApiResponse(ErrorSerializer, "No store can be reached."),
 }
 _SESSION = OpenApiParameter(
@@ -115,7 +116,6 @@ class ChatView(_ConversationViewSet):
             413: OpenApiResponse(ErrorSerializer, "The body is too long."),
             415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
             422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
-            429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE."),
             502: OpenApiResponse(ErrorSerializer, "The model gave no answer; nothing was stored."),
             503: OpenApiResponse(NotPersistedSerializer, "No store can be reached, or none took the turn."),
         },
@@ -169,6 +169,8 @@ class ChatView(_ConversationViewSet):
 )
 class ConversationView(_ConversationViewSet):
     """The conversations that there are."""
+
+    throttle_classes = (ReadRateThrottle,)
 
     def list(self, request: Request) -> Response:
         """List conversations, a page at a time, in no particular order."""

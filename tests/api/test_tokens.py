@@ -1,5 +1,8 @@
 """CHAT_AUTH=token: who may ask, what each may see, and how often."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.core import signing
 from django.core.management import call_command
@@ -176,11 +179,28 @@ class TestRate:
             ChatRateThrottle.cache.set(f"another-{number}", [0.0])
         assert post(QUESTION, **headers).status_code == 429
 
-    def test_reading_is_not_limited(self, settings: Settings) -> None:
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            (get, "conversations/"),
+            (get, "conversations/a/"),
+            (get, "conversations/a/export"),
+            (delete, "conversations/a/"),
+        ],
+    )
+    def test_everything_else_is_limited_too(self, settings: Settings, method: Callable[..., Any], path: str) -> None:
+        settings.CHAT_RATE = "2/min"
+        headers = a_client()
+        assert 429 not in [method(path, **headers).status_code for _ in range(2)]
+        response = method(path, **headers)
+        refused(response, 429, "throttled")
+        assert 0 < int(response["Retry-After"]) <= 60
+
+    def test_reading_does_not_use_up_the_questions(self, settings: Settings) -> None:
         settings.CHAT_RATE = "1/min"
         headers = a_client()
-        session = ask("What is Redis?", headers=headers)["session_id"]
-        assert {get(f"conversations/{session}/", **headers).status_code for _ in range(5)} == {200}
+        assert [get("conversations/", **headers).status_code for _ in range(2)] == [200, 429]
+        assert [post(QUESTION, **headers).status_code for _ in range(2)] == [200, 429]
 
     def test_where_it_is_open_addresses_are_limited_if_asked_for(self, settings: Settings) -> None:
         settings.CHAT_AUTH, settings.CHAT_RATE = "open", "1/min"
