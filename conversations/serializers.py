@@ -11,6 +11,7 @@ from conversations.turns import MESSAGE_ID, SESSION_ID
 
 MOST_CHARACTERS = 65_536
 MOST_LISTED = 100
+_NAMED = 10  # unknown fields: a body may have a hundred thousand, and an error for each is a second of work
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 STORES = [("redis", "redis"), ("mongo", "mongo")]
 SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
@@ -78,7 +79,7 @@ class QuestionSerializer(serializers.Serializer[Any]):
         """Return the fields; every fault is told at once, since a name that was misspelled explains another."""
         if not isinstance(data, dict):
             raise serializers.ValidationError({"request": ["Must be a JSON object."]})
-        unknown = {name: ["Unknown field."] for name in sorted(set(data) - set(self.fields))}
+        unknown = self._unknown(data)
         try:
             fields = super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -86,6 +87,15 @@ class QuestionSerializer(serializers.Serializer[Any]):
         if unknown:
             raise serializers.ValidationError(unknown)
         return fields
+
+    def _unknown(self, data: dict[str, Any]) -> dict[str, list[str]]:
+        """Return an error for each of the first unknown fields, and one that counts the others."""
+        known = self.fields
+        names = [name for name in data if name not in known]
+        errors = {name: ["Unknown field."] for name in names[:_NAMED]}
+        if len(names) > _NAMED:
+            errors.setdefault("request", []).append(f"There are {len(names) - _NAMED} other unknown fields.")
+        return errors
 
 
 class PageSize(serializers.IntegerField):

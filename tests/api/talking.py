@@ -16,7 +16,7 @@ ASK = "/api/chat/ask"
 
 def post(body: Any, path: str = ASK, **headers: str) -> Any:
     """Post to the API; the headers' names have underscores for hyphens."""
-    return Client().post(path, body, content_type="application/json", headers=_named(headers))
+    return Client().post(path, body, content_type="application/json", headers=named(headers))
 
 
 def ask(question: str, session: str | None = None, *, headers: dict[str, str] | None = None, **fields: Any) -> Any:
@@ -28,11 +28,11 @@ def ask(question: str, session: str | None = None, *, headers: dict[str, str] | 
 
 
 def get(path: str, **headers: str) -> Any:
-    return Client().get(f"/api/chat/{path}", headers=_named(headers))
+    return Client().get(f"/api/chat/{path}", headers=named(headers))
 
 
 def delete(path: str, **headers: str) -> Any:
-    return Client().delete(f"/api/chat/{path}", headers=_named(headers))
+    return Client().delete(f"/api/chat/{path}", headers=named(headers))
 
 
 def said(session: str) -> list[str]:
@@ -41,7 +41,7 @@ def said(session: str) -> list[str]:
     return [message["content"] for message in response.json()["messages"]] if response.status_code == 200 else []
 
 
-def _named(headers: dict[str, str]) -> dict[str, str]:
+def named(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 

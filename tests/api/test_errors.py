@@ -12,7 +12,7 @@ from django.urls import path
 from pytest_django import Settings
 
 from onesource import urls
-from tests.api.talking import ASK, ask, get, post, said
+from tests.api.talking import ASK, ask, get, named, post, said
 from tests.builders import a_session
 
 
@@ -213,3 +213,70 @@ def test_our_own_fault_is_500_and_says_nothing_of_it(settings: Settings) -> None
     settings.ROOT_URLCONF = WithAFault
     response = Client(raise_request_exception=False).get("/fails")
     assert "words" not in refused(response, 500, "error")
+
+
+class TestHowLongAnErrorIs:
+    """What a client sends comes back to it named, not whole: an answer many times as long would be a weapon."""
+
+    MOST = 8192
+
+    def test_of_many_unknown_fields_ten_are_named_and_the_others_counted(self) -> None:
+        session = a_session()
+        response = post({"question": "And?", "session_id": session} | {f"field-{n:05}": 1 for n in range(25_000)})
+        detail = refused(response, 400, "invalid")
+        errors = response.json()["errors"]
+        assert len(response.content) < self.MOST
+        assert [name for name in errors if name.startswith("field-")] == [f"field-{n:05}" for n in range(10)]
+        assert "There are 24990 other unknown fields." in detail
+        assert said(session) == []
+
+    def test_a_faulty_field_is_named_however_many_are_unknown(self) -> None:
+        response = post({"question": 5} | {f"a{n}": 1 for n in range(1000)})
+        assert response.json()["errors"]["question"] == ["Must be a string."]
+
+    @pytest.mark.parametrize("letter", ["x", "é", "\x01", '"', "\U0001f600"])
+    def test_a_long_name_is_cut(self, letter: str) -> None:
+        response = post({"question": "And?"} | {str(n) + letter * 3_000: 1 for n in range(10)})
+        refused(response, 400, "invalid")
+        assert len(response.content) < self.MOST
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "conversations/?cursor=" + "x" * 50_000,
+            "conversations/?limit=" + "9" * 50_000,
+            "conversations/" + "x" * 50_000,
+            "conversations/a/export?as=" + "x" * 50_000,
+            "nothing/" + "x" * 50_000,
+        ],
+        ids=lambda path: path[:24],
+    )
+    def test_an_address_does_not_come_back(self, path: str) -> None:
+        response = get(path)
+        assert 400 <= response.status_code < 500
+        assert len(response.content) < self.MOST
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Idempotency_Key": "!" * 50_000},
+            {"Authorization": "Bearer " + "x" * 50_000},
+            {"Content-Type": "text/" + "x" * 50_000},
+            {"Content-Type": "application/json; charset=" + "x" * 50_000},
+            {"Accept": "text/" + "x" * 50_000},
+            {"X-HTTP-Method-Override": "x" * 50_000},
+        ],
+        ids=lambda headers: next(iter(headers)),
+    )
+    def test_nor_does_a_header(self, settings: Settings, headers: dict[str, str]) -> None:
+        if "Authorization" in headers:
+            settings.CHAT_AUTH = "token"
+        kind = headers.pop("Content-Type", "application/json")
+        response = Client().generic("POST", ASK, b"{}", content_type=kind, headers=named(headers))
+        assert 400 <= response.status_code < 500
+        assert len(response.content) < self.MOST
+
+    def test_nor_does_a_method(self) -> None:
+        response = Client().generic("X" * 50_000, ASK, b"{}", content_type="application/json")
+        refused(response, 405, "method_not_allowed")
+        assert len(response.content) < self.MOST
