@@ -1,16 +1,18 @@
 """What goes in and out over HTTP, validated and described."""
 
 import re
+from datetime import timedelta
 from typing import Any, cast
 
 from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from conversations.turns import MESSAGE_ID, SESSION_ID
+from conversations.turns import MESSAGE_ID, SESSION_ID, now, time_of
 
 MOST_CHARACTERS = 65_536
 MOST_LISTED = 100
+MOST_AHEAD = timedelta(minutes=5)  # how far the clock of the machine that made an id may be ahead of ours
 _NAMED = 10  # unknown fields: a body may have a hundred thousand, and an error for each is a second of work
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 STORES = [("redis", "redis"), ("mongo", "mongo")]
@@ -73,6 +75,8 @@ class QuestionSerializer(serializers.Serializer[Any]):
     def validate_last_message_id(self, value: str | None) -> str | None:
         if value is not None and not MESSAGE_ID.fullmatch(value):
             raise serializers.ValidationError("Must be a message_id as it was given.")
+        if value is not None and time_of(value) > now() + MOST_AHEAD:
+            raise serializers.ValidationError("Must be a message_id as it was given; this one is of the future.")
         return value
 
     def to_internal_value(self, data: Any) -> Any:
@@ -146,7 +150,7 @@ class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-cal
         fields = schema["properties"]
         fields["question"] |= {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
         fields["session_id"]["pattern"] = whole(SESSION_ID)
-        fields["last_message_id"]["pattern"] = whole(MESSAGE_ID)
+        fields["last_message_id"] |= {"pattern": whole(MESSAGE_ID), "format": "message-id"}
         return schema | {"additionalProperties": False}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -11,9 +12,10 @@ from django.test import Client
 from django.urls import path
 from pytest_django import Settings
 
+from conversations.turns import now
 from onesource import urls
 from tests.api.talking import ASK, ask, get, named, post, said
-from tests.builders import a_session
+from tests.builders import a_session, a_turn
 
 
 def fails(request: HttpRequest) -> HttpResponse:
@@ -137,6 +139,27 @@ def test_a_field_that_is_not_valid_is_refused_by_name(field: str, value: Any) ->
     assert refused(response, 400, "invalid").startswith(f"{field}: ")
     assert list(response.json()["errors"]) == [field]
     assert len(said(session)) == 2
+
+
+def test_an_id_of_the_future_is_refused_and_the_conversation_stays() -> None:
+    """The turn after it would be of a time that no id has, and the whole conversation then no history."""
+    session = a_session()
+    ask("What is Redis?", session)
+    for seen in ("7fffffff-ffff-7000-8000-000000000001", id_of(now() + timedelta(minutes=6))):
+        response = post({"question": "And?", "session_id": session, "last_message_id": seen})
+        detail = refused(response, 400, "invalid")
+        assert detail == "last_message_id: Must be a message_id as it was given; this one is of the future."
+    assert ask("And?", session)["msg_count_before"] == 2
+
+
+def test_a_clock_may_be_a_little_ahead() -> None:
+    """Another machine of ours may have made the id."""
+    seen = id_of(now() + timedelta(minutes=4))
+    assert ask("And?", a_session(), last_message_id=seen)["message_id"] > seen
+
+
+def id_of(time: datetime) -> str:
+    return a_turn(at=time).answer.id
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from conversations.authentication import make_token
-from tests.builders import a_session
+from tests.builders import a_session, a_turn
 
 schemathesis.openapi.format("cursor", st.sampled_from(["", "WyJtb25nbyIsIiIsdHJ1ZV0"]))  # ["mongo","",true]
+schemathesis.openapi.format("message-id", st.builds(lambda: a_turn().answer.id))  # none of the future
 CONFIG = schemathesis.Config.from_dict(
     {
         "auth": {"openapi": {"token": {"bearer": make_token("schemathesis", a_session())}}},

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
+from conversations.turns import now
 from ops import http
+from tests.builders import a_turn
 from tests.deploy.files import containers, manifest
 from tests.faults.clients import Load
 from tests.runbook.cluster import Cluster
@@ -13,7 +16,6 @@ from tests.servers import eventually
 
 Stage = Callable[[Cluster], AbstractContextManager[None]]
 STAGES: dict[str, Stage] = {}
-_LATER = "0fffffff-ffff-7fff-8fff-ffffffffffff"  # the id of a message that no store has
 
 
 def _before(*titles: str) -> Callable[[Callable[[Cluster], Iterator[None]]], Stage]:
@@ -134,7 +136,8 @@ def one_corrupt(cluster: Cluster) -> Iterator[None]:
 @_before("Conversation Context Failure")
 def one_behind(cluster: Cluster) -> Iterator[None]:
     ask(cluster, "test_session_123")
-    assert ask(cluster, "test_session_123", last_message_id=_LATER)["context"] == "behind"
+    no_store_has_it = a_turn(at=now() + timedelta(minutes=1)).answer.id
+    assert ask(cluster, "test_session_123", last_message_id=no_store_has_it)["context"] == "behind"
     yield
 
 
