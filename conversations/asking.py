@@ -14,8 +14,8 @@ from django.db import connections
 from conversations import failover, history
 from conversations.answerers import answerer
 from conversations.claims import claim
-from conversations.errors import AnswererFailed, ConversationError, KeyReused, NotPersisted
-from conversations.turns import Turn, make_turn, now, stamp, time_of
+from conversations.errors import AnswererFailed, ConversationError, KeyReused, NoLaterTurn, NotPersisted
+from conversations.turns import Turn, make_turn, next_time, now, stamp, time_of
 from ops import metrics
 from ops.logs import event, hashed
 
@@ -69,7 +69,7 @@ def new_session_id() -> str:
 
 
 def ask(question: Question) -> Answer:
-    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused,
+    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
     AnswererFailed, or NotPersisted, which carries the answer that no store took."""
     with claim(question.session, question.key):
         return Asking(question).finish()
@@ -121,6 +121,8 @@ class Asking:
         self.reading = history.read(question.session, question.last_message_id, fresh=question.fresh)
         self._account_for_context()
         self.stored = self._earlier_turn()
+        if not self.stored:
+            next_time(self.reading.seen, self.asked_at)  # no model is paid where no turn can follow
 
     def finish(self, tell: Callable[[str], None] = lambda piece: None) -> Answer:
         """Return the Answer, each piece told as it comes."""
@@ -129,16 +131,23 @@ class Asking:
             metrics.turns.labels(outcome="replayed").inc()
             return self._answer(self.stored, self._keep(self.stored), replayed=True)
         turn = self._make_turn(tell)
-        written = history.append(self.question.session, turn, self.reading)
+        try:
+            written = history.append(self.question.session, turn, self.reading)
+        except NoLaterTurn:
+            raise self._not_persisted(turn, NoLaterTurn) from None
         turn = written.turn
         if not written.stored_in:
-            metrics.not_persisted.inc()
-            metrics.turns.labels(outcome="not_persisted").inc()
-            raise NotPersisted(self._answer(turn, (), replayed=False))
+            raise self._not_persisted(turn, NotPersisted)
         if not written.new:
             return self._overtaken(turn, written.stored_in)
         metrics.turns.labels(outcome="answered").inc()
         return self._answer(turn, written.stored_in, replayed=False)
+
+    def _not_persisted(self, turn: Turn, reason: type[ConversationError]) -> ConversationError:
+        """Return the error, with the answer that was paid for."""
+        metrics.not_persisted.inc()
+        metrics.turns.labels(outcome="not_persisted").inc()
+        return reason(self._answer(turn, (), replayed=False))
 
     def _account_for_context(self) -> None:
         question, reading = self.question, self.reading

@@ -11,17 +11,17 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from conversations.errors import ConversationError, NotPersisted
+from conversations.errors import ConversationError, NoLaterTurn, NotPersisted
 
-_MOST = 8192  # bytes of an error; the answer that NotPersisted carries is beside them
+_MOST = 8192  # bytes of an error; an answer that was paid for is beside them
 _DETAIL = 2500  # of its detail: a JSON renderer may write twice as many
 _NAME = 100  # of the name of a field
 
 
 def body(error: ConversationError) -> dict[str, Any]:
-    """Return what a client is told; NotPersisted carries the answer that was paid for."""
+    """Return what a client is told; an error after the model was asked carries the answer that was paid for."""
     told: dict[str, Any] = {"code": error.code, "detail": " ".join((error.__doc__ or "").split())}
-    if isinstance(error, NotPersisted) and error.args:
+    if isinstance(error, (NotPersisted, NoLaterTurn)) and error.args:
         told |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
     return told
 

@@ -50,6 +50,19 @@ class NotPersisted(ConversationError):
     status = 503
 
 
+class NoLaterTurn(ConversationError):
+    """This conversation holds the last time there is, so no turn can follow; use another session_id."""
+
+    code = "no_later_turn"
+    status = 409
+
+
+class InvalidTurn(ConversationError, ValueError):
+    """This turn could not be read again, so it is not stored"""
+
+    code = "invalid_turn"
+
+
 class AnswererFailed(ConversationError):
     """The model gave no answer; nothing was stored. Try again."""
 

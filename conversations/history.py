@@ -97,6 +97,7 @@ def read(session: str, expected: str | None = None, *, fresh: bool = False) -> R
 def append(session: str, turn: Turn, reading: Reading) -> Written:
     """Store the turn in the primary, or else in the fallback, or with dual write in both, with whatever of
     the history each is known to lack. A store that should have it and does not is marked in one that does.
+    Raise NoLaterTurn where it was deleted meanwhile, up to the last time there is.
     """
     facts = knowledge().facts(session)
     with knowledge().underway.writing(session):
@@ -117,7 +118,7 @@ def keep(session: str, turn: Turn, reading: Reading) -> tuple[str, ...]:
 
 
 def restamp(turn: Turn, tombstone: str) -> Turn:
-    """Return the same turn later than the tombstone."""
+    """Return the same turn later than the tombstone; raise NoLaterTurn."""
     question, answer = turn.messages()
     seen = stamp(time_of(tombstone))
     return make_turn(question.content, answer.content, seen, question.time, answer.time, question.key)

@@ -241,7 +241,7 @@ class InvalidSerializer(ErrorSerializer):
 
 
 class NotPersistedSerializer(ErrorSerializer):
-    """No store could be used; where an answer had been made, it is not thrown away."""
+    """The turn could not be stored; where an answer had been made, it is not thrown away."""
 
     answer = serializers.CharField(required=False)
     session_id = serializers.CharField(required=False)

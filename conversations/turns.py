@@ -19,10 +19,13 @@ from uuid import UUID
 
 import orjson
 
+from conversations.errors import NoLaterTurn
+
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
 # Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
 MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_LAST = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=2**47 - 1)
 _AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 QUESTION, ANSWER = "user", "assistant"
 _FIELDS = operator.itemgetter("role", "content", "id", "at")
@@ -222,16 +225,25 @@ def time_of(message_id: str) -> datetime:
 
 def make_turn(question: str, answer: str, seen: str | None, asked: datetime, answered: datetime,
               key: str | None = None) -> Turn:  # fmt: skip
-    """Return a new turn later than `seen`, the `at` of the last message or tombstone its writer has read."""
-    asked = _milliseconds(asked)
-    if seen:
-        asked = max(asked, datetime.fromisoformat(seen) + timedelta(milliseconds=1))
+    """Return a new turn later than `seen`, the `at` of the last message or tombstone its writer has read; raise
+    NoLaterTurn."""
+    asked = next_time(seen, asked)
     answered = max(_milliseconds(answered), asked)
     first, second = _ids(asked)
     return Turn(
         Message(QUESTION, question, first, stamp(asked), key),
         Message(ANSWER, answer, second, stamp(answered)),
     )
+
+
+def next_time(seen: str | None, time: datetime) -> datetime:
+    """Return the time, or the first that is later than `seen`; raise NoLaterTurn where no id has it."""
+    time = _milliseconds(time)
+    if seen:
+        time = max(time, datetime.fromisoformat(seen) + timedelta(milliseconds=1))
+    if time > _LAST:
+        raise NoLaterTurn
+    return time
 
 
 def stamp(time: datetime) -> str:

@@ -112,7 +112,11 @@ class ChatView(_ConversationViewSet):
             ),
             (200, "text/event-stream"): EventSerializer,
             **_REFUSED,
-            409: OpenApiResponse(ErrorSerializer, "Another request with this Idempotency-Key is being answered."),
+            409: OpenApiResponse(
+                NotPersistedSerializer,
+                "Another request with this Idempotency-Key is being answered, or no turn can follow: the conversation "
+                "holds the last time there is.",
+            ),
             413: OpenApiResponse(ErrorSerializer, "The body is too long."),
             415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
             422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),

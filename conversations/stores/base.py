@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from conversations.errors import InvalidTurn
 from conversations.turns import History, Limits, Turn
 
 MOST_SCANNED = 2_000  # sessions on a page, whatever is asked: a server does little else while it looks for them
@@ -70,13 +71,20 @@ class HistoryStore(ABC):
         """Return the history with its tombstone and mark, which matter when two stores are compared;
         raise CorruptHistory as `load` does."""
 
-    @abstractmethod
     def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
         """Add the turn, and turns of the same conversation that this store lacks, in the place of their
         ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
         in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
         covers is left out. `mark` says, no later than the turn is there, that the other store lacks it.
-        Raise CorruptHistory, changing nothing, where what is there cannot take a turn."""
+        Raise CorruptHistory, changing nothing, where what is there cannot take a turn, and InvalidTurn where one
+        of these could not be read again: with it the whole conversation could not."""
+        for one in (*lacking, turn) if turn else lacking:
+            _check(one)
+        return self._append(session, turn, lacking, mark)
+
+    @abstractmethod
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+        """Do what `append` promises, with turns that can be read again."""
 
     @abstractmethod
     def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
@@ -135,3 +143,10 @@ class HistoryStore(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Return when the store answers."""
+
+
+def _check(turn: Turn) -> None:
+    try:
+        History.parse(turn.messages())
+    except ValueError as error:
+        raise InvalidTurn(error) from None

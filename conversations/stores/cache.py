@@ -29,7 +29,7 @@ class CacheStore(HistoryStore):
         with self._errors():
             return Contents(*self._client.inspect(session))
 
-    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
         with self._errors():
             stored, before, tombstone = self._client.append(session, turn, lacking, self.limits, mark=mark)
             return Receipt(stored, created=before == 0, buried=tombstone or None)

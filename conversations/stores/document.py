@@ -44,7 +44,7 @@ class DocumentStore(HistoryStore):
         history = None if records == [] else self._history(records)
         return Contents(history, document.get("tombstone"), document.get("mark"))
 
-    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
         pending = _Pending(make_key(session), turn, list(lacking), mark)
         # Writers of one document queue at it: what was asked of it is worth waiting for longer than an answer.
         with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):

@@ -37,7 +37,7 @@ class MemoryStore(HistoryStore):
         with self._usable():
             return Contents(self._read(session), self._tombstone(session), self._marks.get(session))
 
-    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
         with self._usable():
             before = self._read(session)
             if mark:

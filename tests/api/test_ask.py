@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer
 
 BOTH = [REDIS, MONGO]
+LAST = a_turn(at=datetime(6429, 10, 17, 2, 45, 55, 327_000, tzinfo=UTC))
 
 
 class StopsTheStores(Answerer):
@@ -143,6 +145,43 @@ class TestAnswer:
     def test_what_no_store_can_hold_is_not_acknowledged(self, answered_by: None) -> None:
         session = a_session()
         assert ask("What?", session)["answer"] == said(session)[1] == "so ?"
+
+
+class DeletedFarAhead(Answerer):
+    """Answers, and meanwhile the conversation is deleted up to the last time there is."""
+
+    session = ""
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        store(REDIS).delete(self.session, LAST.answer.id)
+        yield "An answer that was paid for."
+
+
+class TestTheLastTime:
+    """No turn can follow one of the last time that an id has; a clock that was very wrong may have made it."""
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_no_model_is_asked_for_a_turn_that_cannot_be_stored(self, stream: bool) -> None:
+        session = a_session()
+        store(REDIS).append(session, LAST)
+        response = post({"question": "And?", "session_id": session, "stream": stream})
+        assert (response.status_code, response.json()["code"]) == (409, "no_later_turn")
+        assert "answer" not in response.json()
+        assert store(REDIS).load(session) == History.of([LAST])
+
+    @let(DeletedFarAhead)
+    def test_the_answer_of_a_turn_that_cannot_be_stored_is_told(self, answered_by: None) -> None:
+        DeletedFarAhead.session = session = a_session()
+        response = post({"question": "And?", "session_id": session})
+        assert (response.status_code, response.json()["code"]) == (409, "no_later_turn")
+        assert (response.json()["answer"], response.json()["persisted"]) == ("An answer that was paid for.", False)
+        assert store(REDIS).load(session) is None
+
+    def test_what_was_stored_with_its_key_is_told_again(self) -> None:
+        session = a_session()
+        turn = a_turn("And?", "So.", at=LAST.question.time, key="k-1")
+        store(REDIS).append(session, turn)
+        assert ask("And?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
 
 
 class TestStores:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connections
 
 from conversations.cache import make_key
-from conversations.errors import CorruptHistory, InvalidSession, StoreUnavailable
+from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.stores import base
 from conversations.stores.base import HistoryStore, Receipt
 from conversations.stores.cache import CacheStore
@@ -262,6 +263,22 @@ class Contract:
         store.set_aside(session)
         assert store.delete(session, tombstone_for()) is True
         assert self.set_aside_copies(store, session) == 0
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"id": "80000000-0000-7000-8000-000000000000"}, {"at": "9999-12-31T23:59:59.999Z"}, {"role": "system"},
+         {"content": None}],
+    )  # fmt: skip
+    def test_a_turn_that_could_not_be_read_is_not_written(self, store: HistoryStore, changes: dict[str, Any]) -> None:
+        """Else one bad turn would make the whole conversation corrupt."""
+        session, (first, good, last) = a_session(), some_turns(3)
+        bad = good._replace(question=good.question._replace(**changes))
+        store.append(session, first)
+        for turn, lacking in ((bad, [last]), (last, [bad]), (None, [last, bad])):
+            with pytest.raises(InvalidTurn):
+                store.append(session, turn, lacking, mark=True)
+        assert store.load(session) == History.of([first])
+        assert session not in store.marks(10_000).sessions
 
     def test_setting_aside_nothing_does_nothing(self, store: HistoryStore) -> None:
         session = a_session()

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conversations.errors import NoLaterTurn
+from conversations.history import restamp
 from conversations.turns import (
     ANSWER,
     MESSAGE_ID,
@@ -66,6 +68,17 @@ class TestIds:
         turn = make_turn("q", "a", last.answer.at, here, here)
         assert turn.question.id > last.answer.id
         assert turn.answer.time >= turn.question.time > last.answer.time
+
+    def test_after_the_last_time_that_an_id_has_no_turn_is_made(self) -> None:
+        """It would be a turn that nothing reads."""
+        last = datetime(6429, 10, 17, 2, 45, 55, 327_000, tzinfo=UTC)
+        turn = make_turn("q", "a", None, last, last)
+        assert History.parse(turn.messages())
+        for seen in (turn.answer.at, "7999-12-31T23:59:59.999Z"):
+            with pytest.raises(NoLaterTurn):
+                make_turn("q", "a", seen, NOON, NOON)
+            with pytest.raises(NoLaterTurn):
+                restamp(a_turn(), turn.answer.id)
 
     def test_an_answer_is_not_earlier_than_its_question(self) -> None:
         """A clock that is put back while the model thinks must not show."""
