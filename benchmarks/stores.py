@@ -54,8 +54,8 @@ def in_redis(rounds: int) -> list[float]:
     import orjson
     from redis import Redis
 
-    from conversations.cache import histories
     from conversations.stores import store
+    from conversations.stores.redis.client import histories
     from conversations.turns import Limits
     from tests.builders import some_turns
 

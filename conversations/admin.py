@@ -10,11 +10,12 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from conversations import history, listing
-from conversations.cache import make_key, session_of
+from conversations import history
 from conversations.errors import ConversationError, StoreUnavailable
+from conversations.history import listing
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores import store
+from conversations.stores.redis.client import make_key, session_of
 from conversations.turns import now
 
 _PAGE = 50

@@ -12,7 +12,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
 
-from onesource import embedded
+import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -174,7 +174,7 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # nothing to collect: two small packages bring every static file
 MAX_BODY_BYTES = _read("MAX_BODY_BYTES", 524_288, "int", validate=_at_least(1024))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
-FILE_UPLOAD_HANDLERS = ["conversations.parsers.DiscardFiles"]  # no page takes a file
+FILE_UPLOAD_HANDLERS = ["conversations.api.parsers.DiscardFiles"]  # no page takes a file
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -238,16 +238,16 @@ CACHES = {
         "LOCATION": REDIS_URL,
         "TIMEOUT": CONV_TTL_SECONDS,
         "KEY_PREFIX": "conv",
-        "KEY_FUNCTION": "conversations.cache.make_key",
-        "REVERSE_KEY_FUNCTION": "conversations.cache.session_of",
+        "KEY_FUNCTION": "conversations.stores.redis.client.make_key",
+        "REVERSE_KEY_FUNCTION": "conversations.stores.redis.client.session_of",
         "OPTIONS": {
-            "CLIENT_CLASS": "conversations.cache.HistoryClient",
-            "SERIALIZER": "conversations.cache.HistorySerializer",
+            "CLIENT_CLASS": "conversations.stores.redis.client.HistoryClient",
+            "SERIALIZER": "conversations.stores.redis.client.HistorySerializer",
             "IGNORE_EXCEPTIONS": False,  # an outage is never read as emptiness
             "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,
-            "PARSER_CLASS": "conversations.cache.DeadlineParser",
-            "CONNECTION_FACTORY": "conversations.cache.HistoryConnectionFactory",
+            "PARSER_CLASS": "conversations.stores.redis.client.DeadlineParser",
+            "CONNECTION_FACTORY": "conversations.stores.redis.client.HistoryConnectionFactory",
             "CONNECTION_POOL_KWARGS": {"max_connections": 2 * WEB_THREADS + 16},
         },
     },
@@ -255,12 +255,12 @@ CACHES = {
 
 # --- REST ------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["conversations.authentication.TokenAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["conversations.authentication.MayChat"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["conversations.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["conversations.api.authentication.MayChat"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["conversations.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["conversations.api.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "conversations.error_responses.handle",
+    "EXCEPTION_HANDLER": "conversations.api.errors.handle",
     "UNAUTHENTICATED_USER": None,
     "NUM_PROXIES": 1 if HTTPS else 0,  # with nothing in front, X-Forwarded-For is whatever a client likes
     "COMPACT_JSON": True,
@@ -276,7 +276,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
     "ENUM_NAME_OVERRIDES": {
-        "StoreEnum": "conversations.serializers.STORES",
+        "StoreEnum": "conversations.api.serializers.STORES",
         "RoleEnum": ["user", "assistant"],
         "ContextEnum": ["full", "behind"],
     },
@@ -286,10 +286,10 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "ops.logs.JsonFormatter"}},
+    "formatters": {"json": {"()": "telemetry.logs.JsonFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["no_paths"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "filters": {"no_paths": {"()": "ops.logs.NoPaths"}},
+    "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}},
     "loggers": {
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},

@@ -5,16 +5,16 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-handler400 = "conversations.error_responses.bad_request"
-handler403 = "conversations.error_responses.forbidden"
-handler404 = "conversations.error_responses.no_such_page"
-handler500 = "conversations.error_responses.server_error"
+handler400 = "conversations.api.errors.bad_request"
+handler403 = "conversations.api.errors.forbidden"
+handler404 = "conversations.api.errors.no_such_page"
+handler500 = "conversations.api.errors.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
-    path("api/chat/", include("conversations.urls")),
+    path("api/chat/", include("conversations.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("admin/", admin.site.urls),
-    path("", include("ops.urls")),
+    path("", include("conversations.runtime.urls")),
 ]

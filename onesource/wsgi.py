@@ -7,6 +7,6 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onesource.settings")
 application = get_wsgi_application()
 
-from ops import watcher  # noqa: E402  (it needs the application to be set up)
+from conversations.runtime import watcher  # noqa: E402  (it needs the application to be set up)
 
 watcher.start()

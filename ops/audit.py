@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from ops.logs import event
 from ops.models import AuditEntry
+from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from pymongo.errors import PyMongoError
 from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from conversations.cache import MARKS, histories, make_key, session_of, tombstone_key
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.base import Contents
+from conversations.stores.redis.client import MARKS, histories, make_key, session_of, tombstone_key
 from conversations.turns import History, now
 
 PATIENCE = 30.0  # seconds for one batch

@@ -6,9 +6,11 @@ from uuid import uuid4
 from django import forms
 
 from conversations.errors import ConversationError
-from conversations.failover import Routing, Switch
+from conversations.policy import Routing, Switch
+from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS
-from ops import audit, lease, status, switching
+from ops import audit, lease
+from ops.status import collect
 
 NAMES = {REDIS: "Redis", MONGO: "MongoDB"}
 
@@ -28,7 +30,7 @@ class SwitchForm(forms.Form):
     confirmed = forms.BooleanField(required=False, widget=forms.HiddenInput)
 
     @classmethod
-    def of(cls, seen: status.Status) -> "SwitchForm":
+    def of(cls, seen: collect.Status) -> "SwitchForm":
         """Return the form that says how things are."""
         routing, since = seen.routing, _since(seen.switch)
         return cls(initial={"primary": routing.primary, "dual_write": routing.dual_write, "since": since})
@@ -37,7 +39,7 @@ class SwitchForm(forms.Form):
         """Return what was chosen in a valid form."""
         return Routing(self.cleaned_data["primary"], self.cleaned_data["dual_write"])
 
-    def warnings(self, seen: status.Status) -> list[str]:
+    def warnings(self, seen: collect.Status) -> list[str]:
         """Return what whoever switches should know first."""
         wanted, told = self.routing(), []
         for alias in wanted.wanted:
@@ -72,9 +74,9 @@ class SwitchForm(forms.Form):
         if _since(newest) > self.cleaned_data["since"]:
             raise Overtaken
         if before == [self.routing()]:
-            return f"It is so already: {status.in_words(self.routing())}."
+            return f"It is so already: {collect.in_words(self.routing())}."
         _, taken = switching.record(self.routing(), who, reason)
-        told = f"{status.in_words(self.routing())}; recorded in {' and '.join(taken)}."
+        told = f"{collect.in_words(self.routing())}; recorded in {' and '.join(taken)}."
         return f"{told} Every process follows within two seconds."
 
 

@@ -12,10 +12,10 @@ from django.views.decorators.http import require_POST, require_safe
 from django_prometheus.exports import ExportToDjangoView
 
 from conversations.errors import ConversationError
-from conversations.knowledge import knowledge
+from conversations.runtime.state import knowledge
 from conversations.stores import ALIASES, REDIS
-from ops import facts, status
 from ops.forms import NAMES, SwitchForm
+from ops.status import collect, facts
 
 
 @require_safe
@@ -43,7 +43,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
     seen = _look(request)
-    (_, routing), (_, stores), _ = status.tables(seen)
+    (_, routing), (_, stores), _ = collect.tables(seen)
     context = {
         "title": "Status",
         "seen": seen,
@@ -63,19 +63,19 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
     context = {
         "title": "Switch?",
         "form": form,
-        "before": status.in_words(seen.routing),
-        "after": status.in_words(form.routing()),
+        "before": collect.in_words(seen.routing),
+        "after": collect.in_words(form.routing()),
         "warnings": form.warnings(seen),
     }
     return _page(request, "switch", context)
 
 
-def _look(request: HttpRequest) -> status.Status:
+def _look(request: HttpRequest) -> collect.Status:
     """Return how things stand; this server's own counters are read where they are, with no request to itself."""
-    return status.look(facts.in_page(ExportToDjangoView(request).content.decode()), knowledge().switch)
+    return collect.look(facts.in_page(ExportToDjangoView(request).content.decode()), knowledge().switch)
 
 
-def _memory_used(seen: status.Status) -> float | None:
+def _memory_used(seen: collect.Status) -> float | None:
     """Return which part of its maxmemory Redis uses, None where that cannot be told."""
     used, most = (seen.stores[REDIS].says.get(name) for name in ("memory_bytes", "max_memory_bytes"))
     return used / most if used is not None and most else None

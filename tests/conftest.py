@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.management import call_command
 
-from conversations import knowledge
+from conversations.runtime import state
 from tests import environment
 from tests.servers import MongoServer, RedisServer
 
@@ -37,4 +37,4 @@ def mongo_server() -> MongoServer:
 @pytest.fixture(autouse=True)
 def _knowing_nothing() -> None:
     """Begin each test as a process does that has just started: every breaker closed, no marks seen."""
-    knowledge.forget()
+    state.forget()

@@ -11,8 +11,8 @@ from conversations.turns import Limits
 REDIS, MONGO = "redis", "mongo"
 ALIASES = (REDIS, MONGO)
 _BACKENDS = {
-    REDIS: "conversations.stores.cache.CacheStore",
-    MONGO: "conversations.stores.document.DocumentStore",
+    REDIS: "conversations.stores.redis.turns.CacheStore",
+    MONGO: "conversations.stores.mongo.turns.DocumentStore",
 }
 
 

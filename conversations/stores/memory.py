@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from conversations.cache import make_key, part_of_name
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.redis.client import make_key, part_of_name
 from conversations.turns import History, Limits, Turn, unite
 
 

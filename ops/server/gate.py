@@ -19,7 +19,7 @@ from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
-from ops.urls import PROBES
+from conversations.runtime.urls import PROBES
 
 BODY_SECONDS = 20.0  # for a whole body
 LINGER_SECONDS = 2.0  # for a client to read why its body is refused, while it is still sending

@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 
 from django.conf import settings
 
-from onesource import children
+from embedded import children
 
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that does not stay up
 _TICK_SECONDS = 0.2

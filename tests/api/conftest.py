@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from conversations import knowledge
 from conversations.answerers import answerer
 from conversations.errors import StoreUnavailable
+from conversations.runtime import state
 from conversations.stores import ALIASES, store
 from tests.api.talking import Lines
 from tests.servers import MongoServer, RedisServer, eventually
@@ -28,11 +28,11 @@ def _just_started(settings: Settings, tmp_path: Path) -> Iterator[None]:
     """Know nothing of other tests' outages and settings, and find both stores up: a driver takes up to half
     a second to notice that a server is back."""
     settings.VAR_DIR = tmp_path
-    knowledge.forget()
+    state.forget()
     for alias in ALIASES:
         eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
     yield
-    knowledge.forget()
+    state.forget()
 
 
 @pytest.fixture

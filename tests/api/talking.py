@@ -9,7 +9,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from conversations.answerers.base import Answerer
-from ops.logs import JsonFormatter
+from telemetry.logs import JsonFormatter
 
 ASK = "/api/chat/ask"
 

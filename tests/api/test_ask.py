@@ -10,10 +10,11 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from conversations import healing, knowledge
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
-from conversations.failover import Routing
+from conversations.history import repair
+from conversations.policy import Routing
+from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
 from tests import environment
@@ -209,7 +210,7 @@ class TestStores:
         settings.CONV_STORE_PRIMARY = "mongo"
         ask("What is Redis?", session)
         settings.CONV_STORE_PRIMARY = "redis"
-        knowledge.forget()
+        state.forget()
         answer = ask("What did I just ask?", session)
         assert (answer["answer"], answer["store"]) == ("You just asked: “What is Redis?”", "mongo")
         assert len(store(REDIS).load(session) or ()) == 4
@@ -395,7 +396,7 @@ class TestRedisOut:
         finally:
             redis_server.thaw()
         assert (first["stored_in"], first["replayed"]) == (["mongo"], False)
-        knowledge.knowledge().routing = Routing(primary, dual_write)
+        state.knowledge().routing = Routing(primary, dual_write)
         again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
         assert (again["message_id"], again["answer"], again["replayed"]) == (
             first["message_id"],
@@ -403,7 +404,7 @@ class TestRedisOut:
             True,
         )
         assert FreezesRedis.asked - asked == 1
-        healing.heal(session)
+        repair.heal(session)
         assert [len(store(alias).load(session) or ()) for alias in BOTH] == [2, 2]
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from pytest_django import Settings
 
-from conversations import knowledge
-from conversations.authentication import make_token
+from conversations.api.authentication import make_token
+from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from tests import environment
 from tests.api.talking import ask, delete, get, post
@@ -179,7 +179,7 @@ class TestListing:
         for kind, session in sessions.items():
             settings.CONV_STORE_PRIMARY = "mongo" if kind == "mongo" else "redis"
             settings.CONV_DUAL_WRITE = kind == "both"
-            knowledge.forget()
+            state.forget()
             ask("What is Redis?", session, headers=headers)
         found = {each["session_id"]: each["stores"] for each in listed(headers)}
         assert found == {

@@ -14,9 +14,10 @@ from pytest_django import Settings
 from conversations.answerers import answerer
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
+from conversations.runtime import watcher
 from conversations.turns import History
-from ops import metrics, watcher
-from ops.logs import JsonFormatter, hashed
+from telemetry import metrics
+from telemetry.logs import JsonFormatter, hashed
 from tests import environment
 from tests.api.talking import Lines, ask, delete, get, post, sample
 from tests.builders import a_session

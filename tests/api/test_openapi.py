@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from conversations.authentication import make_token
+from conversations.api.authentication import make_token
 from tests.builders import a_session, a_turn
 
 schemathesis.openapi.format("cursor", st.sampled_from(["", "WyJtb25nbyIsIiIsdHJ1ZV0"]))  # ["mongo","",true]

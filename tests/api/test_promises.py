@@ -6,11 +6,11 @@ from pathlib import Path
 from django.test import Client
 from pytest_django import Settings
 
-from conversations import knowledge
 from conversations.answerers import answerer
-from conversations.authentication import make_token
+from conversations.api.authentication import make_token
+from conversations.runtime import state
 from conversations.stores import store
-from ops import metrics
+from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, get, let, post, sample
 from tests.api.test_ask import Overtaken
@@ -65,7 +65,7 @@ def test_to_have_the_last_message_is_not_to_have_all(redis_server: RedisServer) 
 def test_no_cursor_names_another_tenants_session(settings: Settings) -> None:
     settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
     settings.CONV_STORE_PRIMARY = "mongo"
-    knowledge.forget()
+    state.forget()
     sessions = [ask("What?", headers=bearer("them", a_session()))["session_id"] for _ in range(5)]
     cursor, seen = "", []
     while cursor is not None:
@@ -91,7 +91,7 @@ def test_nobody_escapes_the_rate_by_a_header(settings: Settings) -> None:
 
 
 def test_a_folder_that_cannot_be_used_stops_no_question(settings: Settings, tmp_path: Path) -> None:
-    knowledge.knowledge()
+    state.knowledge()
     settings.VAR_DIR = tmp_path / "file"
     settings.VAR_DIR.write_text("")
     assert post({"question": "a", "session_id": a_session()}, Idempotency_Key="k").status_code == 200

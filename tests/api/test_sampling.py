@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from conversations.errors import StoreUnavailable
+from conversations.runtime import sampling
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops import sampling
-from ops.backups import NOTE
+from ops.backup.create import NOTE
 from tests.api.talking import sample
 from tests.servers import MongoServer, RedisServer, eventually
 

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings as ours
 from prometheus_client.parser import text_string_to_metric_families
 
-START = "import django; django.setup(); from ops import metrics; metrics.start()"
+START = "import django; django.setup(); from telemetry import metrics; metrics.start()"
 SCRAPE = "import django.test as t; print(t.Client(SERVER_NAME='localhost').get('/metrics').text)"
 
 

@@ -16,8 +16,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
+from conversations.runtime import switching
 from conversations.stores import ALIASES, store
-from ops import switching
 from tests import environment
 from tests.builders import a_session
 from tests.faults.service import ROOT, Service

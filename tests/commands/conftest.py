@@ -9,10 +9,10 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from pytest_django import Settings
 
-from conversations import knowledge
 from conversations.errors import StoreUnavailable
+from conversations.runtime import state, watcher
 from conversations.stores import ALIASES, store
-from ops import failing_over, watcher
+from ops.failover import move
 from tests.servers import MongoServer, RedisServer, eventually, free_port
 
 PORT = free_port()
@@ -34,14 +34,14 @@ def both_empty(
     """Both stores up and empty, and nobody to wait for."""
     settings.VAR_DIR = tmp_path
     settings.PORT = PORT
-    monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 0.0)
-    knowledge.forget()
+    monkeypatch.setattr(move, "FOLLOW_SECONDS", 0.0)
+    state.forget()
     _empty(redis_server, mongo_server)
     for alias in ALIASES:
         eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
     yield
     _empty(redis_server, mongo_server)
-    knowledge.forget()
+    state.forget()
 
 
 def _empty(redis_server: RedisServer, mongo_server: MongoServer) -> None:

@@ -18,10 +18,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 
-from conversations.cache import histories
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.redis.client import histories
 from conversations.turns import tombstone_for
-from ops import archive, backups, restoring, verifying
+from ops.backup import archive, create, restore, verify
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer, eventually
@@ -80,7 +80,7 @@ def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
 ) -> None:
     """Where the server's disk cannot be read, here because its folder is another one by then."""
     session = hold(REDIS)
-    monkeypatch.setattr(backups.Path, "stat", _no_dump_file)
+    monkeypatch.setattr(create.Path, "stat", _no_dump_file)
     with tarfile.open(make(tmp_path)) as tar:
         manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
         assert session.encode() in tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
@@ -109,8 +109,8 @@ def test_verify_restores_it_and_compares_every_conversation(tmp_path: Path) -> N
 
 def test_verify_needs_no_room_for_all_of_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was compared makes way for the next, and nothing of it is taken for a difference."""
-    monkeypatch.setattr(verifying, "_another_process", lambda: ThreadPoolExecutor(1))  # it would not hear of the next
-    monkeypatch.setattr(verifying, "_WINDOW", 2)
+    monkeypatch.setattr(verify, "_another_process", lambda: ThreadPoolExecutor(1))  # it would not hear of the next
+    monkeypatch.setattr(verify, "_WINDOW", 2)
     for _ in range(5):
         hold(REDIS, MONGO)
     code, told = run_json("backup", "verify", str(make(tmp_path)))
@@ -122,11 +122,11 @@ def test_verify_finds_what_a_restore_would_not_bring_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str
 ) -> None:
     """Here because the restore itself forgets one conversation of each batch."""
-    monkeypatch.setattr(verifying, "_another_process", lambda: ThreadPoolExecutor(1))
+    monkeypatch.setattr(verify, "_another_process", lambda: ThreadPoolExecutor(1))
     for _ in range(3):
         hold(alias)
     path = make(tmp_path)
-    target = {REDIS: restoring.RedisTarget, MONGO: restoring.MongoTarget}[alias]
+    target = {REDIS: restore.RedisTarget, MONGO: restore.MongoTarget}[alias]
     merge = target.merge
     monkeypatch.setattr(target, "merge", lambda self, pieces: merge(self, pieces[1:]))
     code, told = run_json("backup", "verify", str(path))
@@ -197,7 +197,7 @@ def test_what_is_corrupt_is_counted_and_not_in_it(tmp_path: Path, redis_server: 
 
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with backups._alone(tmp_path):
+    with create._alone(tmp_path):
         code, said = run("backup", "--to", str(tmp_path))
     assert code == 2
     assert said.startswith("Another backup is being written to this folder")
@@ -243,9 +243,9 @@ def test_a_line_says_what_is_wrong_and_none_of_its_words() -> None:
 
 def test_turns_made_while_it_runs_do_not_disturb_it(tmp_path: Path) -> None:
     session = hold(REDIS, MONGO)
-    writer = archive.Writer(tmp_path, backups.now())
+    writer = archive.Writer(tmp_path, create.now())
     with writer:
-        writer.add_lines(backups._Census().lines((REDIS, MONGO), backups.now(), lambda done, total: None))
+        writer.add_lines(create._Census().lines((REDIS, MONGO), create.now(), lambda done, total: None))
         store(REDIS).append(session, a_turn())
         writer.add("dump.rdb", io.BytesIO(b"REDIS"))
         writer.finish({"format": archive.FORMAT, "version": 1, "created": "2026-01-01T00:00:00.000Z"})

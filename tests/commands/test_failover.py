@@ -10,12 +10,14 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-from conversations import healing
 from conversations.errors import StoreUnavailable
-from conversations.failover import Routing
+from conversations.history import repair
+from conversations.policy import Routing
+from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops import facts, failing_over, switching
+from ops.failover import move
 from ops.models import AuditEntry
+from ops.status import facts
 from tests.builders import some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import MongoServer, RedisServer, eventually
@@ -143,11 +145,11 @@ def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch
     def out(session: str) -> bool:
         raise StoreUnavailable(MONGO, "gone")
 
-    monkeypatch.setattr(healing, "heal", out)
+    monkeypatch.setattr(repair, "heal", out)
     assert run("failover", "--to", "mongo")[0] == 2
     assert facts.routing() == Routing(REDIS, False)
     monkeypatch.undo()
-    monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 0.0)
+    monkeypatch.setattr(move, "FOLLOW_SECONDS", 0.0)
     assert run("failover", "--to", "mongo")[0] == 0
 
 
@@ -173,12 +175,12 @@ def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypa
     class Killed(BaseException):
         pass
 
-    def step(self: failing_over.Failover, name: str, text: str) -> None:
+    def step(self: move.Failover, name: str, text: str) -> None:
         if name == cut_off_at:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(failing_over.Failover, "_step", step)
+        patched.setattr(move.Failover, "_step", step)
         with pytest.raises(Killed):
             run("failover", "--to", "mongo")
     assert facts.routing().dual_write

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conversations.stores import REDIS
-from ops import failing_over
+from ops.failover import move
 from tests.commands.working import run_json, turns_in
 from tests.faults.clients import Load
 from tests.faults.service import Service
@@ -18,7 +18,7 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
     tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Failover, Redis killed, Redis back, failback: while four clients talk."""
-    monkeypatch.setattr(failing_over, "FOLLOW_SECONDS", 2.5)
+    monkeypatch.setattr(move, "FOLLOW_SECONDS", 2.5)
     service = Service(tmp_path / "service", REDIS_URL=redis_server.url, MONGO_URL=mongo_server.url,
                       REDIS_SOCKET_TIMEOUT_MS="200", WEB_CONCURRENCY="1")  # fmt: skip
     try:

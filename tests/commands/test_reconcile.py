@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from conversations.failover import Routing
+from conversations.policy import Routing
+from conversations.runtime import switching
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import Message, Turn
-from ops import comparing, switching
+from ops.consistency import compare
 from ops.models import AuditEntry
 from tests.builders import a_session, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("both_empty")
 
 @pytest.fixture(autouse=True)
 def _no_second_look_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(compare, "SECOND_LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -148,8 +149,8 @@ def test_a_mark_is_trouble_until_it_is_settled() -> None:
 
 
 def test_tenants_and_many_pages_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "PAGE", 7)
-    monkeypatch.setattr(comparing, "BATCH", 10)
+    monkeypatch.setattr(compare, "PAGE", 7)
+    monkeypatch.setattr(compare, "BATCH", 10)
     for _ in range(30):
         hold(MONGO, session=f"acme:{a_session()}")
     code, told = run_json("reconcile", "--apply")
@@ -160,13 +161,13 @@ def test_tenants_and_many_pages_are_compared(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_clients_change_meanwhile_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that was on its way into both stores is in both a second later."""
     session = hold(MONGO)
-    look = comparing.stays_so
+    look = compare.stays_so
 
     def later(*arguments: object) -> object:
         hold(REDIS, session=session, turns=turns_in(MONGO, session))
         return look(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(comparing, "stays_so", later)
+    monkeypatch.setattr(compare, "stays_so", later)
     assert run_json("reconcile")[1]["in_step"] == 1
 
 

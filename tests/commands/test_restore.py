@@ -19,10 +19,10 @@ import pytest
 import time_machine
 from django.conf import settings as django_settings
 
-from conversations.cache import histories
 from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.redis.client import histories
 from conversations.turns import now, tombstone_for
-from ops import archive
+from ops.backup import archive
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.test_backup import make

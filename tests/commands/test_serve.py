@@ -17,7 +17,7 @@ from django.conf import settings
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from onesource import embedded
+import embedded
 from tests.servers import eventually, free_port
 
 # Python 3.12 and later: pytest's threads beside the fork that starts a store.
@@ -154,7 +154,7 @@ def test_it_starts_while_both_stores_are_dead(tmp_path: Path) -> None:
 
 
 def test_a_folder_belongs_to_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "HANDOVER_SECONDS", 0)
+    monkeypatch.setattr(embedded.stores, "HANDOVER_SECONDS", 0)
     refused = pytest.raises(embedded.EmbeddedError, match=rf"is in use by .* \(process {os.getpid()}\)")
     with embedded.start(tmp_path, redis=False, mongo=False), refused:
         embedded.start(tmp_path, redis=False, mongo=False)
@@ -163,7 +163,7 @@ def test_a_folder_belongs_to_one_server(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_killed_store_comes_back_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "RESTART_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(embedded.stores, "RESTART_PAUSE_SECONDS", 0.1)
     with embedded.start(tmp_path, redis=True, mongo=False):
         with redis_at(tmp_path) as redis:
             redis.set("conv:kept", "here")

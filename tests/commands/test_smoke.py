@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from conversations.answerers.recall import RecallAnswerer
-from conversations.authentication import make_token
+from conversations.api.authentication import make_token
 from conversations.stores import ALIASES, store
 from tests.commands.working import run, run_json
 

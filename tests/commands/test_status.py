@@ -12,11 +12,12 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from conversations.failover import Routing
+from conversations.policy import Routing
+from conversations.runtime import switching
 from conversations.stores import MONGO, REDIS, store
-from ops import facts, switching
-from ops.backups import NOTE
+from ops.backup.create import NOTE
 from ops.management.commands import status
+from ops.status import facts
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json
 from tests.servers import RedisServer

@@ -7,11 +7,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from conversations.failover import Routing, Switch
-from conversations.knowledge import knowledge
+from conversations.policy import Routing, Switch
+from conversations.runtime import switching
+from conversations.runtime.state import knowledge
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops import lease, switching
-from ops.backups import NOTE
+from ops import lease
+from ops.backup.create import NOTE
 from ops.models import AuditEntry
 from tests import environment
 from tests.builders import a_session

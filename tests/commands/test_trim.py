@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 
-from conversations import healing
-from conversations.cache import histories
+from conversations.history import repair
 from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.redis.client import histories
 from conversations.turns import Turn, make_turn, now
-from ops import trimming
+from ops import trim
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
@@ -55,7 +55,7 @@ def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
         store(alias).append(old, None, turns)
         assert [len(turns_in(alias, one)) for one in (old, cached, kept, young)] == [0, 0, 0, 2]
     for session in (old, cached, kept):
-        healing.heal(session)
+        repair.heal(session)
     assert turns_in(REDIS, old) == turns_in(REDIS, cached) == turns_in(MONGO, kept) == ()
     entry = AuditEntry.objects.order_by("id").last()
     assert entry is not None
@@ -75,7 +75,7 @@ def test_a_conversation_that_goes_on_meanwhile_stays() -> None:
     """Removing is conditional on the last id that was seen."""
     turns, new = aged(30), a_turn(at=now())
     session = hold(*ALIASES, turns=turns)
-    trimmer = trimming.Trimmer(ALIASES, apply=True, advance=lambda done, total: None)
+    trimmer = trim.Trimmer(ALIASES, apply=True, advance=lambda done, total: None)
     store(REDIS).append(session, new)
     assert trimmer._remove({session: turns[-1].answer.id}) == {REDIS: 0, MONGO: 0}
     assert turns_in(REDIS, session) == (*turns, new)
@@ -93,7 +93,7 @@ def test_from_one_store_alone_it_says_that_the_other_still_has_it(alias: str) ->
     )
     assert turns_in(alias, session) == ()
     assert store(alias).inspect(session).tombstone is None
-    healing.heal(session)
+    repair.heal(session)
     assert len(turns_in(alias, session)) == 2
 
 
@@ -108,7 +108,7 @@ def test_the_newest_turns_stay_and_the_others_do_not_come_back() -> None:
     assert (code, told["max_turns"]) == (0, {"conversations": 2, "turns": 6})
     assert turns_in(REDIS, session) == turns[3:]
     assert turns_in(MONGO, session) == turns[3:5]
-    healing.heal(session)
+    repair.heal(session)
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns[3:]
     assert turns_in(REDIS, short) == turns[:2]
     assert turns_in(MONGO, alone) == turns[3:]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from conversations.cache import make_key
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.stores import base
 from conversations.stores.base import HistoryStore, Receipt
-from conversations.stores.cache import CacheStore
-from conversations.stores.document import DocumentStore
 from conversations.stores.memory import MemoryStore
+from conversations.stores.mongo.turns import DocumentStore
+from conversations.stores.redis.client import make_key
+from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
@@ -508,8 +508,8 @@ class TestCacheStore(Contract):
         self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What a client of few conversations asks must not walk through all of the others' in one request."""
-        monkeypatch.setattr("conversations.stores.cache._STEPS", 3)
-        monkeypatch.setattr("conversations.stores.cache._STEP", 10)
+        monkeypatch.setattr("conversations.stores.redis.turns._STEPS", 3)
+        monkeypatch.setattr("conversations.stores.redis.turns._STEP", 10)
         tenant = a_session()
         mine = {f"{tenant}:{a_session()}" for _ in range(5)}
         for session in [*mine, *(a_session() for _ in range(100))]:

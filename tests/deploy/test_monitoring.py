@@ -13,7 +13,7 @@ import yaml
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops import metrics
+from telemetry import metrics
 from tests.api.talking import ask
 from tests.builders import a_session
 from tests.deploy.files import DEPLOY, ROOT

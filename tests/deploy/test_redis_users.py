@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from conversations.stores.cache import CacheStore
-from ops import sampling
+from conversations.runtime import sampling
+from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn

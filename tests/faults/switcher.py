@@ -1,4 +1,4 @@
-"""An operator at the command line, who switches: a process of its own that calls ops.switching.record.
+"""An operator at the command line, who switches: a process of its own that calls switching.record.
 
 Says when it is ready, then reads lines `primary dual_write` and answers each with the time at which the switch
 was recorded. Kept open, since a `manage.py` for every switch would cost two seconds of a core.
@@ -14,8 +14,8 @@ import django
 def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "onesource.settings"
     django.setup()
-    from conversations.failover import Routing
-    from ops import switching
+    from conversations.policy import Routing
+    from conversations.runtime import switching
 
     say("ready")
     for line in sys.stdin:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from conversations import healing, history, knowledge
+from conversations import history
 from conversations.errors import StoreUnavailable
-from conversations.failover import Routing, Switch
+from conversations.history import repair
+from conversations.policy import Routing, Switch
+from conversations.runtime import state, switching, watcher
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, History, Turn, tombstone_for
-from ops import switching, watcher
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.servers import RedisServer, eventually
@@ -29,15 +30,15 @@ def test_each_store_gets_what_it_lacks_in_its_place() -> None:
     session, turns = a_session(), some_turns(6)
     put(session, REDIS, turns[0], turns[2], turns[5])
     put(session, MONGO, turns[1], turns[2], turns[4])
-    assert healing.heal(session) is True
+    assert repair.heal(session) is True
     assert both(session) == [History.of(turns[n] for n in (0, 1, 2, 4, 5))] * 2
-    assert healing.heal(session) is False
+    assert repair.heal(session) is False
 
 
 def test_marks_are_taken_away_once_all_is_done() -> None:
     session = a_session()
     put(session, MONGO, a_turn(), mark=True)
-    healing.heal_marked(time.monotonic() + 5)
+    repair.heal_marked(time.monotonic() + 5)
     assert session not in store(MONGO).marks(10_000).sessions
     assert both(session)[0] == both(session)[1] is not None
 
@@ -53,10 +54,10 @@ def test_a_mark_set_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         return append(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store(REDIS), "append", append_and_be_overtaken)
-    healing.heal(session)
+    repair.heal(session)
     monkeypatch.undo()
     assert session in store(MONGO).marks(10_000).sessions
-    healing.heal(session)
+    repair.heal(session)
     assert both(session)[0] == both(session)[1]
     assert session not in store(MONGO).marks(10_000).sessions
 
@@ -68,7 +69,7 @@ def test_what_was_deleted_in_one_store_goes_from_the_other(deleted_in: str, kept
     put(session, MONGO, *old)
     store(deleted_in).delete(session, old[-1].answer.id, mark=True)
     put(session, deleted_in, new)
-    healing.heal(session)
+    repair.heal(session)
     assert both(session) == [History.of([new])] * 2
     put(session, kept_in, *old)
     assert both(session) == [History.of([new])] * 2
@@ -79,7 +80,7 @@ def test_a_corrupt_value_is_set_aside_and_filled_from_the_other_store() -> None:
     put(session, MONGO, turn)
     with environment.REDIS.client() as client:
         client.set(f"conv:{session}", "no history", ex=60)
-    healing.heal(session)
+    repair.heal(session)
     assert both(session) == [History.of([turn])] * 2
 
 
@@ -88,7 +89,7 @@ def test_superseded_turns_are_the_same_in_both_stores() -> None:
     session, first, second = a_session(), a_turn(key="k"), a_turn(key="k")
     put(session, REDIS, first)
     put(session, MONGO, second)
-    healing.heal(session)
+    repair.heal(session)
     assert both(session) == [History.of([first, second])] * 2
     assert history.read(session).history == History.of([second])
 
@@ -97,7 +98,7 @@ def test_a_sweep_gives_redis_back_what_it_lost() -> None:
     sessions = [a_session() for _ in range(30)]
     for session in sessions:
         put(session, MONGO, *some_turns(2))
-    sweep = healing.Sweep()
+    sweep = repair.Sweep()
     eventually(lambda: sweep.step(time.monotonic() + 1), "the sweep does not end")
     assert all(one == two for one, two in map(both, sessions))
 
@@ -111,7 +112,7 @@ def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server
     finally:
         redis_server.start()
     assert session in store(MONGO).marks(10_000).sessions
-    healing.heal(session)
+    repair.heal(session)
     assert both(session) == [None, None]
     assert history.read(session).found is False
 
@@ -142,7 +143,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
         redis_server.start()
         eventually(lambda: watcher.look()[REDIS].up, "Redis is not seen")
         watcher._tick()
-        assert knowledge.knowledge().routing == type(environment_says)(MONGO, True)
+        assert state.knowledge().routing == type(environment_says)(MONGO, True)
         assert switching.read()[REDIS] == switching.read()[MONGO]
     finally:
         if not redis_server.answers():
@@ -153,7 +154,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
 
 def test_a_switch_is_not_unsaid_by_an_outage_of_both_stores() -> None:
     """Silence is not "no switch": what was seen counts until something newer is."""
-    known = knowledge.knowledge()
+    known = state.knowledge()
     switched = Switch(Routing(MONGO, True), switching.environment(), time.time())
     try:
         switching.write(switched)
@@ -189,9 +190,9 @@ def test_the_healer_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         put(a_session(), MONGO, a_turn(), mark=True)
     watcher._tick()
-    monkeypatch.setattr(healing, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(repair, "BATCH_SECONDS", 0.0)
     assert watcher._heal() is True
-    monkeypatch.setattr(healing, "BATCH_SECONDS", 30.0)
+    monkeypatch.setattr(repair, "BATCH_SECONDS", 30.0)
     assert watcher._heal() is False
     assert store(MONGO).marks(10_000).sessions == frozenset()
 

@@ -9,8 +9,8 @@ import pytest
 
 from conversations.stores import REDIS
 from conversations.turns import History
-from ops import archive
-from ops.archive import Record, in_batches
+from ops.backup import archive
+from ops.backup.archive import Record, in_batches
 
 
 def records(*sizes: int) -> list[Record]:

@@ -3,11 +3,11 @@
 import pytest
 
 from conversations.errors import CorruptHistory
-from conversations.failover import Routing
+from conversations.policy import Routing
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
 from conversations.turns import History, Turn, now, tombstone_for
-from ops.comparing import compare
+from ops.consistency.compare import compare
 from ops.direct import Found
 from tests.builders import a_turn, some_turns
 

@@ -15,7 +15,7 @@ import yaml
 from django.core.management import get_commands, load_command_class
 from prometheus_client.metrics import MetricWrapperBase
 
-from ops import metrics
+from telemetry import metrics
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conversations.failover import (
+from conversations.policy import (
     BEHIND,
     FULL,
     Facts,

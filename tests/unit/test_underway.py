@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from conversations.underway import Underway
+from conversations.runtime.journal import Underway
 
 _WRITES = """
 import sys, time, pathlib
-from conversations.underway import Underway
+from conversations.runtime.journal import Underway
 with Underway(pathlib.Path(sys.argv[1])).writing("acme:s-1"):
     print("writing", flush=True)
     time.sleep(60)
@@ -46,7 +46,7 @@ def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
             next(tmp_path.iterdir()).unlink()  # as whoever adopts it does
         lock(file, how)
 
-    monkeypatch.setattr("conversations.underway.fcntl.flock", look_first)
+    monkeypatch.setattr("conversations.runtime.journal.fcntl.flock", look_first)
     ours = Underway(tmp_path)
     with ours.writing("s-1"):
         assert b"s-1" in next(tmp_path.iterdir()).read_bytes()

@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ops import audit, backups, verifying
-from ops.archive import BadBackup
+from ops import audit
+from ops.backup import create, verify
+from ops.backup.archive import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 
@@ -34,7 +35,7 @@ class Command(OperatorCommand):
 
     def create(self, folder: Path, keep: int) -> Result:
         with self.progress("Reading conversations") as advance:
-            made = backups.create(folder, keep, advance)
+            made = create.create(folder, keep, advance)
         counts = made.manifest["counts"]
         facts = {
             "file": str(made.path),
@@ -56,7 +57,7 @@ class Command(OperatorCommand):
     def verify(self, path: Path) -> Result:
         try:
             with self.progress("Restoring and comparing") as advance:
-                facts = verifying.verify(path, advance)
+                facts = verify.verify(path, advance)
         except BadBackup as error:
             return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
         there = ", ".join(f"{number:,} in {alias}" for alias, number in facts["conversations"].items())

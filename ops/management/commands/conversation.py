@@ -6,12 +6,13 @@ import orjson
 from django.core.management.base import CommandError, CommandParser
 
 from conversations import history
+from conversations.api.views import _markdown
 from conversations.errors import Unknown
-from conversations.views import _markdown
-from ops import facts, showing
-from ops.logs import hashed
+from ops import showing
 from ops.management.base import TROUBLE, OperatorCommand, Result
 from ops.showing import Shown
+from ops.status import facts
+from telemetry.logs import hashed
 
 
 class Command(OperatorCommand):

@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from conversations.stores import ALIASES
 from ops import audit
-from ops.failing_over import Failover
+from ops.failover.move import Failover
 from ops.management.base import OperatorCommand, Result
 
 

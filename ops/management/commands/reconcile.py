@@ -4,9 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from ops import facts, reconciling
-from ops.comparing import KINDS
+from ops.consistency import reconcile
+from ops.consistency.compare import KINDS
 from ops.management.base import OperatorCommand, Result
+from ops.status import facts
 
 
 class Command(OperatorCommand):
@@ -20,7 +21,7 @@ class Command(OperatorCommand):
 
     def run(self, *, apply: bool, **options: Any) -> Result:
         with self.progress("reconcile") as advance:
-            found = reconciling.reconcile(facts.routing(), apply=apply, advance=advance)
+            found = reconcile.reconcile(facts.routing(), apply=apply, advance=advance)
         counts = {name: found.counts[name] for name in (*KINDS, "compared", "tombstoned", "expected", "trouble")}
         told = counts | {
             "primary": found.routing.primary,
@@ -31,4 +32,4 @@ class Command(OperatorCommand):
         }
         hint = "" if apply else "; --apply mends them"
         trouble = f"{found.left} conversations are not in step{hint}" if found.left else ""
-        return Result(told, reconciling.in_words(found), trouble, unlogged=("examples",))
+        return Result(told, reconcile.in_words(found), trouble, unlogged=("examples",))

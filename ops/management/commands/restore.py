@@ -7,8 +7,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from conversations.stores import ALIASES, other
 from conversations.turns import now
-from ops import direct, restoring
-from ops.archive import Archive, BadBackup
+from ops import direct
+from ops.backup import restore
+from ops.backup.archive import Archive, BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup lacks stays as it is."
@@ -37,7 +38,7 @@ class Command(OperatorCommand):
                 if replace:
                     self.confirm(f"Conversations in {into} lose the turns that this backup lacks.", "yes", noinput)
                 with self.progress("Restoring") as advance:
-                    tallies = restoring.restore(archive, aliases, replaces=replace, advance=advance)
+                    tallies = restore.restore(archive, aliases, replaces=replace, advance=advance)
                 age = archive.age(now())
         except BadBackup as error:
             raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
@@ -56,7 +57,7 @@ class Command(OperatorCommand):
         return told
 
 
-def _told(tally: restoring.Tally) -> str:
+def _told(tally: restore.Tally) -> str:
     words = {
         "created": tally.created,
         "merged": tally.merged,

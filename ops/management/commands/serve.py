@@ -11,9 +11,9 @@ from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
-from onesource import children, embedded
-from ops import migrating
-from ops.server import processes
+import embedded
+from embedded import children
+from ops.server import migrate, processes
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
                 share_metrics()
-                migrating.migrate()
+                migrate.migrate()
                 processes.serve(public, management, lambda: self.announce(stores.urls))
         except (processes.CannotListen, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None

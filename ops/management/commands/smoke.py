@@ -5,8 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ops import facts, http, smoke
+from ops import http, smoke
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+from ops.status import facts
 
 
 class Command(OperatorCommand):

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops import status
 from ops.management.base import COULD_NOT_RUN, FINE, TROUBLE, OperatorCommand, Result
+from ops.status import collect
 
 EVERY = 2.0  # seconds
 
@@ -40,7 +40,7 @@ class Command(OperatorCommand):
     def run(self, *, watch: bool, **options: Any) -> Result:
         if watch:
             return self._watch()
-        seen = status.look()
+        seen = collect.look()
         if self.stdout.isatty() and not self.as_json:
             out: Any = self.stdout
             Console(file=out._out).print(on_a_terminal(seen))
@@ -49,33 +49,33 @@ class Command(OperatorCommand):
 
     def _watch(self) -> Result:
         """Show one after the other; the last one's trouble is the command's."""
-        seen = status.look()
+        seen = collect.look()
         try:
             if self.stdout.isatty() and not self.as_json:
                 with Live(on_a_terminal(seen), auto_refresh=False, screen=True) as live:
                     while True:
                         sleep(EVERY)
-                        seen = status.look()
+                        seen = collect.look()
                         live.update(on_a_terminal(seen), refresh=True)
             while True:
                 lines = [orjson.dumps(seen.facts()).decode()] if self.as_json else [*in_a_pipe(seen), ""]
                 self.stdout.write("\n".join(lines))
                 self.stdout.flush()
                 sleep(EVERY)
-                seen = status.look()
+                seen = collect.look()
         except KeyboardInterrupt:
             self.as_json = False  # each look has been printed
             return result(seen, [])
 
 
-def result(seen: status.Status, lines: list[str]) -> Result:
+def result(seen: collect.Status, lines: list[str]) -> Result:
     return Result(seen.facts(), lines, seen.trouble, code=COULD_NOT_RUN if seen.blind else TROUBLE)
 
 
-def in_a_pipe(seen: status.Status) -> list[str]:
+def in_a_pipe(seen: collect.Status) -> list[str]:
     """Return plain lines, their columns aligned."""
     lines: list[str] = []
-    for head, rows in status.tables(seen):
+    for head, rows in collect.tables(seen):
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         for row in (head, *rows):
             lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -83,10 +83,10 @@ def in_a_pipe(seen: status.Status) -> list[str]:
     return lines[:-1]
 
 
-def on_a_terminal(seen: status.Status) -> Group:
+def on_a_terminal(seen: collect.Status) -> Group:
     """Return tables; what is wrong is red. Every cell is text, never markup: a reason is anybody's words."""
     shown: list[Any] = [Text(f"onesource at {seen.at}: {seen.trouble or 'all is well'}", style="bold")]
-    for head, rows in status.tables(seen):
+    for head, rows in collect.tables(seen):
         table = Table(*head, title_justify="left")
         for row in rows:
             table.add_row(*(Text(cell, style="bold red" if cell.startswith(("OUT", "OVER")) else "") for cell in row))

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from conversations.authentication import make_token
+from conversations.api.authentication import make_token
 
 
 class Command(BaseCommand):

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from conversations.stores import ALIASES, MONGO, REDIS
 from ops import direct
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
-from ops.trimming import Trimmer
+from ops.trim import Trimmer
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

@@ -1,0 +1,1 @@
+"""The HTTP API: views, serializers, authentication and errors."""

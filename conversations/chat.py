@@ -1,0 +1,225 @@
+"""One turn: read the history, have the question answered, store both, and say what was done."""
+
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connections
+
+from conversations import history, policy
+from conversations.answerers import answerer
+from conversations.errors import AnswererFailed, ConversationError, KeyReused, NoLaterTurn, NotPersisted
+from conversations.runtime.idempotency import claim
+from conversations.turns import Turn, make_turn, next_time, now, stamp, time_of
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a client asked, validated."""
+
+    text: str
+    session_id: str = ""
+    tenant: str = ""
+    last_message_id: str | None = None
+    require_context: bool = False
+    key: str | None = None
+    fresh: bool = False
+    """Whether the session_id was made for this question."""
+
+    @property
+    def session(self) -> str:
+        return f"{self.tenant}:{self.session_id}" if self.tenant else self.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client is told of its turn; the field names are the API's."""
+
+    session_id: str
+    answer: str
+    message_id: str | None
+    msg_count_before: int
+    new_thread: bool
+    store: str
+    stored_in: tuple[str, ...]
+    persisted: bool
+    context: str
+    replayed: bool
+
+
+class Behind(ConversationError):
+    """What was read lacks messages that you were given, and `require_context` asks for them. Try again."""
+
+    code = "context_behind"
+    status = 503
+
+
+def new_session_id() -> str:
+    """Return a session_id that nobody can guess."""
+    return secrets.token_urlsafe(18).replace("-", ".")
+
+
+def ask(question: Question) -> Answer:
+    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
+    AnswererFailed, or NotPersisted, which carries the answer that no store took."""
+    with claim(question.session, question.key):
+        return Asking(question).finish()
+
+
+def stream(question: Question) -> Iterator[str | Answer]:
+    """Yield the answer's pieces and then the Answer; raise as `ask` does, the first faults at once.
+
+    The turn is answered and stored to its end even when nobody listens any more.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(claim(question.session, question.key))
+        asking = Asking(question)
+        claimed = stack.pop_all()  # the thread lets go
+    pieces: queue.SimpleQueue[str | Answer | ConversationError] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            pieces.put(asking.finish(pieces.put))
+        except ConversationError as error:
+            pieces.put(error)
+        except Exception:
+            logger.exception("stream_failed")
+            pieces.put(AnswererFailed("unexpectedly"))
+        finally:
+            claimed.close()
+            connections.close_all()
+
+    threading.Thread(target=work, name="asking", daemon=True).start()
+    return _until_answered(pieces)
+
+
+def _until_answered(pieces: "queue.SimpleQueue[str | Answer | ConversationError]") -> Iterator[str | Answer]:
+    while True:
+        piece = pieces.get()
+        if isinstance(piece, ConversationError):
+            raise piece
+        yield piece
+        if isinstance(piece, Answer):
+            return
+
+
+class Asking:
+    """A turn under way: made by reading the history, finished by answering and storing."""
+
+    def __init__(self, question: Question) -> None:
+        self.asked_at: datetime = now()
+        self.question = question
+        self.reading = history.read(question.session, question.last_message_id, fresh=question.fresh)
+        self._account_for_context()
+        self.stored = self._earlier_turn()
+        if not self.stored:
+            next_time(self.reading.seen, self.asked_at)  # no model is paid where no turn can follow
+
+    def finish(self, tell: Callable[[str], None] = lambda piece: None) -> Answer:
+        """Return the Answer, each piece told as it comes."""
+        if self.stored:
+            tell(self.stored.answer.content)
+            metrics.turns.labels(outcome="replayed").inc()
+            return self._answer(self.stored, self._keep(self.stored), replayed=True)
+        turn = self._make_turn(tell)
+        try:
+            written = history.append(self.question.session, turn, self.reading)
+        except NoLaterTurn:
+            raise self._not_persisted(turn, NoLaterTurn) from None
+        turn = written.turn
+        if not written.stored_in:
+            raise self._not_persisted(turn, NotPersisted)
+        if not written.new:
+            return self._overtaken(turn, written.stored_in)
+        metrics.turns.labels(outcome="answered").inc()
+        return self._answer(turn, written.stored_in, replayed=False)
+
+    def _not_persisted(self, turn: Turn, reason: type[ConversationError]) -> ConversationError:
+        """Return the error, with the answer that was paid for."""
+        metrics.not_persisted.inc()
+        metrics.turns.labels(outcome="not_persisted").inc()
+        return reason(self._answer(turn, (), replayed=False))
+
+    def _account_for_context(self) -> None:
+        question, reading = self.question, self.reading
+        behind = reading.context == policy.BEHIND
+        metrics.msg_count_before.observe(len(reading.history))
+        if question.last_message_id:
+            metrics.expected_context.inc()
+        if behind:
+            metrics.missing_context.inc()
+        event(
+            logger,
+            logging.INFO,
+            "msg_count_before",
+            msg_count_before=len(reading.history),
+            session=hashed(question.session),
+            store=reading.store,
+            context=reading.context,
+        )
+        if behind and question.require_context:
+            raise Behind
+
+    def _earlier_turn(self) -> Turn | None:
+        """Return the turn that was stored with this Idempotency-Key; raise KeyReused for another question."""
+        turn = self.reading.history.turn_of(self.question.key) if self.question.key else None
+        if turn and turn.question.content != self.question.text:
+            raise KeyReused
+        return turn
+
+    def _keep(self, turn: Turn) -> tuple[str, ...]:
+        """Return the stores that have the turn, of which there may be one now that lacked it: a process that was
+        killed between its two writes has acknowledged nothing, and we do."""
+        if not history.routing().dual_write:
+            return (self.reading.store,)
+        return history.keep(self.question.session, turn, self.reading) or (self.reading.store,)
+
+    def _overtaken(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
+        """Return the answer of the twin request that stored its turn first."""
+        if turn.question.content != self.question.text:
+            raise KeyReused
+        metrics.turns.labels(outcome="replayed").inc()
+        return self._answer(turn, stored_in, replayed=True)
+
+    def _make_turn(self, tell: Callable[[str], None]) -> Turn:
+        said: list[str] = []
+        try:
+            with metrics.answer_seconds.time():
+                for piece in answerer().answer(self.question.text, self.reading.history):
+                    said.append(piece)
+                    tell(piece)
+        except AnswererFailed as error:
+            metrics.turns.labels(outcome="answerer_failed").inc()
+            event(logger, logging.ERROR, "answerer_error", error=str(error))
+            raise
+        # What no store can hold must not be acknowledged: half a surrogate pair is no text.
+        text = "".join(said).encode(errors="replace").decode()
+        # What the client was last given it has seen, also where we have not.
+        given = self.question.last_message_id
+        seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
+        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
+
+    def _answer(self, turn: Turn, stored_in: tuple[str, ...], *, replayed: bool) -> Answer:
+        messages = self.reading.history.messages
+        before = sum(message.id < turn.id for message in messages) if replayed else len(messages)
+        return Answer(
+            session_id=self.question.session_id,
+            answer=turn.answer.content,
+            message_id=turn.answer.id if stored_in else None,
+            msg_count_before=before,
+            new_thread=before == 0 and self.reading.context == policy.FULL,
+            store=self.reading.store,
+            stored_in=stored_in,
+            persisted=bool(stored_in),
+            context=self.reading.context,
+            replayed=replayed,
+        )

@@ -1,0 +1,378 @@
+"""Reading and writing one conversation through both stores: the one module that talks to two of them."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from conversations import policy
+from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
+from conversations.policy import Facts, Routing
+from conversations.runtime.state import knowledge
+from conversations.stores import ALIASES, limits, store
+from conversations.stores.base import Contents, HistoryStore, Receipt
+from conversations.turns import History, Turn, make_turn, merge, stamp, time_of, tombstone_for
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_RESTAMPS = 3  # each needs another deletion in the very moment of writing
+READ, WRITE = "reads", "writes"
+_KIND = {"load": READ, "inspect": READ, "append": WRITE, "delete": WRITE, "set_aside": WRITE, "settle": WRITE}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A conversation as one turn sees it."""
+
+    history: History
+    found: bool
+    store: str
+    """The store that answered first."""
+    context: str
+    """`full`, or `behind` when turns that the client was acknowledged may be missing."""
+    answered: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    tombstone: str | None = None
+    lacking: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    """For each store that was compared, what it lacks of the history."""
+
+    @property
+    def seen(self) -> str | None:
+        """The `at` that a new turn must be later than."""
+        times = [self.history[-1].at] if self.history else []
+        if self.tombstone:
+            times.append(stamp(time_of(self.tombstone)))
+        return max(times, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a turn."""
+
+    turn: Turn
+    """As it was stored: a deletion in between makes it later than it was."""
+    stored_in: tuple[str, ...]
+    new: bool
+
+
+def routing() -> Routing:
+    """Return where traffic goes now."""
+    return knowledge().routing
+
+
+def read(session: str, expected: str | None = None, *, fresh: bool = False) -> Reading:
+    """Return the conversation, empty when there is none; raise NoStore when no store can be read.
+
+    The primary is asked first, the other when that is out, or knows nothing, or knows less than `expected`,
+    the id that the client was last given. A conversation that is not in step, and any while MongoDB is the
+    primary, is read from both and merged. What only the other store had is copied back; a corrupt value is
+    set aside, and the other store's is the history.
+    """
+    facts = knowledge().facts(session)
+    plan = policy.plan_read(facts)
+    look = _Look(session)
+    if plan.merge:
+        look.compare(plan.order)
+    else:
+        for alias in plan.order:
+            if look.load(alias):
+                break
+    if expected and (look.latest or "") < expected:
+        look.compare(plan.order)
+    if not look.answered:
+        look.compare(plan.last_resort)
+    if not look.answered:
+        raise NoStore
+    if not plan.merge:
+        look.copy_back(facts.routing)
+    return look.reading(facts, expected, fresh)
+
+
+def append(session: str, turn: Turn, reading: Reading) -> Written:
+    """Store the turn in the primary, or else in the fallback, or with dual write in both, with whatever of
+    the history each is known to lack. A store that should have it and does not is marked in one that does.
+    Raise NoLaterTurn where it was deleted meanwhile, up to the last time there is.
+    """
+    facts = knowledge().facts(session)
+    with knowledge().underway.writing(session):
+        for _ in range(_RESTAMPS):
+            written, buried = _offer(session, turn, reading, facts)
+            if not buried:
+                break
+            # Deleted while it was being answered: what was deleted stays so, and this turn comes after it.
+            turn = restamp(turn, buried)
+    return written
+
+
+def keep(session: str, turn: Turn, reading: Reading) -> tuple[str, ...]:
+    """Give a stored turn to the stores that should have it and lack it; return those that have it. It is marked
+    as by `append`, and where it was deleted it stays so."""
+    with knowledge().underway.writing(session):
+        return _offer(session, turn, reading, knowledge().facts(session))[0].stored_in
+
+
+def restamp(turn: Turn, tombstone: str) -> Turn:
+    """Return the same turn later than the tombstone; raise NoLaterTurn."""
+    question, answer = turn.messages()
+    seen = stamp(time_of(tombstone))
+    return make_turn(question.content, answer.content, seen, question.time, answer.time, question.key)
+
+
+def delete(session: str) -> bool:
+    """Delete the conversation and leave a tombstone in every store that can be reached; return whether
+    there was any, or may have been in a store that is out. Raise NoStore when none can be reached: nothing was
+    deleted then."""
+    facts = knowledge().facts(session)
+    look = _Look(session)
+    reading = policy.plan_read(facts)
+    look.compare(reading.order)
+    if not look.answered:
+        look.compare(reading.last_resort)
+    with knowledge().underway.writing(session):
+        return _delete_everywhere(session, tombstone_for(look.latest), policy.plan_write(facts, look.failed))
+
+
+def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
+    done: list[str] = []
+    found = False
+    for alias in plan.order + plan.last_resort:
+        if done and alias in plan.last_resort:
+            break
+        with suppress(StoreUnavailable):
+            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto))
+            done.append(alias)
+    if not done:
+        raise NoStore
+    if len(done) < len(ALIASES):
+        _mark(session, done[0])
+    return found or len(done) < len(ALIASES)
+
+
+def _delete(one: HistoryStore, session: str, upto: str) -> bool:
+    return one.delete(session, upto)
+
+
+def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Written, str | None]:
+    """Return what became of the turn, and the tombstone that kept it out of a store."""
+    plan = policy.plan_write(facts, reading.failed)
+    missed = list(plan.passed_over)
+    for alias in missed:
+        metrics.persist_attempts.labels(store=alias).inc()
+        _count_persist_error(alias, session, "passed over")
+    stored_in: tuple[str, ...] = ()
+    new = marked = True
+    for alias in plan.order + plan.last_resort:
+        if stored_in and (alias not in plan.wanted or alias in plan.last_resort):
+            break
+        mark = any(other != alias for other in missed) or plan.marks(alias)
+        try:
+            receipt = _append(alias, session, turn, _lacking(reading, alias), mark=mark)
+        except StoreUnavailable:
+            if alias in plan.wanted:
+                missed.append(alias)
+                marked = not stored_in  # those that have it already were not told
+            continue
+        if receipt.buried:
+            return Written(turn, stored_in, new), receipt.buried
+        if not receipt.stored:
+            # Somebody has answered this question already: theirs is the turn, here and in the next store.
+            twin, new = _twin(alias, session, turn), False
+            if twin and stored_in and twin.id != turn.id:
+                missed.append(alias)  # two twins in two stores: healing unites them, readers see the later
+                marked = False
+                continue
+            turn = twin or turn
+        if receipt.created and alias in reading.answered and reading.history:
+            _restore(session, reading.history, alias)
+        stored_in += (alias,)
+        if plan.marks(alias):
+            knowledge().beacon.light(alias)
+    if stored_in and set(missed) - set(stored_in):
+        if marked:
+            knowledge().beacon.light(stored_in[0])
+        else:
+            _mark(session, stored_in[0])
+    return Written(turn, stored_in, new), None
+
+
+def _twin(alias: str, session: str, turn: Turn) -> Turn | None:
+    """Return the turn that a store has in this one's place: the same, or another with its key."""
+    contents = _call(store(alias), "inspect", lambda one: one.inspect(session))
+    there = contents.history.turns() if contents.history else ()
+    key = turn.question.key
+    return next((one for one in there if one.id == turn.id or (key and one.question.key == key)), None)
+
+
+def _lacking(reading: Reading, alias: str) -> tuple[Turn, ...]:
+    """Return what to give a store beside the turn: what it lacks where that is known, and all that was read
+    where it takes over from the store that was read and fails now."""
+    if alias in reading.lacking:
+        return reading.lacking[alias]
+    takes_over = alias not in reading.answered and alias not in routing().wanted
+    return reading.history.turns() if takes_over else ()
+
+
+def _append(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, mark: bool) -> Receipt:
+    one = store(alias)
+    try:
+        try:
+            return _call(one, "append", lambda one: one.append(session, turn, lacking, mark=mark))
+        except CorruptHistory:
+            _set_aside(one, session)
+            return _call(one, "append", lambda one: one.append(session, turn, lacking, mark=mark))
+    except StoreUnavailable as error:
+        _count_persist_error(alias, session, error.reason)
+        raise
+    finally:
+        metrics.persist_attempts.labels(store=alias).inc()
+
+
+def _count_persist_error(alias: str, session: str, reason: str) -> None:
+    """A turn that a store should have and has not is an error of that store, whether it was asked or not."""
+    metrics.persist_errors.labels(store=alias).inc()
+    event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(session), error=reason)
+
+
+def _restore(session: str, history: History, alias: str) -> None:
+    """Give a store back what it had when it was read and has lost since."""
+    try:
+        _call(store(alias), "append", lambda one: one.append(session, None, history.turns()))
+        event(logger, logging.WARNING, "restored", store=alias, session=hashed(session))
+    except StoreUnavailable:
+        return  # said and counted; the next reader finds the other store's
+
+
+def _mark(session: str, alias: str) -> None:
+    try:
+        _call(store(alias), "append", lambda one: one.append(session, None, mark=True))
+    except StoreUnavailable:
+        knowledge().unmarked.add((alias, session))  # the watcher tries again
+    knowledge().beacon.light(alias)
+
+
+class _Look:
+    """What reading one conversation found so far."""
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.contents: dict[str, Contents] = {}
+        self.compared: set[str] = set()
+        self.failed: frozenset[str] = frozenset()
+
+    @property
+    def answered(self) -> frozenset[str]:
+        return frozenset(self.contents)
+
+    @property
+    def tombstone(self) -> str | None:
+        found = [contents.tombstone for contents in self.contents.values() if contents.tombstone]
+        return max(found, default=None)
+
+    @property
+    def history(self) -> History:
+        histories = [contents.history for contents in self.contents.values()]
+        merged = merge(*histories, tombstone=self.tombstone)
+        return History.of(limits().trim(merged.turns())) if len(histories) > 1 else merged
+
+    @property
+    def latest(self) -> str | None:
+        """The id up to which the conversation is known."""
+        return max(filter(None, (self.history.last_id, self.tombstone)), default=None)
+
+    def load(self, alias: str) -> bool:
+        """Read a store's history alone; return whether it has any."""
+        history = self._ask(alias, "load", lambda one: one.load(self.session))
+        if alias not in self.failed:
+            self.contents[alias] = Contents(history, None, None)
+        return history is not None
+
+    def compare(self, order: tuple[str, ...]) -> None:
+        """Read all of them, with their tombstones, so that they can be merged."""
+        for alias in order:
+            if alias in self.failed or alias in self.compared:
+                continue
+            contents = self._ask(alias, "inspect", lambda one: one.inspect(self.session))
+            if alias not in self.failed:
+                self.contents[alias] = contents or Contents(None, None, None)
+                self.compared.add(alias)
+
+    def copy_back(self, route: Routing) -> None:
+        """Give the primary what only the fallback had."""
+        ours, theirs = self.contents.get(route.primary), self.contents.get(route.fallback)
+        if not (ours and theirs and theirs.history and not ours.history):
+            return
+        turns = theirs.history.turns()
+        try:
+            _call(store(route.primary), "append", lambda one: one.append(self.session, None, turns))
+        except StoreUnavailable:
+            return  # said and counted; the history is safe where it was found
+        event(
+            logger, logging.INFO, "copied_back", store=route.primary, source=route.fallback,
+            session=hashed(self.session),
+        )  # fmt: skip
+
+    def reading(self, facts: Facts, expected: str | None, fresh: bool) -> Reading:
+        history = self.history
+        first = next((alias for alias in facts.routing.order if self._has(alias)), None)
+        alias = first or next(alias for alias in facts.routing.order if alias in self.contents)
+        outcome = ("rescue" if first != facts.routing.primary else "hit") if first else "miss"
+        metrics.reads.labels(store=alias, outcome=outcome).inc()
+        context = policy.context(facts, self.answered, self.latest, expected, fresh=fresh)
+        lacking = {alias: _without(history, self.contents[alias].history) for alias in self.compared}
+        return Reading(history, bool(history), alias, context, self.answered, self.failed, self.tombstone, lacking)
+
+    def _has(self, alias: str) -> bool:
+        contents = self.contents.get(alias)
+        return contents is not None and contents.history is not None
+
+    def _ask(self, alias: str, operation: str, call: Callable[[HistoryStore], T]) -> T | None:
+        """Return what the store answers, None where that is corrupt and was set aside."""
+        try:
+            try:
+                return _call(store(alias), operation, call)
+            except CorruptHistory as error:
+                event(
+                    logger, logging.ERROR, "corrupt_history", store=alias, session=hashed(self.session),
+                    error=str(error),
+                )  # fmt: skip
+                metrics.corrupt.labels(store=alias).inc()
+                _set_aside(store(alias), self.session)
+                return None
+        except StoreUnavailable:
+            self.failed |= {alias}
+            return None
+
+
+def _without(history: History, other: History | None) -> tuple[Turn, ...]:
+    """Return the turns that the other history lacks."""
+    there = {message.id for message in other or ()}
+    return tuple(turn for turn in history.turns() if turn.id not in there)
+
+
+def _set_aside(one: HistoryStore, session: str) -> None:
+    _call(one, "set_aside", lambda one: one.set_aside(session))
+
+
+def _call(one: HistoryStore, operation: str, call: Callable[[HistoryStore], T]) -> T:
+    """Return what the store answers. What becomes of the call is told to the breaker and the metrics, and a
+    fault to the log, in the words the runbook greps for."""
+    breaker = getattr(knowledge().stores[one.alias], _KIND[operation])
+    begun = time.monotonic()
+    failed = False
+    try:
+        return call(one)
+    except StoreUnavailable as error:
+        failed = True
+        metrics.store_errors.labels(store=one.alias, operation=operation).inc()
+        event(logger, logging.WARNING, f"{one.alias}_error", operation=operation, error=error.reason)
+        raise
+    finally:
+        took = time.monotonic() - begun
+        breaker.record(failed, took)
+        metrics.store_seconds.labels(store=one.alias, operation=operation).observe(took)

@@ -1,0 +1,84 @@
+"""Bringing the two stores together again: with nobody asked, one process at a time, a bounded batch at a time."""
+
+import logging
+import time
+
+from conversations.errors import CorruptHistory
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.base import Contents, HistoryStore
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+
+BATCH_SECONDS = 1.0
+MARKS = 1_000  # more are only counted: while there are, every conversation is read from both stores
+PAGE = 2000
+
+
+def heal(session: str) -> bool:
+    """Give each store what it lacks of the conversation, tombstones first; return whether anything did.
+
+    Raise StoreUnavailable when a store goes out meanwhile. Every step can be repeated, and the marks go last,
+    so that one which was cut off half way is done again whole.
+    """
+    found = {alias: _inspect(store(alias), session) for alias in ALIASES}
+    tombstone = max((contents.tombstone or "" for contents in found.values()), default="")
+    # Superseded turns stay in the stores, equal in both; readers leave them out.
+    whole = {turn.id: turn for contents in found.values() if contents.history for turn in contents.history.turns()}
+    changed = False
+    for alias, contents in found.items():
+        if (contents.tombstone or "") < tombstone:
+            store(alias).delete(session, tombstone)
+            changed = True
+        there = {turn.id for turn in contents.history.turns()} if contents.history else set()
+        missing = [whole[id_] for id_ in sorted(whole) if id_ not in there and id_ > tombstone]
+        missing = missing[-store(alias).limits.max_turns :]
+        if missing:
+            store(alias).append(session, None, missing)
+            changed = True
+    for alias, contents in found.items():
+        if contents.mark:
+            store(alias).settle(session, contents.mark)
+    if changed:
+        metrics.healed.inc()
+        event(logger, logging.INFO, "healed", session=hashed(session))
+    return changed
+
+
+def heal_marked(deadline: float) -> int:
+    """Heal marked conversations until the deadline on the monotonic clock; return how many were looked at."""
+    done = 0
+    for alias in ALIASES:
+        for session in store(alias).marks(MARKS).sessions:
+            if time.monotonic() > deadline:
+                return done
+            heal(session)
+            done += 1
+    return done
+
+
+class Sweep:
+    """Compares every conversation of MongoDB with Redis after Redis came back with other data than it had."""
+
+    def __init__(self) -> None:
+        self._cursor: str | None = ""
+
+    def step(self, deadline: float) -> bool:
+        """Go on until the deadline; return whether everything has been compared."""
+        while self._cursor is not None and time.monotonic() < deadline:
+            page = store(MONGO).scan(self._cursor, PAGE, tenant=None)
+            ours, theirs = (store(alias).last_ids(page.sessions) for alias in (REDIS, MONGO))
+            for session in page.sessions:
+                if ours.get(session) != theirs.get(session):
+                    heal(session)
+            self._cursor = page.cursor or None
+        return self._cursor is None
+
+
+def _inspect(one: HistoryStore, session: str) -> Contents:
+    try:
+        return one.inspect(session)
+    except CorruptHistory:
+        one.set_aside(session)
+        return one.inspect(session)

@@ -1,0 +1,87 @@
+"""Recorded switches: a change of primary or dual write that reaches every process without a restart."""
+
+import logging
+import time
+from dataclasses import asdict
+
+import orjson
+from django.conf import settings
+
+from conversations.errors import NoStore, StoreUnavailable
+from conversations.policy import Routing, Switch
+from conversations.stores import ALIASES, store
+from telemetry.logs import event
+
+logger = logging.getLogger(__name__)
+
+NOTE = "switch"
+
+
+def environment() -> Routing:
+    """Return what the environment says."""
+    return Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE)
+
+
+def record(routing: Routing, by: str, reason: str = "") -> tuple[Switch, tuple[str, ...]]:
+    """Record the switch in every store that can be reached; return it with their names.
+
+    The other processes follow within two seconds. Raise NoStore, and nothing has changed, when no store took it.
+    """
+    newest = newest_of(read())
+    at = max(time.time(), newest.at + 0.001 if newest else 0.0)
+    switch = Switch(routing, environment(), at, by, reason)
+    taken = write(switch)
+    if not taken:
+        raise NoStore
+    event(
+        logger, logging.WARNING, "switch", primary=routing.primary, dual_write=routing.dual_write, by=by, reason=reason
+    )  # fmt: skip
+    return switch, taken
+
+
+def write(switch: Switch) -> tuple[str, ...]:
+    """Write the switch to every store that can be reached; return their names."""
+    taken = []
+    for alias in ALIASES:
+        try:
+            store(alias).write_note(NOTE, orjson.dumps(asdict(switch)).decode())
+            taken.append(alias)
+        except StoreUnavailable:
+            continue
+    return tuple(taken)
+
+
+def read() -> dict[str, Switch | None]:
+    """Return what is recorded in each store that can be reached."""
+    recorded: dict[str, Switch | None] = {}
+    for alias in ALIASES:
+        try:
+            recorded[alias] = parse(store(alias).note(NOTE))
+        except StoreUnavailable:
+            continue
+    return recorded
+
+
+def newest_of(recorded: dict[str, Switch | None]) -> Switch | None:
+    """Return the newest of them."""
+    return max(filter(None, recorded.values()), key=lambda switch: switch.at, default=None)
+
+
+def parse(text: str | None) -> Switch | None:
+    """Return a recorded switch; None for none, and for what is none, which is said in the log."""
+    if text is None:
+        return None
+    try:
+        fields = orjson.loads(text)
+        routing, against = (_routing(fields.pop(name)) for name in ("routing", "against"))
+        return Switch(routing, against, **fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        event(logger, logging.ERROR, "switch_unreadable")
+        return None
+
+
+def _routing(fields: dict[str, object]) -> Routing:
+    primary, dual_write = fields["primary"], fields["dual_write"]
+    if primary not in ALIASES or not isinstance(dual_write, bool):
+        raise ValueError("not a routing")
+    return Routing(str(primary), dual_write)

@@ -1,0 +1,310 @@
+"""Histories in MongoDB: read, listed and deleted through the ORM; a turn is one atomic update beneath it.
+
+The update says all it needs of the document in its filter, so that the common case is one round trip. A
+document that does not match makes the upsert a duplicate key; only then is it asked why.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pymongo
+from django.conf import settings
+from django.db import DatabaseError, connections
+from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
+
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.models import ALIAS, Conversation, CorruptConversation
+from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.redis.client import make_key, part_of_name, session_of
+from conversations.turns import History, Turn, now, unite
+
+_WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
+_WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
+_ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
+
+
+class DocumentStore(HistoryStore):
+    """One document a conversation, its primary key the key it has in Redis."""
+
+    def load(self, session: str) -> History | None:
+        with self._errors():
+            records = self._read(make_key(session))
+            return None if records is None else self._history(records)
+
+    def inspect(self, session: str) -> Contents:
+        with self._errors():
+            document = self._collection(Conversation).find_one({"_id": make_key(session), "expires_at": {"$gt": now()}})
+        if document is None:
+            return Contents(None, None, None)
+        records = document.get("messages")
+        history = None if records == [] else self._history(records)
+        return Contents(history, document.get("tombstone"), document.get("mark"))
+
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+        pending = _Pending(make_key(session), turn, list(lacking), mark)
+        # Writers of one document queue at it: what was asked of it is worth waiting for longer than an answer.
+        with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
+            for _ in range(_ATTEMPTS):
+                try:
+                    created = self._push(pending)
+                except DuplicateKeyError:
+                    self._make_room(pending)
+                except WriteError:
+                    self._make_room(pending)  # says so if what is there is no history
+                    raise
+                else:
+                    created = created or (pending.empty and not pending.buried)
+                    return Receipt(pending.new, created, pending.buried)
+        raise StoreUnavailable(self.alias, "contended")
+
+    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+        key = make_key(session)
+        fields: dict[str, Any] = {"updated_at": now(), "expires_at": self._expiry()}
+        if mark:
+            fields["mark"] = uuid4().hex
+        update: dict[str, Any] = {"$max": {"tombstone": upto}, "$set": fields}
+        with self._errors():
+            collection = self._collection(Conversation)
+            aside, _ = CorruptConversation.objects.filter(key=key).delete()
+            collection.delete_one({"_id": key, "expires_at": {"$lte": now()}})
+            # Created before it is emptied: $setOnInsert and $pull cannot name one field in one update.
+            collection.update_one({"_id": key}, {**update, "$setOnInsert": {"messages": [], "bytes": 0}}, upsert=True)
+            if collection.find_one({"_id": key, "messages": {"$type": "array"}}, {"_id": 1}) is None:
+                collection.update_one({"_id": key}, {"$set": {"messages": [], "bytes": 0}})
+                return True
+            gone = collection.update_one(
+                {"_id": key, "messages.id": {"$lte": upto}}, {"$pull": {"messages": {"id": {"$lte": upto}}}}
+            )
+            collection.update_one({"_id": key, "messages": []}, {"$set": {"bytes": 0}})
+            return bool(gone.modified_count or aside)
+
+    def marks(self, limit: int) -> Marks:
+        with self._errors():
+            found = self._collection(Conversation).find({"mark": {"$gt": ""}}, {"_id": 1}).limit(limit + 1)
+            sessions = [session_of(document["_id"]) for document in found]
+        return Marks(frozenset(sessions[:limit]), len(sessions) <= limit)
+
+    def settle(self, session: str, mark: str) -> None:
+        with self._errors():
+            self._collection(Conversation).update_one(
+                {"_id": make_key(session), "mark": mark}, {"$unset": {"mark": ""}}
+            )
+
+    def ttl(self, session: str) -> int | None:
+        with self._errors():
+            row = Conversation.objects.filter(pk=make_key(session)).values_list("bytes", "expires_at").first()
+        if row is None or not row[0] or row[1] <= now():
+            return None
+        return round((row[1] - now()).total_seconds())
+
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+        first = f"{make_key(tenant)}:" if tenant else "conv:"
+        part_of_name(contains)
+        with self._errors(), pymongo.timeout(_WALK_SECONDS):
+            keys = self._holding().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
+            if tenant == "":
+                keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
+            if contains:
+                keys = keys.filter(pk__contains=contains)
+            page = list(keys.order_by("pk").values_list("pk", flat=True)[: limit + 1])
+        sessions = [session_of(key) for key in page[:limit]]
+        found = tuple(session for session in sessions if tenant in (None, session.rpartition(":")[0]))
+        return Page(found, page[limit - 1] if len(page) > limit else "")
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
+        with self._errors(), pymongo.timeout(_WALK_SECONDS):
+            found = list(self._collection(Conversation).find(where, {"messages": {"$slice": -1}}))
+        return {
+            session_of(document["_id"]): document["messages"][0]["id"] for document in found if document.get("messages")
+        }
+
+    def set_aside(self, session: str) -> None:
+        key = make_key(session)
+        with self._errors():
+            document = self._collection(Conversation).find_one({"_id": key})
+            if document is None:
+                return
+            kept = {"key": key, "document": document, "expires_at": self._expiry()}
+            # Kept before it is taken away; a second copy after a crash in between harms nobody.
+            self._collection(CorruptConversation).insert_one(kept)
+            self._collection(Conversation).delete_one(document)
+
+    def note(self, name: str) -> str | None:
+        with self._errors():
+            found = self._notes.find_one({"_id": name})
+        return None if found is None else str(found["text"])
+
+    def write_note(self, name: str, text: str) -> None:
+        with self._errors():
+            self._notes.update_one({"_id": name}, {"$set": {"text": text}}, upsert=True)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        mine = {"_id": f"lease:{name}", "$or": [{"holder": holder}, {"until": {"$lte": now()}}]}
+        update = {"$set": {"holder": holder, "until": now() + timedelta(seconds=seconds)}}
+        with self._errors():
+            try:
+                self._notes.update_one(mine, update, upsert=True)
+            except DuplicateKeyError:
+                return False
+        return True
+
+    def identity(self) -> str:
+        with self._errors():
+            return str(self._connection.database.command("hello").get("setVersion", ""))
+
+    def ping(self) -> None:
+        with self._errors():
+            self._connection.database.command("ping")
+
+    @property
+    def _connection(self) -> Any:
+        return connections[ALIAS]
+
+    def _collection(self, model: type[Conversation | CorruptConversation]) -> MongoCollection[dict[str, Any]]:
+        collection: MongoCollection[dict[str, Any]] = self._connection.get_collection(model._meta.db_table)
+        return collection
+
+    @property
+    def _notes(self) -> MongoCollection[dict[str, Any]]:
+        notes: MongoCollection[dict[str, Any]] = self._connection.get_collection("onesource_notes")
+        return notes
+
+    def _holding(self) -> Any:
+        # MongoDB deletes what has expired once a minute; until then it is gone all the same. What is empty is
+        # there for its tombstone.
+        return Conversation.objects.filter(expires_at__gt=now(), bytes__gt=0)
+
+    def _expiry(self) -> datetime:
+        return now() + timedelta(seconds=self.limits.ttl)
+
+    def _read(self, key: str) -> Any:
+        # By the key alone: one more condition, and the ORM sends `$and`, which not every server answers from
+        # its index.
+        row = Conversation.objects.filter(pk=key).values_list("messages", "expires_at").first()
+        return row[0] if row and row[1] > now() and row[0] != [] else None
+
+    def _history(self, records: Any) -> History:
+        try:
+            return History.parse(records)
+        except (TypeError, ValueError) as error:
+            raise CorruptHistory(self.alias, error) from None
+
+    def _push(self, pending: "_Pending") -> bool:
+        """Add what is pending; return whether the document was new. Raise DuplicateKeyError, changing
+        nothing, when any of it is there or buried, when it would be too much, or when the document has expired."""
+        turns = pending.turns()
+        if not turns and not pending.mark:
+            return False
+        size = _size(turns)
+        fields: dict[str, Any] = {"updated_at": now(), "expires_at": self._expiry()}
+        where: dict[str, Any] = {"_id": pending.key, "expires_at": {"$gt": now()}}
+        if pending.mark:
+            fields["mark"] = uuid4().hex
+        if turns:
+            ids = [turn.id for turn in turns]
+            where["messages.id"] = {"$ne": ids[0]} if len(ids) == 1 else {"$nin": ids}
+            where["tombstone"] = {"$not": {"$gte": min(ids)}}
+            where["bytes"] = {"$lte": max(self.limits.max_bytes - size, 0)}
+            if pending.turn and pending.turn.question.key:
+                where["messages.key"] = {"$ne": pending.turn.question.key}
+        messages = [message.as_dict() for turn in turns for message in turn.messages()]
+        result = self._collection(Conversation).update_one(
+            where,
+            {
+                "$push": {
+                    "messages": {
+                        "$each": messages,
+                        "$sort": {"id": 1},
+                        "$slice": -2 * self.limits.max_turns,
+                    }
+                },
+                "$inc": {"bytes": size},
+                "$set": fields,
+            },
+            upsert=True,
+        )
+        return result.upserted_id is not None
+
+    def _make_room(self, pending: "_Pending") -> None:
+        """Find out why what is pending could not be added and mend it; leave pending what still can be."""
+        collection = self._collection(Conversation)
+        collection.delete_one({"_id": pending.key, "expires_at": {"$lte": now()}})
+        document = collection.find_one({"_id": pending.key})
+        if document is None:
+            return
+        records = document.get("messages")
+        history = History() if records == [] else self._history(records)
+        pending.compare(history, document.get("tombstone") or "")
+        kept = self.limits.trim(unite(history, History.of(pending.turns())).turns())
+        pending.fit(kept)
+        stay = [turn for turn in kept if turn not in pending.turns()]
+        collection.update_one(
+            # Unchanged since it was read: `bytes` grows with every turn that anyone adds.
+            {"_id": pending.key, "bytes": document.get("bytes")},
+            {
+                "$pull": {"messages": {"id": {"$lt": stay[0].id if stay else "~"}}},
+                # An upper bound in between, since $slice does not say how long the messages were that it dropped.
+                "$set": {"bytes": _size(stay)},
+            },
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn every way the driver reports a fault into one of ours."""
+        self._fail_fast()
+        try:
+            yield
+        except (DatabaseError, PyMongoError) as error:
+            cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ else error
+            raise StoreUnavailable(self.alias, type(cause).__name__) from error
+
+    def _fail_fast(self) -> None:
+        """Raise at once where the driver would wait half a second for a server it knows to be out."""
+        wrapper = self._connection
+        client = wrapper.connection or wrapper._connection_pools.get(ALIAS)  # one client for all threads
+        if client is not None:
+            topology = client.topology_description
+            servers = topology.server_descriptions().values()
+            if not topology.has_writable_server() and any(server.error for server in servers):
+                raise StoreUnavailable(self.alias, "no writable server")
+
+
+class _Pending:
+    """What an append has still to add, and what became known of it on the way."""
+
+    def __init__(self, key: str, turn: Turn | None, lacking: list[Turn], mark: bool) -> None:
+        self.key = key
+        self.turn = turn
+        self.lacking = lacking
+        self.mark = mark
+        self.new = turn is not None
+        self.empty = False
+        self.buried: str | None = None
+
+    def turns(self) -> list[Turn]:
+        return [*self.lacking, self.turn] if self.turn else self.lacking
+
+    def compare(self, history: History, tombstone: str) -> None:
+        """Leave out what is there and what is buried."""
+        self.empty = not history.messages
+        there = {turn.id for turn in history.turns()}
+        self.lacking = [turn for turn in self.lacking if turn.id not in there and turn.id > tombstone]
+        if self.turn and self.turn.id <= tombstone:
+            self.turn, self.new, self.buried = None, False, tombstone
+        elif self.turn and history.knows(self.turn):
+            self.turn, self.new = None, False
+
+    def fit(self, kept: Sequence[Turn]) -> None:
+        """Leave out what would be trimmed as soon as it was there."""
+        self.lacking = [turn for turn in self.lacking if turn in kept]
+        if self.turn not in kept:
+            self.turn = None
+
+
+def _size(turns: list[Turn]) -> int:
+    return sum(len(turn.lines()) for turn in turns)

@@ -1,0 +1,254 @@
+"""What Django's cache is told so that `caches["conversations"]` holds histories, readable by redis-cli.
+
+`.get(session)` gives a History, `.set(session, history)` takes one; keys are `conv:<session>`.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from django_redis.client import DefaultClient
+from django_redis.exceptions import ConnectionInterrupted
+from django_redis.pool import ConnectionFactory
+from django_redis.serializers.base import BaseSerializer
+from django_redis.util import CacheKey
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.connection import DefaultParser
+from redis.exceptions import RedisError, TimeoutError
+from redis.retry import Retry
+from redis.utils import SENTINEL
+
+from conversations.errors import CorruptHistory, InvalidSession
+from conversations.turns import SESSION, History, Limits, Turn
+
+TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see append.lua
+MARKS = "onesource:unsynced"  # a hash of session to mark
+_SCRIPTS = Path(__file__).parent / "lua"
+
+
+def make_key(session: str, prefix: str = "conv", version: int | None = None) -> str:
+    """Return the key of a session, which is also its primary key in MongoDB; raise InvalidSession."""
+    if not SESSION.fullmatch(session):
+        raise InvalidSession
+    return f"{prefix}:{session}"
+
+
+def part_of_name(text: str) -> str:
+    """Return the text if it can be part of a session's name, "" included; raise InvalidSession."""
+    if text and not SESSION.fullmatch(text.strip(":") or "x"):
+        raise InvalidSession
+    return text
+
+
+def session_of(key: str) -> str:
+    """Return the session of a key."""
+    return key.partition(":")[2]
+
+
+class HistorySerializer(BaseSerializer):
+    """Histories as JSON lines, never pickle."""
+
+    def dumps(self, value: Iterable[Any]) -> bytes:
+        """Return the history, or a list of messages that make one, as bytes; raise ValueError if they do not."""
+        return History.parse(value).lines()
+
+    def loads(self, value: bytes) -> History:
+        """Return the history; raise CorruptHistory, quoting none of it, if it is not one."""
+        try:
+            if not value.endswith(b"\n"):
+                raise ValueError("it does not end with a newline")
+            # One array decodes in half the time of a line after another.
+            return History.parse(orjson.loads(b"[%s]" % b",".join(value[:-1].split(b"\n"))))
+        except orjson.JSONDecodeError:
+            raise CorruptHistory("redis", "not JSON lines") from None
+        except (TypeError, ValueError) as error:
+            raise CorruptHistory("redis", error) from None
+
+
+class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredis brings the one that is used
+    """Reads a reply within the socket timeout from its first byte to its last.
+
+    The socket's own timeout is for each receive: a server that drips bytes would never run into it.
+    """
+
+    _deadline: float | None = None
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        self._deadline = None
+        return super().read_response(*arguments, **options)
+
+    def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> bool:
+        if self._deadline is None:  # the first receive has the socket's own timeout
+            self._deadline = time.monotonic() + (self._socket_timeout or float("inf"))
+        elif timeout is SENTINEL:
+            timeout = self._deadline - time.monotonic()
+            if timeout <= 0:
+                raise TimeoutError("Timeout reading from socket")
+        return bool(super().read_from_socket(timeout, raise_on_timeout))
+
+
+class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
+    """Connections that fail fast: no retries, and one round trip to set up instead of five."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(options)
+        # A retry would apply a command twice when only its reply was lost.
+        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
+        self.pool_cls_kwargs: dict[str, Any] = {**fast, **options.get("CONNECTION_POOL_KWARGS", {})}
+
+
+class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
+    """django-redis' client, with the operations a history needs beside Django's own."""
+
+    def encode(self, value: Any, *, allow_int: bool = True) -> bytes:
+        return bytes(self._serializer.dumps(value))
+
+    def decode(self, value: Any) -> History:
+        history: History = self._serializer.loads(value)
+        return history
+
+    def make_pattern(self, pattern: str, version: int | None = None, prefix: str | None = None) -> CacheKey:
+        return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
+
+    def inspect(self, session: str) -> tuple[History | None, str | None, str | None]:
+        """Return the history, its tombstone and its mark, in one round trip."""
+        key = self.make_key(session)
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
+        value, tombstone, mark = self._send(pipeline)
+        return None if value is None else self.decode(value), _text(tombstone), _text(mark)
+
+    def append(
+        self, session: str, turn: Turn | None, lacking: Iterable[Turn], limits: Limits, *, mark: bool
+    ) -> tuple[bool, int, str]:
+        """Add turns in one round trip; return whether `turn` was new, how many messages were there before,
+        and the tombstone if it covers the turn."""
+        arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes]
+        for one in lacking:
+            arguments += (one.id, "", one.lines())
+        if turn:
+            arguments += (turn.id, turn.question.key or "", turn.lines())
+        key = self.make_key(session)
+        added, before, tombstone = self._run("append", session, [key, tombstone_key(key)], arguments, mark)
+        return bool(turn and added), int(before), tombstone.decode()
+
+    def set_aside(self, session: str, ttl: int) -> None:
+        """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds."""
+        key = self.make_key(session)
+        self._run("set_aside", session, [key, _aside(key)], [ttl])
+
+    def forget(self, session: str, upto: str, ttl: int, *, mark: bool) -> int:
+        """Delete turns up to an id and what was set aside, leaving a tombstone; return how many things went."""
+        key = self.make_key(session)
+        return int(self._run("delete", session, [key, tombstone_key(key), _aside(key)], [upto, ttl], mark))
+
+    def marks(self, limit: int) -> tuple[set[str], bool]:
+        """Return marked sessions, about `limit` of them at the most, and whether those are all."""
+        found: set[str] = set()
+        cursor = 0
+        while True:
+            cursor, fields = self._call(partial(_hscan, cursor=cursor, count=limit))
+            found |= {field.decode() for field in fields}
+            if not cursor or len(found) >= limit:
+                return found, not cursor
+
+    def settle(self, session: str, mark: str) -> None:
+        """Take the mark away if it is still this one."""
+        self._run("settle", session, [MARKS], [session, mark])
+
+    def note(self, name: str) -> str | None:
+        """Return what is written under this name."""
+        return _text(self._call(lambda client: client.get(f"onesource:{name}")))
+
+    def write_note(self, name: str, text: str) -> None:
+        """Write down what all processes should know."""
+        self._call(lambda client: client.set(f"onesource:{name}", text))
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a lease; return whether the holder has it."""
+        return bool(self._run("lease", "", [f"onesource:lease:{name}"], [holder, int(seconds * 1000)]))
+
+    def run_id(self) -> str:
+        """Return the id that a Redis server makes for itself whenever it starts."""
+        return str(self._call(lambda client: client.info("server")["run_id"]))
+
+    def expires_in(self, session: str) -> int:
+        """Return the answer of TTL, in one round trip: seconds, -1 for never, -2 when there is none."""
+        key = self.make_key(session)
+        return int(self._call(lambda client: client.ttl(key)))
+
+    def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
+        """Return the next cursor, 0 at the end, and the keys of one step of SCAN."""
+        match = self.make_pattern(pattern)
+        after, keys = self._call(lambda client: client.scan(cursor, match=match, count=count))
+        return int(after), keys
+
+    def last_ids(self, sessions: Iterable[str]) -> dict[str, str]:
+        """Return the last message's id of each of the sessions that there are, in one round trip."""
+        names = list(sessions)
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        for session in names:
+            pipeline.getrange(self.make_key(session), -TAIL, -1)
+        ends = self._call(lambda _: pipeline.execute(raise_on_error=False))
+        found = ((session, end[6:42].decode("ascii", "replace")) for session, end in zip(names, ends, strict=True)
+                 if isinstance(end, bytes) and end)  # fmt: skip
+        return dict(found)
+
+    def ping(self) -> None:
+        """Return when Redis answers."""
+        self._call(lambda client: client.ping())
+
+    def _run(self, name: str, session: str, keys: list[str], arguments: list[Any], mark: bool = False) -> Any:
+        script = self._scripts[name]
+        if not mark:
+            return self._call(lambda client: script(keys, arguments, client=client))
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        pipeline.hset(MARKS, session, uuid4().hex)  # first: a mark too many costs a look, one too few a turn
+        script(keys, arguments, client=pipeline)
+        return self._send(pipeline)[-1]
+
+    def _call(self, command: Callable[[Any], Any]) -> Any:
+        client = self.get_client(write=True)
+        try:
+            return command(client)
+        except RedisError as error:
+            raise ConnectionInterrupted(connection=client) from error
+
+    def _send(self, pipeline: Any) -> list[Any]:
+        """Return the answers of a pipeline; all of it has been sent when one of them is raised."""
+        answers: list[Any] = self._call(lambda _: pipeline.execute())
+        return answers
+
+    @cached_property
+    def _scripts(self) -> dict[str, Script]:
+        client: Redis = self.get_client(write=True)
+        return {path.stem: client.register_script(path.read_text()) for path in _SCRIPTS.glob("*.lua")}
+
+
+def _hscan(client: Any, cursor: int, count: int) -> Any:
+    return client.hscan(MARKS, cursor, count=count)
+
+
+def tombstone_key(key: str) -> str:
+    return f"tomb:{{{key}}}"  # the braces keep it in the slot of its conversation
+
+
+def _aside(key: str) -> str:
+    return f"corrupt:{{{key}}}"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def histories() -> Any:
+    """Return the cache of conversations."""
+    from django.core.cache import caches
+
+    return caches["conversations"]

@@ -1,0 +1,113 @@
+"""Histories in Redis, through Django's cache API."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django_redis.exceptions import ConnectionInterrupted
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.stores.base import MOST_SCANNED, Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.redis.client import HistoryClient, histories, part_of_name, session_of
+from conversations.turns import History, Turn
+
+# What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
+_STEPS = 50
+_STEP = MOST_SCANNED
+
+
+class CacheStore(HistoryStore):
+    """One STRING a conversation; appending, setting aside and deleting are one Lua script each."""
+
+    def load(self, session: str) -> History | None:
+        with self._errors():
+            history: History | None = histories().get(session)
+            return history
+
+    def inspect(self, session: str) -> Contents:
+        with self._errors():
+            return Contents(*self._client.inspect(session))
+
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+        with self._errors():
+            stored, before, tombstone = self._client.append(session, turn, lacking, self.limits, mark=mark)
+            return Receipt(stored, created=before == 0, buried=tombstone or None)
+
+    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+        with self._errors():
+            return self._client.forget(session, upto, self.limits.ttl, mark=mark) > 0
+
+    def marks(self, limit: int) -> Marks:
+        with self._errors():
+            sessions, complete = self._client.marks(limit)
+            return Marks(frozenset(sessions), complete)
+
+    def settle(self, session: str, mark: str) -> None:
+        with self._errors():
+            self._client.settle(session, mark)
+
+    def ttl(self, session: str) -> int | None:
+        with self._errors():
+            seconds = self._client.expires_in(session)
+            return seconds if seconds >= 0 else None
+
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+        pattern = (f"{tenant}:*" if tenant else "*") + (f"{part_of_name(contains)}*" if contains else "")
+        found: list[str] = []
+        position, count = int(cursor or 0), limit
+        with self._errors():
+            for _ in range(_STEPS):
+                position, keys = self._client.scan(position, pattern, count)
+                sessions = (session_of(key.decode()) for key in keys if key.isascii())
+                found += [session for session in sessions if tenant in (None, session.rpartition(":")[0])]
+                if not position or len(found) >= limit:
+                    break
+                if not keys:  # few match: a longer step saves round trips and finds hardly more than was asked for
+                    count = min(2 * count, _STEP)
+        return Page(tuple(found), str(position or ""))
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        with self._errors():
+            return self._client.last_ids(sessions)
+
+    def set_aside(self, session: str) -> None:
+        with self._errors():
+            self._client.set_aside(session, self.limits.ttl)
+
+    def note(self, name: str) -> str | None:
+        with self._errors():
+            return self._client.note(name)
+
+    def write_note(self, name: str, text: str) -> None:
+        with self._errors():
+            self._client.write_note(name, text)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        with self._errors():
+            return self._client.lease(name, holder, seconds)
+
+    def identity(self) -> str:
+        with self._errors():
+            return self._client.run_id()
+
+    def ping(self) -> None:
+        with self._errors():
+            self._client.ping()
+
+    @property
+    def _client(self) -> HistoryClient:
+        client: HistoryClient = histories().client
+        return client
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn every way the driver reports a fault into one of ours."""
+        try:
+            yield
+        except (ConnectionInterrupted, RedisError, RedisClusterException) as error:
+            cause: Any = error.__cause__ if isinstance(error, ConnectionInterrupted) else error
+            # In a pipeline the driver puts the command before the server's words.
+            if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
+                raise CorruptHistory(self.alias, type(cause).__name__) from error
+            raise StoreUnavailable(self.alias, type(cause).__name__) from error

@@ -1,0 +1,185 @@
+"""The stores that `manage.py serve` brings along where none is named, so that one command is enough.
+
+Settings import this module before Django is set up, so it needs nothing of Django.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from embedded.children import ADDRESS, Child, EmbeddedError, Mongo, Redis, make_private
+
+__all__ = ["EmbeddedError", "Stores", "dev_secret", "start", "url"]
+
+NOBODYS_PORT = 9  # "discard": privileged and unused, so a connection is refused and reaches no stranger
+HANDOVER_SECONDS = 5  # for a serve that is still on its way out
+RESTART_PAUSE_SECONDS = 3
+
+logger = logging.getLogger(__name__)
+
+
+def url(var_dir: Path, name: str) -> str:
+    """Return where the running `manage.py serve` has this store; without one, an address that refuses."""
+    if _is_held(var_dir / "serve.lock"):
+        with suppress(OSError, ValueError, KeyError):
+            return str(json.loads((var_dir / "embedded.json").read_text())[name])
+    return ADDRESS[name].format(port=NOBODYS_PORT)
+
+
+def dev_secret(var_dir: Path) -> str:
+    """Return this folder's secret, made on first use; processes that start at once all get the same one."""
+    make_private(var_dir)
+    path = var_dir / "secret_key"
+    try:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+            # Under the lock, an empty file means that nobody wrote it, not that somebody is about to.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            secret = file.read().strip()
+            if not secret:
+                secret = secrets.token_urlsafe(64)
+                file.write(secret)
+            return secret
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set SECRET_KEY or VAR_DIR") from None
+
+
+def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "Stores":
+    """Return the wanted stores once they answer; raise EmbeddedError with none of them left running.
+
+    One serve at a time has a var_dir, whether or not it embeds anything: its files are in there too. Stores that
+    are not `lasting` are for trying something out: small, quick, and gone with their process.
+    """
+    var_dir = var_dir.absolute()
+    make_private(var_dir)
+    stores = Stores(var_dir)
+    wanted: list[type[Child]] = [Redis] * redis + [Mongo] * mongo
+    try:
+        stores.start([kind(var_dir, lasting=lasting) for kind in wanted])
+    except BaseException as error:  # also the SystemExit of a signal: no child may be left
+        stores.stop()
+        if isinstance(error, OSError):
+            raise EmbeddedError(f"the embedded stores cannot be started: {error}") from error
+        raise
+    return stores
+
+
+class Stores:
+    """The running children. One that dies is started again; one that is shut down rests until `revive`."""
+
+    def __init__(self, var_dir: Path) -> None:
+        self._children: list[Child] = []
+        self._lock = _take(var_dir / "serve.lock")
+        self._file = var_dir / "embedded.json"
+        self._stopping = threading.Event()
+        self._revive = threading.Event()
+        # It lives as long as we do: a child dies with the thread that started it, not with the process.
+        self._watcher = threading.Thread(target=self._watch, name="embedded", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {child.name: ADDRESS[child.name].format(port=child.port) for child in self._children}
+
+    def start(self, children: list[Child]) -> None:
+        self._file.unlink(missing_ok=True)  # a killed serve left it
+        self._children = children
+        for child in children:
+            child.launch(self._lock)
+        for child in children:
+            child.wait_for_answer(self._lock)
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(json.dumps({"pid": os.getpid(), **self.urls}))
+        draft.replace(self._file)
+        self._watcher.start()
+
+    def revive(self) -> None:
+        """Start again what was shut down on purpose; safe to call from a signal handler."""
+        self._revive.set()
+
+    def stop(self) -> None:
+        """End every child, and only then let go of the folder."""
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        self._file.unlink(missing_ok=True)
+        for child in self._children:
+            child.terminate()
+        for child in self._children:
+            child.wait_for_end()
+        os.close(self._lock)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            revive = self._revive.is_set()
+            self._revive.clear()
+            for child in self._children:
+                code = child.exit_code()
+                if code == 0 and not child.rests:
+                    child.rests = True
+                    hint = f"kill -USR1 {os.getpid()} starts it again"
+                    logger.warning("embedded_store_shut_down", extra={"store": child.name, "hint": hint})
+                if code or (child.rests and revive):
+                    self._restart(child, code or 0)
+
+    def _restart(self, child: Child, code: int) -> None:
+        if code:
+            facts = {
+                "store": child.name,
+                "exit_code": code,
+                "log": str(child.log),
+                "said": child.last_words(),
+            }
+            logger.error("embedded_store_died", extra=facts)
+            if self._stopping.wait(RESTART_PAUSE_SECONDS):
+                return
+        with suppress(OSError):  # no memory or no process to be had: the next round tries again
+            child.launch(self._lock)
+            logger.warning("embedded_store_restarted", extra={"store": child.name})
+
+
+def _take(path: Path) -> int:
+    """Return the lock, which its last holder's end frees; raise EmbeddedError if somebody else has it."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set VAR_DIR to another folder") from None
+    deadline = time.monotonic() + HANDOVER_SECONDS
+    while not _try_lock(lock, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            holder = os.read(lock, 20).decode(errors="replace")
+            os.close(lock)
+            raise EmbeddedError(
+                f"{path.parent} is in use by another `manage.py serve` (process {holder}):"
+                " stop that one, or set VAR_DIR to another folder"
+            )
+        time.sleep(0.1)
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a serve is running. Not by its process id: after a reboot that is somebody else's."""
+    with suppress(OSError), path.open() as file:
+        return not _try_lock(file.fileno(), fcntl.LOCK_SH)
+    return False
+
+
+def _try_lock(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

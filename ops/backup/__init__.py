@@ -1,0 +1,1 @@
+"""Backups: made, verified by a restore, and restored."""

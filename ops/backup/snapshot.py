@@ -1,0 +1,142 @@
+"""Redis' own snapshot, which a backup has beside the conversations: made by BGSAVE, waited for, and fetched."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from redis.exceptions import RedisError, ResponseError
+
+from embedded import children
+from ops import direct
+from ops.backup.archive import DUMP, Archive, Writer
+
+SNAPSHOT_SECONDS = 600
+_KEYS_READ = re.compile(rb"\[info\] (\d+) keys read")
+
+
+def add(writer: Writer) -> str:
+    """Add Redis' own snapshot and return how it was come by; without one, why. A backup is worth having all the
+    same: the conversations are in it."""
+    client = direct.redis()
+    try:
+        saved = _save(client)
+        with _dump(client, saved, writer.path.parent) as (dump, how):
+            writer.add(DUMP, dump)
+            return how
+    except (RedisError, OSError, subprocess.SubprocessError) as error:
+        reason = str(error) if isinstance(error, _NoDump) else type(error).__name__
+        return f"none: {reason}; the archive has every conversation all the same"
+
+
+class _NoDump(OSError):
+    """Why there is no snapshot."""
+
+
+def _save(client: Any) -> int:
+    """Have Redis save, and return when it did, in its own time. Raise RedisError or OSError."""
+    while client.lastsave().timestamp() >= client.time()[0]:
+        time.sleep(0.1)  # the time of a save is told in whole seconds: two of one second look like one
+    before = client.lastsave()
+    deadline = time.monotonic() + SNAPSHOT_SECONDS
+    asked = False
+    while time.monotonic() < deadline:
+        state = client.info("persistence")
+        if state["rdb_bgsave_in_progress"]:
+            time.sleep(0.1)
+        elif client.lastsave() > before:
+            return int(client.lastsave().timestamp())
+        elif asked and state["rdb_last_bgsave_status"] != "ok":
+            raise _NoDump("BGSAVE failed; see the log of Redis")
+        else:
+            with suppress(ResponseError):  # one has just begun: that one is waited for
+                client.bgsave(schedule=True)
+                asked = True
+            time.sleep(0.1)
+    raise _NoDump(f"BGSAVE took longer than {SNAPSHOT_SECONDS} s")
+
+
+@contextmanager
+def _dump(client: Any, saved: int, folder: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """Open the snapshot: the server's own file where this machine has it, else what redis-cli fetches."""
+    options = _address(client)
+    local = options.get("path") or options.get("host") in ("localhost", "127.0.0.1", "::1")
+    if local:
+        with suppress(RedisError, OSError):
+            config = client.config_get("dir", "dbfilename")
+            path = Path(config["dir"], config["dbfilename"])
+            # A forwarded port is local too, and the file of that name then another server's.
+            if abs(path.stat().st_mtime - saved) < 3:
+                with path.open("rb") as dump:
+                    yield dump, "copied from the disk of the server"
+                    return
+    program = shutil.which("redis-cli") or str(Path(children.redis_binary()).with_name("redis-cli"))
+    if not os.access(program, os.X_OK):
+        raise _NoDump("there is no redis-cli here to fetch it from a remote server")
+    draft = folder / ".onesource-dump.part"
+    try:
+        draft.touch(mode=0o600)
+        _fetch(program, options, draft)
+        with draft.open("rb") as dump:
+            yield dump, "fetched by redis-cli --rdb"
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _address(client: Any) -> dict[str, Any]:
+    """Return how the server is reached, behind Sentinel too."""
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        raise _NoDump("a cluster has no one snapshot")
+    connection = pool.get_connection()
+    try:
+        found = {name: getattr(connection, name, None) for name in ("host", "port", "path")}
+    finally:
+        pool.release(connection)
+    return {**pool.connection_kwargs, **found}
+
+
+def _fetch(program: str, options: dict[str, Any], target: Path) -> None:
+    where = ["-s", options["path"]] if options.get("path") else ["-h", options["host"], "-p", str(options["port"])]
+    user = ["--user", options["username"]] if options.get("username") else []
+    tls = ["--tls"] if "ssl_cert_reqs" in options else []
+    for option, name in (("--cacert", "ssl_ca_certs"), ("--cert", "ssl_certfile"), ("--key", "ssl_keyfile")):
+        tls += [option, options[name]] if options.get(name) else []
+    # The password goes by the environment: a command line can be read by everyone on the machine.
+    environment = os.environ | ({"REDISCLI_AUTH": options["password"]} if options.get("password") else {})
+    done = subprocess.run(  # noqa: S603
+        [program, *where, *user, *tls, "--rdb", str(target)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SNAPSHOT_SECONDS,
+        check=False,
+    )
+    if done.returncode or not target.stat().st_size:
+        raise _NoDump("redis-cli --rdb could not fetch it: the user may lack the right to PSYNC")
+
+
+def count_keys(archive: Archive, folder: Path) -> int | None:
+    """Return how many keys Redis finds in the snapshot of a backup, every one read; None where it cannot read it.
+
+    By redis-check-rdb, which redis-server is under that name: it reads key by key, and needs no room for them all.
+    """
+    dump = folder / DUMP
+    with dump.open("wb") as target:
+        archive.copy_dump(target)
+    done = subprocess.run(  # noqa: S603
+        ["redis-check-rdb", str(dump)],  # noqa: S607
+        executable=children.redis_binary(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SNAPSHOT_SECONDS,
+        check=False,
+    )
+    dump.unlink()
+    read = _KEYS_READ.search(done.stdout)
+    return int(read[1]) if read and not done.returncode else None  # a later Redis has written it

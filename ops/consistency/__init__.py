@@ -1,0 +1,1 @@
+"""Comparing both stores, and repairing what differs."""

@@ -1,0 +1,146 @@
+"""Comparing every conversation of both stores: whole histories, a batch at a time, changing nothing.
+
+A store lacks a turn when the union of both histories, after tombstones and limits, has it and the store has not.
+What is seen while clients write may be half of a turn's way into both stores, so what differs is looked at again
+a second later, when every call of then has ended, and counts only if it still lacks the same.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from django.conf import settings
+
+from conversations.errors import CorruptHistory
+from conversations.policy import Routing
+from conversations.stores import ALIASES, MONGO, REDIS, limits, store
+from conversations.turns import SESSION, History, now, time_of, unite
+from ops import direct
+from ops.direct import Found
+
+PAGE = 200
+BATCH = 1000
+"""How many that differ are kept in memory before they are looked at again."""
+SECOND_LOOK_SECONDS = 1.0
+_SLACK_SECONDS = 60  # two records of one deletion do not expire in the same moment
+
+CORRUPT, DIFFERING, MARKED, IN_STEP = "corrupt", "differing", "marked", "in_step"
+FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
+KINDS = (IN_STEP, "only_in_redis", "only_in_mongo", FALLBACK_BEHIND, DIFFERING, CORRUPT, MARKED, NOT_A_SESSION)
+
+_TOMBSTONE = "tombstone"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How one conversation stands in both stores."""
+
+    session: str
+    stores: tuple[str, ...] = ()
+    """Those that hold turns of it."""
+    lacking: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """For each store the ids of the turns that it lacks, and the word `tombstone` if it lacks that."""
+    conflicting: frozenset[str] = frozenset()
+    """The ids of turns that both have and that are not the same; nothing here can tell which is right."""
+    corrupt: tuple[str, ...] = ()
+    marked: tuple[str, ...] = ()
+    tombstoned: bool = False
+
+    @property
+    def in_step(self) -> bool:
+        return not (any(self.lacking.values()) or self.conflicting or self.corrupt)
+
+    def kind(self, routing: Routing) -> str:
+        """Return one of KINDS."""
+        if not SESSION.fullmatch(self.session):
+            return NOT_A_SESSION
+        if self.corrupt:
+            return CORRUPT
+        if self.in_step:
+            return MARKED if self.marked else IN_STEP
+        deletion = any(_TOMBSTONE in ids for ids in self.lacking.values())
+        if self.conflicting or deletion:
+            return DIFFERING
+        if len(self.stores) == 1:
+            return f"only_in_{self.stores[0]}"
+        behind = not routing.dual_write and not self.lacking.get(routing.primary)
+        return FALLBACK_BEHIND if behind else DIFFERING
+
+    def expected(self, routing: Routing) -> bool:
+        """Return whether it is as it should be: in step, or, without dual write, behind in the fallback alone."""
+        kind = self.kind(routing)
+        if kind in (IN_STEP, NOT_A_SESSION):
+            return True
+        alone = kind in (FALLBACK_BEHIND, f"only_in_{routing.primary}")
+        return alone and not routing.dual_write and not self.marked
+
+    def same_as(self, earlier: "Comparison") -> bool:
+        """Return whether what was wrong earlier is wrong still."""
+        if any(self.lacking.get(alias, frozenset()) & ids for alias, ids in earlier.lacking.items()):
+            return True
+        return bool(self.corrupt or self.conflicting or (self.marked and earlier.marked))
+
+
+def compare(session: str, found: Mapping[str, Found]) -> Comparison:
+    """Return how what the two stores hold differs."""
+    corrupt = tuple(alias for alias in ALIASES if isinstance(found[alias], CorruptHistory))
+    whole = {alias: contents for alias, contents in found.items() if not isinstance(contents, CorruptHistory)}
+    histories = {alias: contents.history or History() for alias, contents in whole.items()}
+    tombstone = max((contents.tombstone or "" for contents in whole.values()), default="")
+    expected = limits().trim(unite(*histories.values()).after(tombstone).turns())
+    turns = {alias: {turn.id: turn for turn in history.turns()} for alias, history in histories.items()}
+    lacking = {alias: {turn.id for turn in expected if turn.id not in turns[alias]} for alias in whole}
+    for alias, contents in whole.items():
+        undead = any(id_ <= tombstone for id_ in turns[alias])
+        if (contents.tombstone or "") < tombstone and (undead or _counts(tombstone)):
+            lacking[alias].add(_TOMBSTONE)
+    return Comparison(
+        session,
+        stores=tuple(alias for alias in ALIASES if turns.get(alias)),
+        lacking={alias: frozenset(ids) for alias, ids in lacking.items()},
+        conflicting=frozenset(
+            turn.id for turn in expected if len({held[turn.id] for held in turns.values() if turn.id in held}) > 1
+        ),
+        corrupt=corrupt,
+        marked=tuple(alias for alias, contents in whole.items() if contents.mark),
+        tombstoned=bool(tombstone),
+    )
+
+
+def compare_all(sessions: Collection[str]) -> list[Comparison]:
+    """Return the comparison of each of them, and of what is no session's name; raise StoreUnavailable."""
+    names = [session for session in sessions if SESSION.fullmatch(session)]
+    found = {alias: direct.patiently(partial(direct.contents, alias, names)) for alias in ALIASES}
+    foreign = [Comparison(session) for session in sessions if not SESSION.fullmatch(session)]
+    return foreign + [compare(session, {alias: found[alias][session] for alias in ALIASES}) for session in names]
+
+
+def walk() -> Iterator[list[Comparison]]:
+    """Yield the comparison of every conversation that was there throughout, in batches; then of those that are
+    marked and hold no turns. Raise StoreUnavailable."""
+    marked: set[str] = set()
+    for sessions in direct.names(MONGO, PAGE):
+        batch = compare_all(sessions)
+        marked |= {one.session for one in batch if one.marked}
+        yield batch
+    for sessions in direct.names(REDIS, PAGE):
+        both = direct.patiently(partial(direct.in_mongo, [one for one in sessions if SESSION.fullmatch(one)]))
+        batch = compare_all([session for session in sessions if session not in both])
+        marked |= {one.session for one in batch if one.marked}
+        yield batch
+    rest = set().union(*(store(alias).marks(BATCH).sessions for alias in ALIASES)) - marked
+    yield compare_all(sorted(rest))
+
+
+def stays_so(suspects: Iterable[Comparison], since: float) -> list[Comparison]:
+    """Return those that are still wrong in the same way a second after they were seen, as they are then."""
+    earlier = {one.session: one for one in suspects}
+    time.sleep(max(0.0, since + SECOND_LOOK_SECONDS - time.monotonic()) if earlier else 0.0)
+    return [one for one in compare_all(list(earlier)) if one.same_as(earlier[one.session])]
+
+
+def _counts(tombstone: str) -> bool:
+    """Return whether every store should have it still: after one TTL it may have gone from one of them."""
+    age = (now() - time_of(tombstone)).total_seconds()
+    return age < int(settings.CONV_TTL_SECONDS) - _SLACK_SECONDS

@@ -1,0 +1,167 @@
+"""Saying how far the two stores are out of step, and mending it."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from django.db import connections
+
+from conversations.history import repair
+from conversations.policy import Routing
+from conversations.stores import ALIASES, store
+from ops import direct
+from ops.consistency import compare
+from ops.consistency.compare import IN_STEP, KINDS, Comparison
+from ops.status import facts
+
+EXAMPLES = 20
+HANDS = 8
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass
+class Reconciled:
+    """What was found, and what became of it."""
+
+    routing: Routing
+    counts: Counter[str] = field(default_factory=Counter)
+    """By kind of comparison; beside them `compared`, `tombstoned`, `expected`, `trouble`, `repaired`."""
+    examples: list[tuple[str, Comparison]] = field(default_factory=list)
+    """The first few that are trouble, with their kinds."""
+
+    @property
+    def left(self) -> int:
+        """How many are out of step still."""
+        return self.counts["trouble"] - self.counts["repaired"]
+
+
+def reconcile(routing: Routing, *, apply: bool = False, advance: Advance = lambda done, total: None) -> Reconciled:
+    """Compare everything, and with `apply` heal what should be in step and is not. Raise StoreUnavailable."""
+    found = Reconciled(routing)
+    total = max(facts.estimate(alias) for alias in ALIASES)
+    with quietly():
+        for batch in _suspects(found, advance, total):
+            _judge(found, batch, apply)
+    return found
+
+
+def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[Comparison]]:
+    """Count what is as it should be; yield the rest in batches, after a second look."""
+    suspects: list[Comparison] = []
+    for batch in compare.walk():
+        found.counts["compared"] += len(batch)
+        found.counts["tombstoned"] += sum(one.tombstoned for one in batch)
+        advance(found.counts["compared"], max(total, found.counts["compared"]))
+        for one in batch:
+            if one.expected(found.routing):
+                _count(found, one)
+            else:
+                suspects.append(one)
+        if len(suspects) >= compare.BATCH:
+            yield _second_look(found, suspects)
+            suspects = []
+    yield _second_look(found, suspects)
+
+
+def _second_look(found: Reconciled, suspects: list[Comparison]) -> list[Comparison]:
+    stubborn = compare.stays_so(suspects, time.monotonic())
+    found.counts[IN_STEP] += len(suspects) - len(stubborn)
+    return stubborn
+
+
+def _judge(found: Reconciled, batch: list[Comparison], apply: bool) -> None:
+    for one in batch:
+        _count(found, one)
+        found.counts["trouble"] += 1
+        if len(found.examples) < EXAMPLES:
+            found.examples.append((one.kind(found.routing), one))
+    if apply:
+        found.counts["repaired"] += len(batch) - len(mend(batch))
+
+
+def _count(found: Reconciled, one: Comparison) -> None:
+    kind = one.kind(found.routing)
+    found.counts[kind] += 1
+    found.counts["expected"] += kind not in (IN_STEP, compare.NOT_A_SESSION) and one.expected(found.routing)
+
+
+def mend(batch: list[Comparison]) -> list[Comparison]:
+    """Heal the conversations; return those that are out of step still. Raise StoreUnavailable."""
+    heal_all(batch)
+    again = [one for one in compare.compare_all([one.session for one in batch]) if not one.in_step or one.marked]
+    return compare.stays_so(again, time.monotonic())
+
+
+def heal_all(batch: list[Comparison]) -> None:
+    """Heal the conversations, some at a time: a write waits for a disk. Raise StoreUnavailable."""
+    if not batch:
+        return
+    at_once = min(HANDS, len(batch))
+    with ThreadPoolExecutor(at_once, thread_name_prefix="heal") as hands:
+        for done in [hands.submit(_heal_some, batch[number::at_once]) for number in range(at_once)]:
+            done.result()
+
+
+def _heal_some(batch: list[Comparison]) -> None:
+    """Heal them; what is no history in a store is set aside there first."""
+    try:
+        for one in batch:
+            for alias in one.corrupt:
+                direct.patiently(partial(store(alias).set_aside, one.session))
+            direct.patiently(partial(repair.heal, one.session))
+    finally:
+        connections.close_all()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the log line that each healed conversation has out of an operator's terminal: there are counts."""
+    logger = logging.getLogger(repair.__name__)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def in_words(found: Reconciled) -> list[str]:
+    """Return the report, for people."""
+    counts, routing = found.counts, found.routing
+    dual = "on" if routing.dual_write else "off"
+    lines = [f"{counts['compared']} conversations compared; primary {routing.primary}, dual write {dual}"]
+    for kind in KINDS:
+        fine = not routing.dual_write and kind in (compare.FALLBACK_BEHIND, f"only_in_{routing.primary}")
+        note = "  (expected without dual write)" if fine and counts[kind] else ""
+        lines.append(f"  {kind.replace('_', ' '):<16}{counts[kind]:>9}{note}")
+    lines.append(f"  {'tombstoned':<16}{counts['tombstoned']:>9}")
+    for kind, one in found.examples:
+        lines.append(f"  {one.session}: {_sentence(kind, one)}")
+    if counts["trouble"] > len(found.examples):
+        lines.append(f"  … and {counts['trouble'] - len(found.examples)} more")
+    if counts["repaired"]:
+        lines.append(f"{counts['repaired']} repaired")
+    return lines
+
+
+def _sentence(kind: str, one: Comparison) -> str:
+    lacks = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.lacking.items() if ids]
+    if one.corrupt:
+        lacks.append(f"no history in {' and '.join(one.corrupt)}")
+    if one.conflicting:
+        lacks.append(f"{len(one.conflicting)} turns are not the same in both: this needs a person")
+    if one.marked:
+        lacks.append(f"marked in {' and '.join(one.marked)}")
+    return f"{kind.replace('_', ' ')}: {', '.join(lacks)}"
+
+
+def _turns(ids: frozenset[str]) -> str:
+    number = len(ids - {"tombstone"})
+    parts = [f"{number} turn{'s' * (number != 1)}"] if number else []
+    return " and ".join(parts + ["that it was deleted"] * ("tombstone" in ids))

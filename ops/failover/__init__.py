@@ -1,0 +1,1 @@
+"""Moving traffic from one store to the other."""

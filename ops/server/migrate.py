@@ -1,0 +1,99 @@
+"""Migrations at the start of the service, which has to start without a database too: then they are made up for."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connection, connections
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from embedded import children
+
+MIGRATE_SECONDS = 300
+REACH_SECONDS = 1  # a database that is dead at our start must not hold it up
+RETRY_SECONDS = 5
+
+logger = logging.getLogger(__name__)
+
+
+def migrate() -> None:
+    """Bring both databases up to date; one that cannot be reached is tried again while we serve."""
+    tries = [
+        Migration("default", here=connection.vendor == "sqlite"),
+        Migration("mongo", here=settings.EMBEDDED_MONGO),
+    ]
+    for each in tries:
+        each.start()
+    for each in tries:
+        each.wait()
+
+
+class Migration(threading.Thread):
+    """`migrate` on one database until it has worked; its process reads where the embedded stores are."""
+
+    def __init__(self, database: str, *, here: bool) -> None:
+        super().__init__(name=f"migrate-{database}", daemon=True)
+        self.database = database
+        self._reached = here
+        self._tried = threading.Event()
+
+    def wait(self) -> None:
+        """Return after the first try, or soon if the database, which may not even refuse, is not reached."""
+        if not self._tried.wait(REACH_SECONDS) and self._reached:
+            self._tried.wait(MIGRATE_SECONDS)
+
+    def run(self) -> None:
+        while (problem := self._problem()) is not None:
+            facts = {"database": self.database, "problem": problem, "retry_seconds": RETRY_SECONDS}
+            logger.error("migrate_failed", extra=facts)
+            self._tried.set()
+            time.sleep(RETRY_SECONDS)
+        self._tried.set()
+
+    def _problem(self) -> str | None:
+        """Return what went wrong in one line, None if nothing did."""
+        try:
+            if not self._reached:
+                self._reach()  # first, and in this process: another one a retry would cost a second of CPU each
+                self._reached = True
+            self._migrate()
+        except subprocess.CalledProcessError as error:
+            return _last_line(error.stderr)
+        except (OSError, subprocess.TimeoutExpired, DatabaseError, PyMongoError) as error:
+            return _last_line(f"{type(error).__name__}: {error}")
+        return None
+
+    def _reach(self) -> None:
+        if self.database == "mongo":
+            limits: Any = settings.DATABASES["mongo"]["OPTIONS"]
+            with MongoClient[dict[str, Any]](settings.MONGO_URL, **limits) as client:
+                client.admin.command("ping")
+        else:
+            with closing(connections[self.database]) as there:
+                there.ensure_connection()
+
+    def _migrate(self) -> None:
+        manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
+        subprocess.run(  # noqa: S603
+            [*manage, "migrate", f"--database={self.database}", "--noinput", "--skip-checks"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=MIGRATE_SECONDS,
+            # It counts nothing, and would leave its files among the workers'.
+            env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+            preexec_fn=children.last_will(),
+        )
+
+
+def _last_line(text: str) -> str:
+    """Return the line of a traceback or of a driver's message that says what happened."""
+    lines = [line for line in text.splitlines() if line and not line[0].isspace()]
+    return lines[-1] if lines else "it said nothing"

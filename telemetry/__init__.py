@@ -1,0 +1,1 @@
+"""What the service counts and logs; it imports nothing of the service."""
