@@ -22,7 +22,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from conversations.stores.base import Contents
+from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.redis.client import MARKS, histories, make_key, session_of, tombstone_key
 from conversations.turns import History, now
 
@@ -196,13 +196,14 @@ def _from_redis(names: list[str]) -> dict[str, Found]:
         pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
     answers = pipeline.execute(raise_on_error=False)
     return {
-        session: _redis_contents(*answers[place : place + 3])
+        session: _redis_contents(session, *answers[place : place + 3])
         for session, place in zip(names, range(0, len(answers), 3), strict=True)
     }
 
 
-def _redis_contents(value: Any, tombstone: Any, mark: Any) -> Found:
-    for answer in (value, tombstone, mark):
+def _redis_contents(session: str, value: Any, tombstone: Any, mark: Any) -> Found:
+    wrong = isinstance(tombstone, ResponseError) and str(tombstone).startswith("WRONGTYPE")
+    for answer in (value, None if wrong else tombstone, mark):
         if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
             return CorruptHistory(REDIS, "ResponseError")
         if isinstance(answer, Exception):
@@ -211,7 +212,7 @@ def _redis_contents(value: Any, tombstone: Any, mark: Any) -> Found:
         history = None if value is None else histories().client.decode(value)
     except CorruptHistory as error:
         return error
-    return Contents(history, tombstone.decode() if tombstone else None, mark.decode() if mark else None)
+    return Contents(history, tombstone_in(REDIS, session, tombstone), mark.decode() if mark else None)
 
 
 def _from_mongo(names: list[str]) -> dict[str, Found]:
@@ -233,7 +234,8 @@ def _mongo_contents(document: dict[str, Any]) -> Found:
         history = None if records == [] else History.parse(records)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         return CorruptHistory(MONGO, error)
-    return Contents(history, document.get("tombstone"), document.get("mark"))
+    tombstone = tombstone_in(MONGO, session_of(document["_id"]), document.get("tombstone"))
+    return Contents(history, tombstone, document.get("mark"))
 
 
 def _answers(alias: str) -> bool:

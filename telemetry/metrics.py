@@ -44,7 +44,9 @@ msg_count_before = Histogram(
 expected_context = Counter("context_expected", "Turns whose client said that it has been answered before.")
 missing_context = Counter("context_missing", "Of those, the ones answered without what the client was last given.")
 reads = Counter("history_reads", "Conversations read, by the store and by what it knew.", ["store", "outcome"])
-corrupt = Counter("history_corrupt", "Stored values that were no history and were set aside.", ["store"])
+corrupt = Counter(
+    "history_corrupt", "Stored values that were no history, and set aside, or no tombstone, and ignored.", ["store"]
+)
 unsynced = Gauge(
     "unsynced_conversations",
     "Conversations with turns that the other store should have and lacks, by the store that has them.",

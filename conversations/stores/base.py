@@ -4,12 +4,18 @@ A store answers a history, None for "no such conversation", or raises. An outage
 `session` is a session_id, or `tenant:session_id`.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from conversations.errors import InvalidTurn
-from conversations.turns import History, Limits, Turn
+from conversations.turns import MESSAGE_ID, History, Limits, Turn
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
 
 MOST_SCANNED = 2_000  # sessions on a page, whatever is asked: a server does little else while it looks for them
 
@@ -32,7 +38,7 @@ class Contents:
 
     history: History | None
     tombstone: str | None
-    """The id up to which everything was deleted, for one TTL after the deletion."""
+    """The id up to which everything was deleted, for one TTL after the deletion; None too where it is no id."""
     mark: str | None
     """Set when the other store should have what this one has and lacks it; a new value every time."""
 
@@ -150,3 +156,21 @@ def _check(turn: Turn) -> None:
         History.parse(turn.messages())
     except ValueError as error:
         raise InvalidTurn(error) from None
+
+
+def tombstone_in(alias: str, session: str, value: Any) -> str | None:
+    """Return what is stored as a tombstone, None where that is no id: it covers nothing, and is left there until a
+    deletion replaces it, since it does not say what was deleted."""
+    if value is None:
+        return None
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    if isinstance(text, str) and MESSAGE_ID.fullmatch(text):
+        return text
+    report_tombstone(alias, session)
+    return None
+
+
+def report_tombstone(alias: str, session: str) -> None:
+    """Log and count a tombstone that is no id."""
+    metrics.corrupt.labels(store=alias).inc()
+    event(logger, logging.ERROR, "corrupt_tombstone", store=alias, session=hashed(session))

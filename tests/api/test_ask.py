@@ -12,13 +12,14 @@ from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
-from conversations.history import repair
+from conversations.history.both import repair
 from conversations.policy import Routing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
+from telemetry import metrics
 from tests import environment
-from tests.api.talking import ask, get, let, post, said
+from tests.api.talking import Lines, ask, delete, get, let, post, said, sample
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer
 
@@ -171,18 +172,47 @@ class TestTheLastTime:
         assert store(REDIS).load(session) == History.of([LAST])
 
     @let(DeletedFarAhead)
-    def test_the_answer_of_a_turn_that_cannot_be_stored_is_told(self, answered_by: None) -> None:
+    def test_the_answer_of_a_turn_that_cannot_be_stored_is_returned(self, answered_by: None) -> None:
         DeletedFarAhead.session = session = a_session()
         response = post({"question": "And?", "session_id": session})
         assert (response.status_code, response.json()["code"]) == (409, "no_later_turn")
         assert (response.json()["answer"], response.json()["persisted"]) == ("An answer that was paid for.", False)
         assert store(REDIS).load(session) is None
 
-    def test_what_was_stored_with_its_key_is_told_again(self) -> None:
+    def test_what_was_stored_with_its_key_is_returned_again(self) -> None:
         session = a_session()
         turn = a_turn("And?", "So.", at=LAST.question.time, key="k-1")
         store(REDIS).append(session, turn)
         assert ask("And?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
+
+
+class TestATombstoneThatIsNoId:
+    """Another program has written it."""
+
+    @pytest.mark.parametrize("dual_write", [False, True])
+    def test_the_conversation_goes_on_and_it_is_logged_and_counted(
+        self, settings: Settings, log: Lines, dual_write: bool
+    ) -> None:
+        settings.CONV_DUAL_WRITE = dual_write
+        session = a_session()
+        ask("What is Redis?", session)
+        with environment.REDIS.client() as client:
+            client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
+        metrics.start()
+        before = sample("history_corrupt_total", store="redis")
+        assert ask("And?", session)["msg_count_before"] == 2
+        assert sample("history_corrupt_total", store="redis") > before
+        assert [each["store"] for each in log.events() if each["event"] == "corrupt_tombstone"] == ["redis"]
+        assert len(said(session)) == 4
+
+    def test_the_conversation_can_be_deleted_and_stays_so(self) -> None:
+        session = a_session()
+        ask("What is Redis?", session)
+        with environment.REDIS.client() as client:
+            client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
+        assert delete(f"conversations/{session}/").status_code == 204
+        repair.heal(session)
+        assert get(f"conversations/{session}/").status_code == 404
 
 
 class TestStores:

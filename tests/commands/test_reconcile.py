@@ -10,6 +10,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.turns import Message, Turn
 from ops.consistency import compare
 from ops.models import AuditEntry
+from tests import environment
 from tests.builders import a_session, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer
@@ -188,3 +189,12 @@ def test_with_a_store_out_nothing_can_be_compared() -> None:
     code, said = run("reconcile")
     assert code == 2
     assert said.startswith("A store could not be used: mongo: ")
+
+
+def test_a_tombstone_that_is_no_id_deletes_nothing() -> None:
+    """Another program wrote it; it would be later than every turn there can be."""
+    session = hold(REDIS, MONGO)
+    with environment.REDIS.client() as client:
+        client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
+    run("reconcile", "--apply")
+    assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()

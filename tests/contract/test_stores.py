@@ -13,10 +13,10 @@ from django.db import connections
 
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.stores import base
-from conversations.stores.base import HistoryStore, Receipt
+from conversations.stores.base import Contents, HistoryStore, Receipt
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.turns import DocumentStore
-from conversations.stores.redis.client import make_key
+from conversations.stores.redis.client import make_key, tombstone_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
@@ -434,6 +434,33 @@ class TestMemoryStore(Contract):
         yield
 
 
+class TombstoneContract(Contract):
+    """What a store of a server does where another program wrote a tombstone that is no id."""
+
+    WRONG: tuple[Any, ...] = ()
+
+    def write_tombstone(self, store: HistoryStore, session: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def test_a_tombstone_that_is_no_id_covers_nothing(self, store: HistoryStore) -> None:
+        """It does not say what was deleted, and to guess could lose what was not."""
+        for wrong in self.WRONG:
+            session, turns = a_session(), some_turns(3)
+            store.append(session, turns[0])
+            self.write_tombstone(store, session, wrong)
+            assert store.append(session, turns[2], [turns[1]]) == Receipt(stored=True, created=False)
+            assert store.inspect(session) == Contents(History.of(turns), None, None)
+
+    def test_deleting_replaces_it(self, store: HistoryStore) -> None:
+        for wrong in self.WRONG:
+            session, turn = a_session(), a_turn()
+            store.append(session, turn)
+            self.write_tombstone(store, session, wrong)
+            assert store.delete(session, turn.answer.id) is True
+            assert store.inspect(session) == Contents(None, turn.answer.id, None)
+            assert store.append(session, turn).buried == turn.answer.id
+
+
 @contextmanager
 def scans() -> Iterator[list[int]]:
     """Yield a list that holds, at the end, the COUNT of every SCAN that Redis was sent meanwhile."""
@@ -448,7 +475,14 @@ def scans() -> Iterator[list[int]]:
     counts += [int(words[-1]) for words in commands if words[0].upper() == b"SCAN"]
 
 
-class TestCacheStore(Contract):
+class TestCacheStore(TombstoneContract):
+    WRONG = ("zzz", "", b"\xff", "7zzz", "019CB1A0-0000-7000-8000-000000000001", "8" * 36, "~" * 36, ["a list"])
+
+    def write_tombstone(self, store: HistoryStore, session: str, value: Any) -> None:
+        with environment.REDIS.client() as client:
+            key = tombstone_key(make_key(session))
+            client.rpush(key, *value) if isinstance(value, list) else client.set(key, value)
+
     def make(self, limits: Limits = LIMITS) -> HistoryStore:
         return CacheStore("redis", limits)
 
@@ -534,7 +568,22 @@ class TestCacheStore(Contract):
             client.delete(b"conv:\xff\xfe")
 
 
-class TestDocumentStore(Contract):
+class TestDocumentStore(TombstoneContract):
+    WRONG = (
+        "zzz",
+        "",
+        5,
+        "019cb1a0-0000-7000-8000-000000000001\n",
+        "7zzz",
+        "019CB1A0-0000-7000-8000-000000000001",
+        "8" * 36,
+        "~" * 36,
+        True,
+    )
+
+    def write_tombstone(self, store: HistoryStore, session: str, value: Any) -> None:
+        self.documents(store).update_one({"_id": make_key(session)}, {"$set": {"tombstone": value}})
+
     def make(self, limits: Limits = LIMITS) -> HistoryStore:
         return DocumentStore("mongo", limits)
 

@@ -18,12 +18,13 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, tombstone_in
 from conversations.stores.redis.client import make_key, part_of_name, session_of
-from conversations.turns import History, Turn, now, unite
+from conversations.turns import MESSAGE_ID, History, Turn, now, unite
 
 _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
 _WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
+_ID = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # of a tombstone; one that another program wrote covers nothing
 _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
 
 
@@ -42,7 +43,7 @@ class DocumentStore(HistoryStore):
             return Contents(None, None, None)
         records = document.get("messages")
         history = None if records == [] else self._history(records)
-        return Contents(history, document.get("tombstone"), document.get("mark"))
+        return Contents(history, tombstone_in(self.alias, session, document.get("tombstone")), document.get("mark"))
 
     def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
         pending = _Pending(make_key(session), turn, list(lacking), mark)
@@ -71,6 +72,8 @@ class DocumentStore(HistoryStore):
             collection = self._collection(Conversation)
             aside, _ = CorruptConversation.objects.filter(key=key).delete()
             collection.delete_one({"_id": key, "expires_at": {"$lte": now()}})
+            wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": _ID}}}
+            collection.update_one(wrong, {"$unset": {"tombstone": ""}})  # or $max would keep it
             # Created before it is emptied: $setOnInsert and $pull cannot name one field in one update.
             collection.update_one({"_id": key}, {**update, "$setOnInsert": {"messages": [], "bytes": 0}}, upsert=True)
             if collection.find_one({"_id": key, "messages": {"$type": "array"}}, {"_id": 1}) is None:
@@ -208,7 +211,7 @@ class DocumentStore(HistoryStore):
         if turns:
             ids = [turn.id for turn in turns]
             where["messages.id"] = {"$ne": ids[0]} if len(ids) == 1 else {"$nin": ids}
-            where["tombstone"] = {"$not": {"$gte": min(ids)}}
+            where["tombstone"] = {"$not": {"$gte": min(ids), "$regex": _ID}}
             where["bytes"] = {"$lte": max(self.limits.max_bytes - size, 0)}
             if pending.turn and pending.turn.question.key:
                 where["messages.key"] = {"$ne": pending.turn.question.key}
@@ -239,7 +242,7 @@ class DocumentStore(HistoryStore):
             return
         records = document.get("messages")
         history = History() if records == [] else self._history(records)
-        pending.compare(history, document.get("tombstone") or "")
+        pending.compare(history, tombstone_in(self.alias, session_of(pending.key), document.get("tombstone")) or "")
         kept = self.limits.trim(unite(history, History.of(pending.turns())).turns())
         pending.fit(kept)
         stay = [turn for turn in kept if turn not in pending.turns()]

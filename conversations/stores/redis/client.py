@@ -116,27 +116,28 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
     def make_pattern(self, pattern: str, version: int | None = None, prefix: str | None = None) -> CacheKey:
         return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
 
-    def inspect(self, session: str) -> tuple[History | None, str | None, str | None]:
-        """Return the history, its tombstone and its mark, in one round trip."""
+    def inspect(self, session: str) -> tuple[History | None, Any, str | None]:
+        """Return the history, its tombstone as it is stored, and its mark, in one round trip."""
         key = self.make_key(session)
         pipeline = self.get_client(write=True).pipeline(transaction=False)
         pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
-        value, tombstone, mark = self._send(pipeline)
-        return None if value is None else self.decode(value), _text(tombstone), _text(mark)
+        value, tombstone, mark = self._call(lambda _: _inspected(pipeline))
+        return None if value is None else self.decode(value), tombstone, _text(mark)
 
     def append(
         self, session: str, turn: Turn | None, lacking: Iterable[Turn], limits: Limits, *, mark: bool
-    ) -> tuple[bool, int, str]:
+    ) -> tuple[bool, int, str, bool]:
         """Add turns in one round trip; return whether `turn` was new, how many messages were there before,
-        and the tombstone if it covers the turn."""
+        the tombstone if it covers the turn, and whether there is a tombstone that is no id."""
         arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes]
         for one in lacking:
             arguments += (one.id, "", one.lines())
         if turn:
             arguments += (turn.id, turn.question.key or "", turn.lines())
         key = self.make_key(session)
-        added, before, tombstone = self._run("append", session, [key, tombstone_key(key)], arguments, mark)
-        return bool(turn and added), int(before), tombstone.decode()
+        answer = self._run("append", session, [key, tombstone_key(key)], arguments, mark)
+        added, before, tombstone, corrupt = answer
+        return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
 
     def set_aside(self, session: str, ttl: int) -> None:
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds."""
@@ -233,6 +234,16 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:
     return client.hscan(MARKS, cursor, count=count)
+
+
+def _inspected(pipeline: Any) -> list[Any]:
+    """Return a value, its tombstone and its mark; raise the first error but of a tombstone of another type, which
+    says nothing of the conversation."""
+    value, tombstone, mark = pipeline.execute(raise_on_error=False)
+    for answer in (value, tombstone, mark):
+        if isinstance(answer, Exception) and not (answer is tombstone and "WRONGTYPE" in str(answer)):
+            raise answer
+    return [value, tombstone, mark]
 
 
 def tombstone_key(key: str) -> str:

@@ -8,7 +8,16 @@ from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import MOST_SCANNED, Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.base import (
+    MOST_SCANNED,
+    Contents,
+    HistoryStore,
+    Marks,
+    Page,
+    Receipt,
+    report_tombstone,
+    tombstone_in,
+)
 from conversations.stores.redis.client import HistoryClient, histories, part_of_name, session_of
 from conversations.turns import History, Turn
 
@@ -27,12 +36,15 @@ class CacheStore(HistoryStore):
 
     def inspect(self, session: str) -> Contents:
         with self._errors():
-            return Contents(*self._client.inspect(session))
+            history, tombstone, mark = self._client.inspect(session)
+        return Contents(history, tombstone_in(self.alias, session, tombstone), mark)
 
     def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
         with self._errors():
-            stored, before, tombstone = self._client.append(session, turn, lacking, self.limits, mark=mark)
-            return Receipt(stored, created=before == 0, buried=tombstone or None)
+            stored, before, tombstone, corrupt = self._client.append(session, turn, lacking, self.limits, mark=mark)
+        if corrupt:
+            report_tombstone(self.alias, session)
+        return Receipt(stored, created=before == 0, buried=tombstone or None)
 
     def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
         with self._errors():

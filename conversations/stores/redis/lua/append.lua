@@ -2,16 +2,23 @@
 --
 -- KEYS[1] the conversation, KEYS[2] its tombstone
 -- ARGV    ttl in seconds, most turns, most bytes, then for each turn: id, key ("" for none), its two lines
--- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn}
+-- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn,
+--          1 if there is a tombstone that is no id: it covers nothing}
 --
 -- A line is opaque but for its beginning, which names the role, and its end, `"id":"…","at":"…"}`, whose width is
 -- fixed. In content every quote is escaped, so `"id":"` and `"key":"` can only be the message's own.
 
 local QUESTION = '{"role":"user",'
 local TAIL = 77 -- bytes from the first quote of "id" to the newline
+local HEX = '[0-9a-f]'
+local ID = '^[0-7]' .. HEX:rep(7) .. '%-' .. HEX:rep(4) .. '%-7' .. HEX:rep(3) .. '%-[89ab]' .. HEX:rep(3) .. '%-' .. HEX:rep(12) .. '$'
 
 local value = redis.call('GET', KEYS[1]) or ''
-local tombstone = redis.call('GET', KEYS[2]) or ''
+local tombstone = redis.pcall('GET', KEYS[2]) or '' -- a table where it is of another type
+local corrupt = 0
+if tombstone ~= '' and not (type(tombstone) == 'string' and string.find(tombstone, ID)) then
+  tombstone, corrupt = '', 1
+end
 
 local function id_before(text, stop) -- the id in the line that ends with the newline at stop
   return string.match(string.sub(text, stop - TAIL + 1, stop), '^"id":"([%x-]+)","at":"[^"]+"}\n$')
@@ -70,4 +77,4 @@ end
 if #turns > 0 then
   redis.call('SET', KEYS[1], table.concat(turns, '', oldest), 'EX', ARGV[1])
 end
-return {added, before, covered}
+return {added, before, covered, corrupt}

@@ -33,7 +33,10 @@ else
   gone = gone + redis.call('UNLINK', KEYS[1])
 end
 
-if (redis.call('GET', KEYS[2]) or '') < ARGV[1] then
+local HEX = '[0-9a-f]'
+local ID = '^[0-7]' .. HEX:rep(7) .. '%-' .. HEX:rep(4) .. '%-7' .. HEX:rep(3) .. '%-[89ab]' .. HEX:rep(3) .. '%-' .. HEX:rep(12) .. '$'
+local tombstone = redis.pcall('GET', KEYS[2]) or ''
+if type(tombstone) ~= 'string' or not string.find(tombstone, ID) or tombstone < ARGV[1] then
   redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 end
 return gone
