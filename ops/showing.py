@@ -72,19 +72,12 @@ def _in_facts(alias: str, session: str, found: Found | StoreUnavailable) -> dict
 
 
 def lines(shown: Shown) -> list[str]:
-    """Return it for a terminal: what was said cannot move the cursor or change colours there."""
+    """Return it for people."""
     told = [f"conversation {shown.session}, {len(shown.history)} messages"]
     told += [f"  {alias:<6}{_store_in_words(one)}" for alias, one in shown.stores.items()]
     for message in shown.history:
-        told += ["", f"{message.role}  {message.at}  {message.id}", harmless(message.content)]
+        told += ["", f"{message.role}  {message.at}  {message.id}", message.content]
     return told
-
-
-def harmless(text: str) -> str:
-    """Return the text with every control character but newline and tab made visible."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1] for character in text
-    )
 
 
 def _store_in_words(one: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from conversations.escaping import visible
+
 
 class JsonFormatter(OrjsonFormatter):
     """One line of JSON a record: time, level, logger, event, and what the event says of itself."""
@@ -19,6 +21,10 @@ class JsonFormatter(OrjsonFormatter):
             rename_fields={"levelname": "level", "name": "logger", "message": "event"},
             timestamp="at",
         )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; where it is read on a terminal, what it quotes cannot act there."""
+        return visible(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
         """Return where it was raised and its class; its message may quote a conversation."""

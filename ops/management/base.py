@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conversations.errors import ConversationError
+from conversations.escaping import visible
 from ops import audit, direct, lease
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
@@ -37,6 +38,8 @@ class Result:
     code: int = TROUBLE
     unlogged: tuple[str, ...] = ()
     """Names of facts that are for the operator's eyes and not for the audit log, which names no session."""
+    document: str = ""
+    """Instead of lines, what was asked for word by word: a file or a pipe gets it exactly as it is."""
 
     def logged(self) -> dict[str, Any]:
         """Return the facts that the audit log is told."""
@@ -75,6 +78,13 @@ class OperatorCommand(BaseCommand):
         self.as_json = bool(options.pop("json"))
         self._changing = self.would_change(options)
         try:
+            self._print(self._attempt(options))
+        except CommandError as error:
+            raise CommandError(visible(str(error)), returncode=error.returncode) from error
+
+    def _attempt(self, options: dict[str, Any]) -> Result:
+        """Return what was done, audited; raise CommandError when it could not be done."""
+        try:
             with self._alone():
                 result = self.run(**options)
         except (ConversationError, OSError) as error:
@@ -87,17 +97,23 @@ class OperatorCommand(BaseCommand):
             self._audit("interrupted", options, None)
             raise CommandError("interrupted; it can be run again", returncode=TROUBLE) from None
         self._audit(result.trouble or "done", options, result)
+        return result
+
+    def _print(self, result: Result) -> None:
+        """Print the result; raise CommandError where there is trouble."""
         if self.as_json:
-            self._write(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode())
+            self._write(visible(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode()))
+        elif result.document:
+            self._write(visible(result.document) if self.stdout.isatty() else result.document)
         for line in result.lines:
             self.say(line)
         if result.trouble:
             raise CommandError(result.trouble, returncode=result.code)
 
     def say(self, text: str) -> None:
-        """Say a step as it is made, to people only."""
+        """Say a step as it is made, to people only; what a store holds cannot act on their terminal."""
         if not self.as_json:
-            self._write(text)
+            self._write(visible(text))
 
     def confirm(self, question: str, word: str, noinput: bool) -> None:
         """Return when the operator has typed the word; raise CommandError when not."""

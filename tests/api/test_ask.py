@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
-from conversations.history.both import repair
+from conversations.history import repair
 from conversations.policy import Routing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store

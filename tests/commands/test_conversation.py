@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
-from tests.commands.working import hold, run, run_json, turns_in
+from tests.commands.working import hold, run, run_json, run_on_a_terminal, turns_in
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
@@ -35,9 +37,38 @@ def test_show_changes_nothing() -> None:
     assert turns_in(REDIS, session) == ()
 
 
-def test_what_was_said_cannot_command_the_terminal() -> None:
-    session = hold(REDIS, turns=(a_turn("\x1b[2Jgone\u202e"),))
-    assert r"\x1b[2Jgone\u202e" in run("conversation", "show", session)[1]
+ACTING = "\x1b[2J\x1b]0;title\x07 \x7f\x9b2J\u202egone\r"
+ESCAPED = r"\u001b[2J\u001b]0;title\u0007 \u007f\u009b2J\u202egone\r"
+
+
+@pytest.mark.parametrize(
+    "words", [("show",), ("show", "--json"), ("export",), ("export", "--as", "markdown")], ids=" ".join
+)
+def test_what_was_said_cannot_command_the_terminal(words: tuple[str, ...]) -> None:
+    session = hold(REDIS, turns=(a_turn(ACTING),))
+    written = run_on_a_terminal("conversation", words[0], session, *words[1:])
+    assert ESCAPED in written
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", written)
+
+
+def test_show_is_for_people_wherever_it_is_written() -> None:
+    session = hold(REDIS, turns=(a_turn(ACTING),))
+    assert ESCAPED in run("conversation", "show", session)[1]
+
+
+def test_an_export_to_a_file_or_a_pipe_is_what_was_said() -> None:
+    session = hold(REDIS, turns=(a_turn(ACTING),))
+    assert ACTING in run("conversation", "export", session, "--as", "markdown")[1]
+    assert json.loads(run("conversation", "export", session)[1])["messages"][0]["content"] == ACTING
+
+
+def test_neither_an_error_nor_a_log_line_commands_the_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "\x1b[2J\x9b\u202e.tar"
+    file.write_bytes(b"no backup")
+    written = run_on_a_terminal("restore", str(file), "--into", "redis", "--reason", "\x9b2J")
+    assert r"CommandError: " in written and r"\u001b[2J\u009b\u202e.tar: This file cannot be restored" in written
+    assert r'"reason":"\u009b2J"' in written
+    assert not re.search("[\x1b\x9b\u202e]", written)
 
 
 def test_export_is_json_or_markdown() -> None:

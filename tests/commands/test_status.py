@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +18,9 @@ from conversations.runtime import switching
 from conversations.stores import MONGO, REDIS, store
 from ops.backup.create import NOTE
 from ops.management.commands import status
-from ops.status import facts
+from ops.status.collect import facts
 from tests.builders import a_session
-from tests.commands.working import hold, run, run_json
+from tests.commands.working import hold, run, run_json, run_on_a_terminal
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.usefixtures("both_empty")
@@ -156,6 +157,15 @@ def test_on_a_terminal_it_is_tables_and_a_reason_is_no_markup() -> None:
     call_command("status", stdout=out)
     assert "┃" in out.getvalue()
     assert "[bold]why[/bold]" in out.getvalue()
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_who_switched_and_why_cannot_command_the_terminal(words: tuple[str, ...]) -> None:
+    switching.record(Routing(REDIS, False), "al\x1b]0;i\x07ce", "\x9b2J\u202e")
+    written = run_on_a_terminal("status", *words)
+    assert r"al\u001b]0;i\u0007ce" in written
+    assert r"\u009b2J\u202e" in written
+    assert not re.search("\x1b]|[\x07\x9b\u202e]", written)
 
 
 def test_watching_goes_on_until_ctrl_c_and_json_is_a_line_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,13 @@
 
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from conversations.stores import store
@@ -29,6 +34,26 @@ def run_json(*words: str) -> tuple[int, Any]:
     except CommandError as error:
         return error.returncode, json.loads(out.getvalue() or "null")
     return 0, json.loads(out.getvalue())
+
+
+def run_on_a_terminal(*words: str) -> str:
+    """Return all that a process of its own writes to its terminal, its own colours apart."""
+    ours, its = pty.openpty()
+    environment = {**os.environ, "DJANGO_COLORS": "nocolor", "TERM": "dumb", "COLUMNS": "200"}
+    command = [sys.executable, "manage.py", *words]
+    with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdin=its, stdout=its, stderr=its):
+        os.close(its)
+        written = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    return written.decode()
+
+
+def _read(terminal: int) -> bytes:
+    """Return what comes next; nothing once nobody can write there any more, which Linux calls an error."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""
 
 
 def hold(*aliases: str, session: str = "", turns: tuple[Turn, ...] = ()) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conversations.errors import NoLaterTurn
-from conversations.history.both import restamp
+from conversations.history import restamp
 from conversations.turns import (
     ANSWER,
     MESSAGE_ID,

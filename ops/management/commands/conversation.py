@@ -11,7 +11,7 @@ from conversations.errors import Unknown
 from ops import showing
 from ops.management.base import TROUBLE, OperatorCommand, Result
 from ops.showing import Shown
-from ops.status import facts
+from ops.status.collect import facts
 from telemetry.logs import hashed
 
 
@@ -43,7 +43,7 @@ class Command(OperatorCommand):
         if action == "show":
             return Result(conversation, showing.lines(shown))
         if form == "markdown":
-            return Result(conversation, [_markdown(conversation)])
+            return Result(conversation, document=_markdown(conversation))
         return Result(conversation, [orjson.dumps(conversation, option=orjson.OPT_INDENT_2).decode()])
 
     def _delete(self, shown: Shown, noinput: bool) -> Result:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from conversations.escaping import visible
 from ops.management.base import COULD_NOT_RUN, FINE, TROUBLE, OperatorCommand, Result
 from ops.status import collect
 
@@ -59,7 +60,7 @@ class Command(OperatorCommand):
                         live.update(on_a_terminal(seen), refresh=True)
             while True:
                 lines = [orjson.dumps(seen.facts()).decode()] if self.as_json else [*in_a_pipe(seen), ""]
-                self.stdout.write("\n".join(lines))
+                self.stdout.write(visible("\n".join(lines)))
                 self.stdout.flush()
                 sleep(EVERY)
                 seen = collect.look()
@@ -84,11 +85,15 @@ def in_a_pipe(seen: collect.Status) -> list[str]:
 
 
 def on_a_terminal(seen: collect.Status) -> Group:
-    """Return tables; what is wrong is red. Every cell is text, never markup: a reason is anybody's words."""
-    shown: list[Any] = [Text(f"onesource at {seen.at}: {seen.trouble or 'all is well'}", style="bold")]
+    """Return tables; what is wrong is red. Every cell is visible text, never markup: a reason may hold anything."""
+    shown: list[Any] = [Text(visible(f"onesource at {seen.at}: {seen.trouble or 'all is well'}"), style="bold")]
     for head, rows in collect.tables(seen):
         table = Table(*head, title_justify="left")
         for row in rows:
-            table.add_row(*(Text(cell, style="bold red" if cell.startswith(("OUT", "OVER")) else "") for cell in row))
+            table.add_row(*map(_cell, row))
         shown.append(table)
     return Group(*shown)
+
+
+def _cell(text: str) -> Text:
+    return Text(visible(text), style="bold red" if text.startswith(("OUT", "OVER")) else "")
