@@ -172,7 +172,7 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
             break
         mark = any(other != alias for other in missed) or plan.marks(alias)
         try:
-            receipt = _append(alias, session, turn, _lacking(reading, alias), mark=mark)
+            receipt, there = _give(alias, session, turn, _lacking(reading, alias), mark=mark)
         except StoreUnavailable:
             if alias in plan.wanted:
                 missed.append(alias)
@@ -182,12 +182,12 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
             return Written(turn, stored_in, new), receipt.buried
         if not receipt.stored:
             # Somebody has answered this question already: theirs is the turn, here and in the next store.
-            twin, new = _twin(alias, session, turn), False
-            if twin and stored_in and twin.id != turn.id:
-                missed.append(alias)  # two twins in two stores: healing unites them, readers see the later
+            new = False
+            if stored_in and there.id != turn.id:
+                missed.append(alias)  # two duplicates in two stores: healing unites them, readers see the later
                 marked = False
                 continue
-            turn = twin or turn
+            turn = there
         if receipt.created and alias in reading.answered and reading.history:
             _restore(session, reading.history, alias)
         stored_in += (alias,)
@@ -201,7 +201,22 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
     return Written(turn, stored_in, new), None
 
 
-def _twin(alias: str, session: str, turn: Turn) -> Turn | None:
+def _give(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, mark: bool) -> tuple[Receipt, Turn]:
+    """Append the turn; return the receipt, and the turn that the store has now: this one or its duplicate. Raise
+    StoreUnavailable also where the duplicate cannot be read: another store may have taken the turn already, so
+    this one counts as missed and the request goes on."""
+    receipt = _append(alias, session, turn, lacking, mark=mark)
+    if receipt.stored or receipt.buried:
+        return receipt, turn
+    try:
+        return receipt, _duplicate(alias, session, turn) or turn
+    except (StoreUnavailable, CorruptHistory) as error:
+        reason = getattr(error, "reason", type(error).__name__)
+        _count_persist_error(alias, session, reason)
+        raise StoreUnavailable(alias, reason) from error
+
+
+def _duplicate(alias: str, session: str, turn: Turn) -> Turn | None:
     """Return the turn that a store has in this one's place: the same, or another with its key."""
     contents = _call(store(alias), "inspect", lambda one: one.inspect(session))
     there = contents.history.turns() if contents.history else ()

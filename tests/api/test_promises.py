@@ -3,19 +3,23 @@
 import base64
 from pathlib import Path
 
+import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from conversations import history
 from conversations.answerers import answerer
 from conversations.api.authentication import make_token
 from conversations.runtime import state
-from conversations.stores import store
+from conversations.stores import MONGO, REDIS, store
+from conversations.stores.mongo.turns import DocumentStore
+from conversations.turns import now
 from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, get, let, post, sample
 from tests.api.test_ask import Overtaken
-from tests.builders import a_session
-from tests.servers import RedisServer
+from tests.builders import a_session, a_turn
+from tests.servers import MongoServer, RedisServer
 
 
 def bearer(name: str, tenant: str = "") -> dict[str, str]:
@@ -47,6 +51,37 @@ def test_a_turn_acknowledged_by_two_stores_is_the_same_in_both(answered_by: None
     assert answer["stored_in"] == ["redis", "mongo"]
     for alias in answer["stored_in"]:
         assert [turn.id for turn in store(alias).load(Overtaken.session).turns()] == [Overtaken.twin.id]
+
+
+def test_a_store_that_dies_while_a_duplicate_is_looked_for_is_missed(
+    settings: Settings, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has the turn: it is acknowledged, and MongoDB gets it when it is back."""
+    settings.CONV_DUAL_WRITE = True
+    session, inspect = a_session(), DocumentStore.inspect
+    store(REDIS).append(session, a_turn(at=now()))
+    store(MONGO).append(session, a_turn("What is Redis?", at=now(), key="k-1"))
+    monkeypatch.setattr(DocumentStore, "inspect", lambda *these: (mongo_server.kill(), inspect(*these))[1])
+    try:
+        answer = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
+    finally:
+        mongo_server.start()
+    assert (answer["stored_in"], answer["replayed"]) == (["redis"], False)
+    assert store(REDIS).inspect(session).mark
+
+
+def test_a_value_that_spoils_while_a_duplicate_is_looked_for_is_missed(settings: Settings) -> None:
+    """MongoDB has the turn: it is acknowledged, and repair sees to what Redis has."""
+    settings.CONV_DUAL_WRITE, settings.CONV_STORE_PRIMARY = True, "mongo"
+    state.forget()
+    session, turn = a_session(), a_turn(key="k-1")
+    store(REDIS).append(session, None, [a_turn(key="k-1"), a_turn(), a_turn()])
+    reading = history.read(a_session())
+    with environment.REDIS.client() as client:
+        key = f"conv:{session}"
+        client.set(key, client.get(key).replace(b"That.", b"\xff", 1), ex=60)  # looks right at both ends
+    assert history.append(session, turn, reading).stored_in == ("mongo",)
+    assert store(MONGO).inspect(session).mark
 
 
 def test_to_have_the_last_message_is_not_to_have_all(redis_server: RedisServer) -> None:
