@@ -1,24 +1,42 @@
 """Conversations in the admin: listed, found and read from both stores as clients read them, changed by nobody."""
 
+import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial, wraps
+from io import StringIO
 from typing import Any
 
+import pymongo
+from bson import json_util
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, connections
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.timezone import localtime
+from pymongo.errors import PyMongoError
 
 from conversations import history
 from conversations.errors import ConversationError, StoreUnavailable
+from conversations.escaping import visible
 from conversations.history import listing
-from conversations.models import Conversation, CorruptConversation
-from conversations.stores import store
+from conversations.models import ALIAS, Conversation, CorruptConversation
+from conversations.stores import MONGO, store
 from conversations.stores.redis.client import make_key, session_of
 from conversations.turns import now
 
 _PAGE = 50
+_SECONDS = 2.0  # a document of 16 MB takes longer than a turn may
+_SHOWN = 20_000  # characters of a document
+_JSON = json.JSONEncoder(
+    indent=2, ensure_ascii=False, default=partial(json_util.default, json_options=json_util.RELAXED_JSON_OPTIONS)
+)
 
 
 class _ReadOnly(admin.ModelAdmin):
@@ -104,12 +122,85 @@ class ConversationAdmin(_ReadOnly):
         css = {"all": ("conversations/transcript.css",)}
 
 
+def _asks_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer with an error message where MongoDB is out; wait longer than a turn would where it is slow."""
+
+    @wraps(view)
+    def asking(self: admin.ModelAdmin, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+        try:
+            store(MONGO).ping()  # it fails at once where a query would wait for as long as it may take
+            with pymongo.timeout(_SECONDS):
+                return view(self, request, *args, **options)
+        except (DatabaseError, PyMongoError, StoreUnavailable) as error:
+            if isinstance(error, DatabaseError) and not isinstance(error.__cause__, PyMongoError):
+                raise
+            messages.error(request, "MongoDB cannot be read now, and corrupt conversations are kept there alone.")
+            context = {**self.admin_site.each_context(request), "title": capfirst(self.opts.verbose_name_plural)}
+            return TemplateResponse(request, "admin/base_site.html", context, status=503)
+
+    return asking
+
+
 @admin.register(CorruptConversation)
 class CorruptConversationAdmin(_ReadOnly):
-    """What MongoDB held that was no history, and was set aside."""
+    """What MongoDB held that was no history, and was quarantined; shown as text, whatever it is."""
 
-    list_display = ("key", "expires_at")
+    list_display = ("session", "quarantined", "expires_at")
     search_fields = ("key",)
+    fields = ("session", "quarantined", "expires_at", "text")
+    readonly_fields = fields
+
+    changelist_view = _asks_mongo(_ReadOnly.changelist_view)
+    change_view = _asks_mongo(_ReadOnly.change_view)
+    history_view = _asks_mongo(_ReadOnly.history_view)
+    delete_view = _asks_mongo(_ReadOnly.delete_view)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CorruptConversation]:
+        """Return them without their documents: each may be 16 MB, and hold what no JSONField can."""
+        return super().get_queryset(request).defer("document")
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> CorruptConversation | None:
+        found: CorruptConversation | None = super().get_object(request, object_id, from_field)
+        if found:
+            found.document = _as_found(found)
+        return found
+
+    @admin.display(description="session", ordering="key")
+    def session(self, corrupt: CorruptConversation) -> str:
+        return session_of(corrupt.key)
+
+    @admin.display(description="quarantined at", ordering="pk")
+    def quarantined(self, corrupt: CorruptConversation) -> str:
+        """Return when its copy was made, which its id holds, in the form of the dates beside it."""
+        return localize(localtime(corrupt.pk.generation_time))
+
+    @admin.display(description="document")
+    def text(self, corrupt: CorruptConversation) -> SafeString:
+        """Return its beginning as JSON, escaped."""
+        return format_html('<pre class="document">{}</pre>', _beginning(corrupt.document))
+
+    class Media:
+        css = {"all": ("conversations/transcript.css",)}
+
+
+def _as_found(corrupt: CorruptConversation) -> Any:
+    """Return the document as MongoDB has it."""
+    mongo: Any = connections[ALIAS]
+    found = mongo.get_collection(corrupt._meta.db_table).find_one({"_id": corrupt.pk}, {"document": 1}) or {}
+    return found.get("document")
+
+
+def _beginning(document: Any) -> str:
+    """Return how the document begins, as MongoDB's extended JSON; no more of it is made than is shown."""
+    text, size = StringIO(), 0
+    for piece in _JSON.iterencode(document):
+        size += text.write(piece[: _SHOWN + 1])
+        if size > _SHOWN:
+            break
+    cut = f"\n… cut after {_SHOWN:,} characters" if size > _SHOWN else ""
+    return visible(text.getvalue()[:_SHOWN]) + cut
 
 
 def _shown(message: dict[str, str]) -> tuple[str, str, str, str, str]:
