@@ -1,4 +1,4 @@
-"""The documents in MongoDB, as Django models for the admin, for listing and for deleting."""
+"""The documents in MongoDB, as Django models for the admin and for listing."""
 
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
@@ -7,7 +7,7 @@ ALIAS = "mongo"
 
 
 class Conversation(models.Model):
-    """One conversation; turns are added by conversations.stores, never by save()."""
+    """One conversation; conversations.stores adds turns and deletes, never save()."""
 
     key = models.CharField(primary_key=True, max_length=262, db_column="_id")
     messages = models.JSONField(default=list)

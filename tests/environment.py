@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tests import round_trips  # noqa: F401  # its listener must be there before Django's client is made
 from tests.servers import MongoServer, RedisServer
 
 _HOME = Path(tempfile.mkdtemp(prefix="onesource-tests-"))

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -140,22 +139,30 @@ def delete(session: str) -> bool:
 
 def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
     done: list[str] = []
-    found = False
+    missed = set(plan.last_resort)
+    found = marked = False
     for alias in plan.order + plan.last_resort:
         if done and alias in plan.last_resort:
             break
-        with suppress(StoreUnavailable):
-            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto))
-            done.append(alias)
+        mark = bool(missed - {alias})
+        try:
+            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto, mark=mark))
+        except StoreUnavailable:
+            missed.add(alias)
+            continue
+        done.append(alias)
+        marked |= mark
     if not done:
         raise NoStore
-    if len(done) < len(ALIASES):
-        _mark(session, done[0])
+    if marked:
+        knowledge().beacon.light(done[-1])
+    elif len(done) < len(ALIASES):
+        _mark(session, done[0])  # that the other missed it was not known before
     return found or len(done) < len(ALIASES)
 
 
-def _delete(one: HistoryStore, session: str, upto: str) -> bool:
-    return one.delete(session, upto)
+def _delete(one: HistoryStore, session: str, upto: str, mark: bool) -> bool:
+    return one.delete(session, upto, mark=mark)
 
 
 def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Written, str | None]:

@@ -11,6 +11,7 @@ from conversations.stores import MONGO, REDIS, store
 from tests import environment
 from tests.api.talking import ask, delete, get, post
 from tests.builders import a_session, a_turn
+from tests.round_trips import to_mongo
 from tests.servers import RedisServer
 
 
@@ -126,6 +127,25 @@ class TestDeleting:
             404,
         )
         assert [store(alias).load(session) for alias in (REDIS, MONGO)] == [None, None]
+
+    @pytest.mark.parametrize("dual_write", [False, True])
+    def test_mongo_is_waited_for_three_times_at_most(self, settings: Settings, dual_write: bool) -> None:
+        """A deletion ends within two seconds, also where each round trip to MongoDB takes half of one."""
+        settings.CONV_DUAL_WRITE = dual_write
+        session = a_session()
+        ask("What is Redis?", session)
+        with to_mongo() as sent:
+            delete(f"conversations/{session}/")
+        assert sent == ["find", "delete", "findAndModify"]
+
+    def test_while_redis_is_out_mongo_is_waited_for_no_more_often(self, settings: Settings, redis_out: None) -> None:
+        """What Redis missed is flagged by the deletion itself."""
+        session = a_session()
+        store(MONGO).append(session, a_turn())
+        with to_mongo() as sent:
+            assert delete(f"conversations/{session}/").status_code == 204
+        assert sent == ["find", "delete", "findAndModify"]
+        assert store(MONGO).inspect(session).mark
 
     def test_there_is_nothing_in_the_answer(self) -> None:
         session = a_session()

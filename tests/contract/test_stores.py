@@ -21,6 +21,7 @@ from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
+from tests.round_trips import to_mongo
 from tests.servers import eventually
 
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
@@ -279,6 +280,21 @@ class Contract:
                 store.append(session, turn, lacking, mark=True)
         assert store.load(session) == History.of([first])
         assert session not in store.marks(10_000).sessions
+
+    def test_deleting_what_has_expired_finds_nothing(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn(), mark=True)
+        self.expire(store, session)
+        assert store.delete(session, tombstone_for()) is False
+        assert store.load(session) is None
+        assert store.inspect(session).tombstone
+
+    def test_deleting_takes_a_corrupt_value(self, store: HistoryStore) -> None:
+        session, turn = a_session(), a_turn(at=datetime.now(UTC) + timedelta(hours=1))
+        self.spoil(store, session)
+        assert store.delete(session, tombstone_for()) is True
+        assert store.append(session, turn).stored
+        assert store.load(session) == History.of([turn])
 
     def test_setting_aside_nothing_does_nothing(self, store: HistoryStore) -> None:
         session = a_session()
@@ -617,6 +633,25 @@ class TestDocumentStore(TombstoneContract):
         yield
         environment.MONGO.start()
         eventually(lambda: answers(store), "the driver does not see that MongoDB is back")
+
+    def test_a_deletion_is_two_round_trips(self, store: HistoryStore) -> None:
+        """A conversation that is there, or never was, or is no history."""
+        known, corrupt = a_session(), a_session()
+        store.append(known, a_turn())
+        self.spoil(store, corrupt)
+        for session in (known, corrupt, a_session()):
+            with to_mongo() as sent:
+                store.delete(session, tombstone_for())
+            assert sent == ["delete", "findAndModify"]
+
+    @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], [{"id": 5}], None, {"id": "x"}])
+    def test_deleting_takes_what_has_no_ids(self, store: HistoryStore, messages: object) -> None:
+        session, later = a_session(), datetime.now(UTC) + timedelta(days=1)
+        document = {"_id": make_key(session), "messages": messages, "bytes": 9, "expires_at": later}
+        self.documents(store).insert_one(document)
+        assert store.delete(session, tombstone_for()) is True
+        assert store.load(session) is None
+        assert store.delete(session, tombstone_for()) is False
 
     def test_mongo_deletes_what_has_expired(self) -> None:
         indexes = self.documents(self.make()).index_information().values()

@@ -1,9 +1,10 @@
-"""Histories in MongoDB: read, listed and deleted through the ORM; a turn is one atomic update beneath it.
+"""Histories in MongoDB: read and listed through the ORM; adding a turn and deleting are one atomic update beneath it.
 
 The update says all it needs of the document in its filter, so that the common case is one round trip. A
 document that does not match makes the upsert a duplicate key; only then is it asked why.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -64,26 +65,18 @@ class DocumentStore(HistoryStore):
 
     def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
         key = make_key(session)
-        fields: dict[str, Any] = {"updated_at": now(), "expires_at": self._expiry()}
-        if mark:
-            fields["mark"] = uuid4().hex
-        update: dict[str, Any] = {"$max": {"tombstone": upto}, "$set": fields}
-        with self._errors():
-            collection = self._collection(Conversation)
-            aside, _ = CorruptConversation.objects.filter(key=key).delete()
-            collection.delete_one({"_id": key, "expires_at": {"$lte": now()}})
-            wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": _ID}}}
-            collection.update_one(wrong, {"$unset": {"tombstone": ""}})  # or $max would keep it
-            # Created before it is emptied: $setOnInsert and $pull cannot name one field in one update.
-            collection.update_one({"_id": key}, {**update, "$setOnInsert": {"messages": [], "bytes": 0}}, upsert=True)
-            if collection.find_one({"_id": key, "messages": {"$type": "array"}}, {"_id": 1}) is None:
-                collection.update_one({"_id": key}, {"$set": {"messages": [], "bytes": 0}})
-                return True
-            gone = collection.update_one(
-                {"_id": key, "messages.id": {"$lte": upto}}, {"$pull": {"messages": {"id": {"$lte": upto}}}}
-            )
-            collection.update_one({"_id": key, "messages": []}, {"$set": {"bytes": 0}})
-            return bool(gone.modified_count or aside)
+        collection = self._collection(Conversation)
+        # Two round trips in all but rare cases. The tombstone goes last: healing deletes again where it is missing.
+        with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
+            aside = self._collection(CorruptConversation).delete_many({"key": key}).deleted_count
+            for _ in range(_ATTEMPTS):
+                try:
+                    return self._forget(key, upto, mark) or aside > 0
+                except DuplicateKeyError:  # what is there has expired, has no valid tombstone, or is newly made
+                    collection.delete_one({"_id": key, "expires_at": {"$not": {"$gt": now()}}})
+                    wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": _ID}}}
+                    collection.update_one(wrong, {"$unset": {"tombstone": ""}})
+        raise StoreUnavailable(self.alias, "contended")
 
     def marks(self, limit: int) -> Marks:
         with self._errors():
@@ -233,6 +226,26 @@ class DocumentStore(HistoryStore):
         )
         return result.upserted_id is not None
 
+    def _forget(self, key: str, upto: str, mark: bool) -> bool:
+        """Take away the messages up to an id and leave a tombstone, in one step; return whether there were any.
+        Raise DuplicateKeyError, changing nothing, when the document has expired or its tombstone is no id."""
+        later = {"$filter": {"input": "$messages", "as": "one", "cond": {"$gt": ["$$one.id", upto]}}}
+        fields: dict[str, Any] = {
+            "messages": {"$cond": [{"$isArray": "$messages"}, later, []]},
+            "tombstone": {"$max": ["$tombstone", upto]},
+            "updated_at": now(),
+            "expires_at": self._expiry(),
+        }
+        if mark:
+            fields["mark"] = uuid4().hex
+        # A stage of its own, since it looks at the messages that are left.
+        size = {"bytes": {"$cond": [{"$eq": ["$messages", []]}, 0, "$bytes"]}}
+        where = {"_id": key, "expires_at": {"$gt": now()}, "tombstone": {"$in": [None, re.compile(_ID)]}}
+        before = self._collection(Conversation).find_one_and_update(
+            where, [{"$set": fields}, {"$set": size}], upsert=True
+        )
+        return before is not None and _holds_up_to(before.get("messages"), upto)
+
     def _make_room(self, pending: "_Pending") -> None:
         """Find out why what is pending could not be added and mend it; leave pending what still can be."""
         collection = self._collection(Conversation)
@@ -307,6 +320,14 @@ class _Pending:
         self.lacking = [turn for turn in self.lacking if turn in kept]
         if self.turn not in kept:
             self.turn = None
+
+
+def _holds_up_to(records: Any, upto: str) -> bool:
+    """Return whether a deletion up to the id takes anything away: what has no id goes too."""
+    if not isinstance(records, list):
+        return True
+    ids = (record.get("id") if isinstance(record, dict) else None for record in records)
+    return any(not (isinstance(id_, str) and id_ > upto) for id_ in ids)
 
 
 def _size(turns: list[Turn]) -> int:

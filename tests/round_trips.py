@@ -1,0 +1,54 @@
+"""Counts what is sent to the stores, so that a test can say how often a request waits for one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pymongo import monitoring
+from redis.connection import AbstractConnection
+
+
+class _Commands(monitoring.CommandListener):
+    """Every command of every client that was made since this was registered."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+_COMMANDS = _Commands()
+monitoring.register(_COMMANDS)
+
+
+@contextmanager
+def to_mongo() -> Iterator[list[str]]:
+    """Collect the names of the commands that are sent to MongoDB; each is one round trip."""
+    before = len(_COMMANDS.names)
+    sent: list[str] = []
+    yield sent
+    sent += _COMMANDS.names[before:]
+
+
+@contextmanager
+def to_redis() -> Iterator[list[str]]:
+    """Collect the names of the commands sent to Redis, of a pipeline the first: each is one round trip."""
+    sent: list[str] = []
+    send = AbstractConnection.send_packed_command
+
+    def noted(self: Any, command: Any, *rest: Any, **options: Any) -> None:
+        packed = command if isinstance(command, bytes) else b"".join(command)
+        sent.append(packed.split(b"\r\n")[2].decode())
+        send(self, command, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AbstractConnection, "send_packed_command", noted)
+        yield sent
