@@ -1,7 +1,6 @@
 """Redis' own snapshot, which a backup has beside the conversations: made by BGSAVE, waited for, and fetched."""
 
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -14,10 +13,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from embedded import children
 from ops import direct
+from ops.backup import rdb
 from ops.backup.archive import DUMP, Archive, Writer
 
 SNAPSHOT_SECONDS = 600
-_KEYS_READ = re.compile(rb"\[info\] (\d+) keys read")
 
 
 def add(writer: Writer) -> str:
@@ -122,21 +121,11 @@ def _fetch(program: str, options: dict[str, Any], target: Path) -> None:
 
 
 def count_keys(archive: Archive, folder: Path) -> int | None:
-    """Return how many keys Redis finds in the snapshot of a backup, every one read; None where it cannot read it.
-
-    By redis-check-rdb, which redis-server is under that name: it reads key by key, and needs no room for them all.
-    """
+    """Return how many keys the snapshot of a backup has, as `rdb.count_keys` does. Raise BadSnapshot."""
     dump = folder / DUMP
-    with dump.open("wb") as target:
-        archive.copy_dump(target)
-    done = subprocess.run(  # noqa: S603
-        ["redis-check-rdb", str(dump)],  # noqa: S607
-        executable=children.redis_binary(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SNAPSHOT_SECONDS,
-        check=False,
-    )
-    dump.unlink()
-    read = _KEYS_READ.search(done.stdout)
-    return int(read[1]) if read and not done.returncode else None  # a later Redis has written it
+    try:
+        with dump.open("wb") as target:
+            archive.copy_dump(target)
+        return rdb.count_keys(dump)
+    finally:
+        dump.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ from embedded import children
 from ops import direct
 from ops.backup import snapshot
 from ops.backup.archive import Archive, Record, counted, in_batches
+from ops.backup.rdb import BadSnapshot
 from ops.backup.restore import MongoTarget, RedisTarget, Target, load
 
 _ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)
@@ -47,7 +48,8 @@ class NotVerified(ConversationError):
 
 def verify(path: Path, advance: Advance) -> dict[str, Any]:
     """Restore the backup into servers of our own, some thousand conversations at a time; compare each of them with
-    it, and return how many there were and how many differ. Raise BadBackup where the file itself is not whole."""
+    it, and return how many there were, how many differ, and what the Redis snapshot beside them has. Raise BadBackup
+    where the file itself is not whole."""
     _sweep_scratch()
     with Archive(path) as archive, _throwaway() as (urls, home), _another_process() as other:
         archive.check_dump()
@@ -59,8 +61,16 @@ def verify(path: Path, advance: Advance) -> dict[str, Any]:
             "conversations": {alias: found[alias]["found"] for alias in ALIASES},
             "differing": sum(one["differing"] for one in found.values()),
             "snapshot": archive.manifest["snapshot"],
-            "snapshot_keys": snapshot.count_keys(archive, home) if archive.has_dump else None,
+            **(_snapshot(archive, home) if archive.has_dump else {"snapshot_keys": None, "snapshot_error": ""}),
         }
+
+
+def _snapshot(archive: Archive, home: Path) -> dict[str, Any]:
+    """Return how many keys the snapshot has, or why it cannot be read: the conversations can be restored without."""
+    try:
+        return {"snapshot_keys": snapshot.count_keys(archive, home), "snapshot_error": ""}
+    except BadSnapshot as error:
+        return {"snapshot_keys": None, "snapshot_error": str(error)}
 
 
 def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, total: None) -> Counter[str]:

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from django.db import connections
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis.client import histories
 from conversations.turns import tombstone_for
-from ops.backup import archive, create, restore, verify
+from ops.backup import archive, create, rdb, restore, verify
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer, eventually
@@ -46,6 +47,12 @@ def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
         lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read()).splitlines()  # type: ignore[union-attr]
     return manifest, [json.loads(line) for line in lines]
+
+
+def dump_of(path: Path) -> bytes:
+    """Return the Redis snapshot."""
+    with tarfile.open(path) as tar:
+        return tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
 
 
 def test_a_backup_is_a_tar_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
@@ -143,6 +150,94 @@ def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
     code, said = run("backup", "verify", str(path))
     assert code == 1
     assert f"{path}: This file cannot be restored: damaged" in said
+
+
+def with_dump(path: Path, dump: bytes) -> Path:
+    """Return a backup of the same conversations beside this snapshot, with a manifest that is right."""
+    manifest, _ = contents(path)
+    with tarfile.open(path) as tar:
+        lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read())  # type: ignore[union-attr]
+    with archive.Writer(path.parent, datetime(2026, 1, 1, tzinfo=UTC)) as writer:
+        writer.add_lines(lines.splitlines(keepends=True))
+        writer.add("dump.rdb", io.BytesIO(dump))
+        writer.finish(manifest)
+    return writer.path
+
+
+def later(dump: bytes) -> bytes:
+    """Return the snapshot as if a later Redis had made it."""
+    data = b"REDIS0099" + dump[9:-8]
+    return data + rdb.crc64(iter([data])).to_bytes(8, "little")
+
+
+DAMAGED = {
+    "random": lambda dump: dump[:9] + os.urandom(500),
+    "random, of a later version": lambda dump: b"REDIS0099" + os.urandom(500),
+    "random, with an end": lambda dump: b"REDIS0099" + os.urandom(500) + b"\xff" + os.urandom(8),
+    "no version": lambda dump: b"REDISnone" + dump[9:],
+    "a name alone": lambda dump: dump[:9],
+    "a name of a later version alone": lambda dump: b"REDIS0099",
+    "truncated": lambda dump: dump[:-9],
+    "truncated in its checksum": lambda dump: dump[:-1],
+    "truncated, of a later version": lambda dump: later(dump)[:-9],
+    "another checksum": lambda dump: dump[:-8] + bytes(7) + b"\1",
+    "another checksum, of a later version": lambda dump: later(dump)[:-8] + bytes(7) + b"\1",
+    "one bit": lambda dump: dump[:50] + bytes([dump[50] ^ 1]) + dump[51:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_verify_says_that_the_snapshot_cannot_be_read(tmp_path: Path, damage: str) -> None:
+    """Whatever the manifest says: what could not be read was written as it is. The conversations are whole."""
+    hold(REDIS)
+    whole = make(tmp_path)
+    path = with_dump(whole, DAMAGED[damage](dump_of(whole)))
+    code, said = run("backup", "verify", str(path))
+    assert code == 1
+    assert "1 in redis, 0 in mongo; 0 differ\n  Redis snapshot: DAMAGED; the conversations can be restored" in said
+    assert f"{path}: The Redis snapshot cannot be read: " in said
+
+
+def test_verify_tells_machines_too_what_is_wrong_with_the_snapshot(tmp_path: Path) -> None:
+    path = with_dump(make(tmp_path), b"REDIS0099")
+    code, told = run_json("backup", "verify", str(path))
+    assert (code, told["snapshot_keys"], told["differing"]) == (1, None, 0)
+    assert told["snapshot_error"] == "The Redis snapshot cannot be read: it does not end as a snapshot does"
+
+
+def test_verify_of_a_later_redis_snapshot_trusts_its_checksum(tmp_path: Path) -> None:
+    hold(REDIS)
+    whole = make(tmp_path)
+    code, said = run("backup", "verify", str(with_dump(whole, later(dump_of(whole)))))
+    assert code == 0
+    assert "Redis snapshot: its checksums are right; the redis-server here is too old to read it\n" in said
+
+
+def test_the_checksum_is_the_one_that_redis_writes(tmp_path: Path) -> None:
+    hold(REDIS)
+    dump = dump_of(make(tmp_path))
+    assert rdb.crc64(iter([b"123456789"])) == 0xE9C6D914C4B8D9CA
+    assert rdb.crc64(iter([dump[:100], dump[100:-8]])) == int.from_bytes(dump[-8:], "little") != 0
+
+
+@pytest.mark.parametrize(
+    ("whole", "said"),
+    [
+        (b"", "foreign: not a backup made by `backup --to`"),
+        (b"REDIS0011" + bytes(range(256)), "foreign: not a backup made by `backup --to`"),
+    ],
+    ids=["empty", "a snapshot alone"],
+)
+def test_verify_refuses_what_is_no_backup(tmp_path: Path, whole: bytes, said: str) -> None:
+    path = tmp_path / "backup.tar"
+    path.write_bytes(whole)
+    assert run("backup", "verify", str(path)) == (1, f"{path}: This file cannot be restored: {said}\n")
+
+
+def test_verify_refuses_an_archive_whose_snapshot_is_empty(tmp_path: Path) -> None:
+    path = with_dump(make(tmp_path), b"")
+    said = "This file cannot be restored: damaged: dump.rdb is no Redis snapshot"
+    assert run("backup", "verify", str(path)) == (1, f"{path}: {said}\n")
 
 
 def test_a_file_that_is_not_there_cannot_be_verified(tmp_path: Path) -> None:

@@ -62,13 +62,20 @@ class Command(OperatorCommand):
             return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
         there = ", ".join(f"{number:,} in {alias}" for alias, number in facts["conversations"].items())
         lines = [f"{path}: restored and compared: {there}; {facts['differing']} differ"]
-        if facts["snapshot_keys"] is not None:
-            lines.append(f"  Redis snapshot: whole, {facts['snapshot_keys']:,} keys read")
-        elif facts["snapshot"].startswith("none"):
-            lines.append(f"  Redis snapshot: {facts['snapshot']}")
-        else:
-            lines.append("  Redis snapshot: its SHA-256 is right; the redis-server here is too old to read it")
-        return Result(facts, lines, trouble=f"{facts['differing']} differ" if facts["differing"] else "")
+        lines.append(f"  Redis snapshot: {_snapshot_in_words(facts)}")
+        trouble = [f"{facts['differing']} differ"] if facts["differing"] else []
+        trouble += [f"{path}: {facts['snapshot_error']}"] if facts["snapshot_error"] else []
+        return Result(facts, lines, trouble="; ".join(trouble))
+
+
+def _snapshot_in_words(facts: dict[str, Any]) -> str:
+    if facts["snapshot_error"]:
+        return "DAMAGED; the conversations can be restored without it"
+    if facts["snapshot_keys"] is not None:
+        return f"whole, {facts['snapshot_keys']:,} keys read"
+    if facts["snapshot"].startswith("none"):
+        return str(facts["snapshot"])
+    return "its checksums are right; the redis-server here is too old to read it"
 
 
 def _counted(count: dict[str, int]) -> str:
