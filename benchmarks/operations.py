@@ -10,6 +10,7 @@ clock. While `trim --to-memory` frees half of Redis, a client pings it. docs/cap
 import argparse
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,8 @@ class Stack:
         self.redis = RedisServer(home / "redis", aof=False)
         self.mongo = MongoServer(home / "mongo", "--standalone")  # as the embedded one
         self.environment = os.environ | {
-            "REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url, "SECRET_KEY": "benchmark", "VAR_DIR": str(home),
+            "REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url, "VAR_DIR": str(home),
+            "SECRET_KEY": secrets.token_urlsafe(64),
             "REDIS_SOCKET_TIMEOUT_MS": "2000", "REDIS_CONNECT_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000",
         }  # fmt: skip
 

@@ -9,6 +9,7 @@ Floor and ours run by turns in one process; quote the ratio.
 
 import argparse
 import os
+import secrets
 import statistics
 import tempfile
 import time
@@ -35,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         redis, mongo = RedisServer(Path(name) / "redis"), MongoServer(Path(name) / "mongo")
         redis.start(), mongo.start()
-        os.environ.update(REDIS_URL=redis.url, MONGO_URL=mongo.url, SECRET_KEY="bench",  # noqa: S106
+        os.environ.update(REDIS_URL=redis.url, MONGO_URL=mongo.url, SECRET_KEY=secrets.token_urlsafe(64),
                           VAR_DIR=name,
                           MONGO_TIMEOUT_MS="5000", DJANGO_SETTINGS_MODULE="onesource.settings")  # fmt: skip
         import django

@@ -46,3 +46,17 @@ def ttl(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="conversations.W001",
         )
     ]
+
+
+@register("onesource", deploy=True)
+def open_to_the_network(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Only who is on this machine may chat without a token."""
+    if settings.CHAT_AUTH == "token" or settings.BIND_IS_LOOPBACK:
+        return []
+    return [
+        Warning(
+            f"CHAT_AUTH=open lets anybody chat who reaches BIND={settings.BIND}.",
+            hint="Set CHAT_AUTH=token, or BIND=127.0.0.1 where a proxy on this machine asks who they are.",
+            id="conversations.W002",
+        )
+    ]

@@ -4,11 +4,13 @@ A value that cannot be used stops the start with a message that names its variab
 from a file instead: `NAME_FILE` holds the path.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+from django.core.checks.security import base as security
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
 
@@ -56,6 +58,23 @@ def _switch(name: str, default: str) -> bool:
     return bool(_read(name, default, validate=_one_of("0", "1")) == "1")
 
 
+def _is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches the address. Other names than localhost are not looked up."""
+    try:
+        return address == "localhost" or ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_weak(secret: str) -> bool:
+    """Return whether Django's own check would warn of it (security.W009)."""
+    return (
+        len(secret) < security.SECRET_KEY_MIN_LENGTH
+        or len(set(secret)) < security.SECRET_KEY_MIN_UNIQUE_CHARACTERS
+        or secret.startswith(security.SECRET_KEY_INSECURE_PREFIX)
+    )
+
+
 # --- The two stores --------------------------------------------------------------------------------
 VAR_DIR = Path(_read("VAR_DIR", str(BASE_DIR / "var")))
 REDIS_URL = _url("REDIS_URL", "redis", "rediss", "unix")
@@ -63,6 +82,8 @@ MONGO_URL = _url("MONGO_URL", "mongodb", "mongodb+srv")
 EMBEDDED_REDIS = not REDIS_URL
 EMBEDDED_MONGO = not MONGO_URL
 EMBEDDED = EMBEDDED_REDIS or EMBEDDED_MONGO
+# A store that a variable names is not this machine's own: what embedded stores make easy would open it to others.
+_ALL_EMBEDDED = EMBEDDED_REDIS and EMBEDDED_MONGO
 REDIS_URL = REDIS_URL or embedded.url(VAR_DIR, "redis")
 MONGO_URL = MONGO_URL or embedded.url(VAR_DIR, "mongo")
 
@@ -82,7 +103,12 @@ LLM_BASE_URL = _url("LLM_BASE_URL", "https", "http")
 LLM_API_KEY = _read("LLM_API_KEY", "")
 
 # --- Who may ask, and from where -------------------------------------------------------------------
-CHAT_AUTH = _read("CHAT_AUTH", "open" if EMBEDDED else "token", validate=_one_of("token", "open"))
+# An embedded store means one person's machine; otherwise whatever stands in front must be able to reach us.
+BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
+BIND_IS_LOOPBACK = _is_loopback(BIND)
+CHAT_AUTH = _read(
+    "CHAT_AUTH", "open" if _ALL_EMBEDDED and BIND_IS_LOOPBACK else "token", validate=_one_of("token", "open")
+)
 # An open service has nobody to tell apart, so it limits nobody unless asked to.
 CHAT_RATE = _read(
     "CHAT_RATE",
@@ -90,14 +116,20 @@ CHAT_RATE = _read(
     validate=validate.Regexp(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)\Z", error="must look like 30/min"),
 )
 SECRET_KEY = _read("SECRET_KEY", "")
-if not SECRET_KEY and EMBEDDED:
+if not SECRET_KEY and _ALL_EMBEDDED:
     try:
         SECRET_KEY = embedded.dev_secret(VAR_DIR)
     except embedded.EmbeddedError as error:
         raise ImproperlyConfigured(str(error)) from None
 if not SECRET_KEY:
     raise ImproperlyConfigured(
-        "SECRET_KEY is not set: with REDIS_URL and MONGO_URL set it is needed (SECRET_KEY or SECRET_KEY_FILE)"
+        "SECRET_KEY is not set: with REDIS_URL or MONGO_URL set it is needed (SECRET_KEY or SECRET_KEY_FILE)"
+    )
+if _is_weak(SECRET_KEY) and not _ALL_EMBEDDED:
+    raise ImproperlyConfigured(
+        f"SECRET_KEY is not usable: it needs {security.SECRET_KEY_MIN_LENGTH} characters or more,"
+        f" {security.SECRET_KEY_MIN_UNIQUE_CHARACTERS} of them different,"
+        f" and not to begin with {security.SECRET_KEY_INSECURE_PREFIX}"
     )
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
@@ -107,8 +139,6 @@ PORT = _read("PORT", 8001, "int", validate=_PORTS)
 MANAGEMENT_PORT = _read("MANAGEMENT_PORT", 8002, "int", validate=_PORTS)
 if MANAGEMENT_PORT == PORT:
     raise ImproperlyConfigured(f"MANAGEMENT_PORT is not usable: it must differ from PORT, which is {PORT}")
-# Embedded means one person's machine; otherwise whatever stands in front must be able to reach us.
-BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
 WEB_CONCURRENCY = _read("WEB_CONCURRENCY", 2, "int", validate=_at_least(1))
 WEB_THREADS = _read("WEB_THREADS", 64, "int", validate=_at_least(1))
 

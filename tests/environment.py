@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests import round_trips  # noqa: F401  # its listener must be there before Django's client is made
+from tests.configured import LONG_SECRET
 from tests.servers import MongoServer, RedisServer
 
 _HOME = Path(tempfile.mkdtemp(prefix="onesource-tests-"))
@@ -26,7 +27,7 @@ def stop() -> None:
 os.environ.update(
     REDIS_URL=REDIS.url,
     MONGO_URL=MONGO.url,
-    SECRET_KEY="tests-only",  # noqa: S106
+    SECRET_KEY=LONG_SECRET,
     CHAT_AUTH="open",
     VAR_DIR=str(_HOME),
     REDIS_SOCKET_TIMEOUT_MS="2000",

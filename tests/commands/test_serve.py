@@ -18,6 +18,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
+from tests.configured import LONG_SECRET
 from tests.servers import eventually, free_port
 
 # Python 3.12 and later: pytest's threads beside the fork that starts a store.
@@ -122,7 +123,7 @@ def test_a_stop_ends_every_child_and_the_next_start_remembers(tmp_path: Path) ->
     assert server.returncode == 0
     assert len(started) >= 3  # Redis, MongoDB, a worker
     eventually(lambda: gone(started), f"left behind: {started}")
-    with serving(tmp_path, MONGO_URL="mongodb://127.0.0.1:9/x") as server:
+    with serving(tmp_path, MONGO_URL="mongodb://127.0.0.1:9/x", SECRET_KEY=LONG_SECRET) as server:
         eventually(lambda: knows(tmp_path, "conv:kept") == "here", "the key is lost", PATIENCE)
         started = children(server)
     assert server.returncode == 0  # stopped while it was starting
@@ -144,7 +145,7 @@ def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:
 def test_it_starts_while_both_stores_are_dead(tmp_path: Path) -> None:
     port = free_port()
     dead = {"REDIS_URL": "redis://u:hidden@127.0.0.1:9/0", "MONGO_URL": "mongodb://u:hidden@127.0.0.1:9/x"}
-    with serving(tmp_path, PORT=str(port), SECRET_KEY="s" * 50, BIND="127.0.0.1", **dead) as server:
+    with serving(tmp_path, PORT=str(port), SECRET_KEY=LONG_SECRET, BIND="127.0.0.1", **dead) as server:
         eventually(lambda: answers(port), "it does not serve", PATIENCE)
         server.send_signal(signal.SIGINT)
         _, said = server.communicate(timeout=PATIENCE)

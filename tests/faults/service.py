@@ -37,7 +37,7 @@ class Service:
             "PORT": str(self.port),
             "MANAGEMENT_PORT": str(self.management_port),
             "BIND": "127.0.0.1",
-            "SECRET_KEY": "of the fault suite, and of nobody else",
+            "SECRET_KEY": "of the fault suite, which no other deployment has as its own",
             "CHAT_AUTH": "open",
             "ANSWERER": "tests.faults.answering.Unique",
             "CONV_MAX_TURNS": "1000",  # nothing is trimmed, so what is missing is lost

@@ -1,11 +1,7 @@
 """What the documents say of metrics, settings and commands is what there is, and neither has one more."""
 
 import ast
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +12,12 @@ from django.core.management import get_commands, load_command_class
 from prometheus_client.metrics import MetricWrapperBase
 
 from telemetry import metrics
+from tests.configured import DEPLOYED, settings_with
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
 README = (ROOT / "README.md").read_text()
 SECRETS = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY")
-DEPLOYED = {"REDIS_URL": "redis://r:6379/0", "MONGO_URL": "mongodb://m:27017/onesource", "SECRET_KEY": "tests-only"}
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
 
@@ -89,21 +85,6 @@ def variables() -> set[str]:
     return {word.value for word in words if isinstance(word, ast.Constant)}
 
 
-def settings_with(folder: Path, **environment: str) -> dict[str, Any]:
-    """Return the settings of a process with this environment and nothing else."""
-    say = "print(json.dumps({name: value for name, value in vars(s).items() if name.isupper()}, default=str))"
-    said = subprocess.run(
-        [sys.executable, "-c", f"import json; from onesource import settings as s; {say}"],
-        env={"PATH": os.environ["PATH"], **environment},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found: dict[str, Any] = json.loads(said)
-    return found
-
-
 def as_variable(value: Any) -> str:
     """Return the setting as its variable would be written."""
     if isinstance(value, bool):
@@ -120,7 +101,7 @@ class TestSettings:
 
     def test_the_defaults_are_those(self, tmp_path: Path) -> None:
         """Before a semicolon stands that of a deployment, after it that of embedded stores."""
-        deployed, embedded = settings_with(tmp_path, **DEPLOYED), settings_with(tmp_path, VAR_DIR=str(tmp_path))
+        deployed, embedded = settings_with(**DEPLOYED), settings_with(VAR_DIR=str(tmp_path))
         for name, default, _ in self.TABLE:
             name = code(name)[0]
             first, _, embedded_too = default.partition("; ")
@@ -141,7 +122,7 @@ class TestSettings:
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
         for name in told:
             (tmp_path / name).write_text(f"{secrets[name]}\n")
-        found = settings_with(tmp_path, **{f"{name}_FILE": str(tmp_path / name) for name in told})
+        found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in told})
         assert found["DATABASES"]["default"]["HOST"] == "db"
         assert {name: found[name] for name in told if name in found} == {
             name: secret for name, secret in secrets.items() if name != "DATABASE_URL"

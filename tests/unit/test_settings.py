@@ -1,0 +1,66 @@
+"""What the service opens by itself depends on what it uses: only embedded stores on loopback are one person's own."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.configured import DEPLOYED, LONG_SECRET, run, settings_with
+
+REDIS = {"REDIS_URL": DEPLOYED["REDIS_URL"], "SECRET_KEY": LONG_SECRET}
+MONGO = {"MONGO_URL": DEPLOYED["MONGO_URL"], "SECRET_KEY": LONG_SECRET}
+OPEN = "conversations.W002"
+
+
+@pytest.mark.parametrize(
+    ("environment", "auth", "bind"),
+    [
+        ({}, "open", "127.0.0.1"),
+        ({"BIND": "127.1.2.3"}, "open", "127.1.2.3"),
+        ({"BIND": "[::1]"}, "open", "[::1]"),
+        ({"BIND": "localhost"}, "open", "localhost"),
+        ({"BIND": "0.0.0.0"}, "token", "0.0.0.0"),  # noqa: S104
+        ({"BIND": "::"}, "token", "::"),
+        ({"BIND": "chat.example.org"}, "token", "chat.example.org"),
+        (REDIS, "token", "127.0.0.1"),
+        (MONGO, "token", "127.0.0.1"),
+        (DEPLOYED, "token", "0.0.0.0"),  # noqa: S104
+        (DEPLOYED | {"BIND": "127.0.0.1"}, "token", "127.0.0.1"),
+    ],
+)
+def test_auth_is_open_only_beside_embedded_stores_on_loopback(
+    tmp_path: Path, environment: dict[str, str], auth: str, bind: str
+) -> None:
+    found = settings_with(VAR_DIR=str(tmp_path), **environment)
+    assert (found["CHAT_AUTH"], found["BIND"]) == (auth, bind)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["", "short", "a" * 64, "tests-only" * 4 + "123456789", "django-insecure-" + LONG_SECRET],
+    ids=["none", "short", "one character", "49 characters", "startproject's"],
+)
+@pytest.mark.parametrize("urls", [DEPLOYED, REDIS, MONGO], ids=["both", "redis", "mongo"])
+def test_a_weak_secret_key_stops_the_start(tmp_path: Path, urls: dict[str, str], secret: str) -> None:
+    done = run("manage.py", "check", **urls | {"VAR_DIR": str(tmp_path), "SECRET_KEY": secret})
+    assert done.returncode == 2
+    assert done.stderr.startswith("onesource: SECRET_KEY is not ")
+    assert done.stderr.count("\n") == 1
+    assert not (secret and secret in done.stderr)
+    assert not (tmp_path / "secret_key").exists()
+
+
+def test_embedded_stores_alone_take_any_secret_key(tmp_path: Path) -> None:
+    assert settings_with(VAR_DIR=str(tmp_path), SECRET_KEY="mine")["SECRET_KEY"] == "mine"
+    assert len(settings_with(VAR_DIR=str(tmp_path))["SECRET_KEY"]) > 50
+
+
+@pytest.mark.parametrize(
+    ("auth", "bind", "warned"),
+    [("open", "0.0.0.0", True), ("open", "127.0.0.1", False), ("token", "0.0.0.0", False)],  # noqa: S104
+)
+def test_the_deployment_check_warns_of_open_auth_beyond_loopback(
+    tmp_path: Path, auth: str, bind: str, warned: bool
+) -> None:
+    environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "CHAT_AUTH": auth, "BIND": bind}
+    found = run("manage.py", "check", "--deploy", "--tag=onesource", **environment).stderr
+    assert (OPEN in found, "CHAT_AUTH=token" in found) == (warned, warned)
