@@ -64,3 +64,25 @@ def test_the_deployment_check_warns_of_open_auth_beyond_loopback(
     environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "CHAT_AUTH": auth, "BIND": bind}
     found = run("manage.py", "check", "--deploy", "--tag=onesource", **environment).stderr
     assert (OPEN in found, "CHAT_AUTH=token" in found) == (warned, warned)
+
+
+@pytest.mark.parametrize(
+    ("environment", "subdomains"),
+    [
+        ({}, False),
+        ({"HTTPS": "1"}, False),
+        ({"HSTS_SUBDOMAINS": "1"}, False),
+        ({"HTTPS": "1", "HSTS_SUBDOMAINS": "1"}, True),
+    ],
+)
+def test_https_promises_nothing_for_other_hosts_by_itself(environment: dict[str, str], subdomains: bool) -> None:
+    found = settings_with(**DEPLOYED, **environment)
+    assert bool(found["SECURE_HSTS_SECONDS"]) == ("HTTPS" in environment)
+    assert found["SECURE_HSTS_INCLUDE_SUBDOMAINS"] == found["SECURE_HSTS_PRELOAD"] == subdomains
+
+
+def test_the_deployment_check_has_nothing_to_say_of_https(tmp_path: Path) -> None:
+    """Whether other hosts of a domain speak https is not the service's to know, so it is no warning either."""
+    environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "HTTPS": "1"}
+    done = run("manage.py", "check", "--deploy", "--fail-level=WARNING", **environment)
+    assert done.returncode == 0, done.stderr
