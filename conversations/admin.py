@@ -24,12 +24,12 @@ from pymongo.errors import PyMongoError
 
 from conversations import history
 from conversations.errors import ConversationError, StoreUnavailable
-from conversations.escaping import visible
 from conversations.history import listing
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores import MONGO, store
 from conversations.stores.redis.client import make_key, session_of
 from conversations.turns import now
+from telemetry.escaping import visible
 
 _PAGE = 50
 _SECONDS = 2.0  # a document of 16 MB takes longer than a turn may

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from conversations.escaping import visible
+from telemetry.escaping import visible
 
 
 class JsonFormatter(OrjsonFormatter):

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conversations.errors import ConversationError
-from conversations.escaping import visible
 from ops import audit, direct, lease
+from telemetry.escaping import visible
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
 

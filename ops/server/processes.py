@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from embedded import children
 
@@ -144,7 +145,7 @@ def _work(listening: Listening) -> None:
     parent = multiprocessing.parent_process()
     if parent and parent.pid:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nobody would be left to stop or replace us
-    from onesource.wsgi import application
+    application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
     from ops.server import asgi
 
     asgi.run(application, listening)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conversations.escaping import visible
+from telemetry.escaping import visible
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from conversations.escaping import visible
 from ops.management.base import COULD_NOT_RUN, FINE, TROUBLE, OperatorCommand, Result
 from ops.status import collect
+from telemetry.escaping import visible
 
 EVERY = 2.0  # seconds
 
