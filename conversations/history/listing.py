@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
+from conversations.errors import NoStore, StoreUnavailable
 from conversations.stores import ALIASES, MONGO, REDIS, other, store
+from conversations.stores.base import Summary
 from conversations.turns import SESSION
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -39,47 +40,57 @@ def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> Lis
     alias, position, complete = _decode(cursor, tenant) if cursor else (REDIS, "", True)
     if alias == REDIS:
         try:
-            found = store(REDIS).scan(position, limit, tenant, contains)
+            return _page(REDIS, position, limit, tenant, contains, complete)
         except StoreUnavailable:
-            alias, position, complete = MONGO, "", False
-        else:
-            both, known = _known(MONGO, found.sessions)
-            listed = tuple(_listed(REDIS, session, tenant, session in both) for session in found.sessions)
-            after = _encode(REDIS, found.cursor, complete) if found.cursor else _encode(MONGO, "", complete)
-            return ListPage(_present(listed), after, complete and known)
+            position, complete = "", False
     try:
-        found = store(MONGO).scan(position, limit, tenant, contains)
+        return _page(MONGO, position, limit, tenant, contains, complete)
     except StoreUnavailable:
-        if not complete:
-            raise NoStore from None
-        return ListPage((), None, False)
-    both, known = _known(REDIS, found.sessions)
-    listed = tuple(_listed(MONGO, session, tenant, False) for session in found.sessions if session not in both)
-    after_mongo = _encode(MONGO, found.cursor, complete) if found.cursor else None
-    return ListPage(_present(listed), after_mongo, complete and known)
+        _need(REDIS)
+        return ListPage((), None, complete=False)
 
 
-def _known(alias: str, sessions: tuple[str, ...]) -> tuple[set[str], bool]:
+def _page(alias: str, position: str, limit: int, tenant: str | None, contains: str, complete: bool) -> ListPage:
+    """Return a page of those that a store holds, of MongoDB's those alone that Redis does not list. Raise
+    StoreUnavailable when this store goes out, before the page or half way."""
+    found = store(alias).scan(position, limit, tenant, contains)
+    # Whoever can write to the store may have put another key there; it is no conversation.
+    sessions = tuple(filter(SESSION.fullmatch, found.sessions))
+    ours = store(alias).summaries(sessions)
+    theirs, known = _summaries(other(alias), sessions)
+    listed = [
+        _listed(session, ours[session], (alias, other(alias)) if session in theirs else (alias,), tenant)
+        for session in dict.fromkeys(sessions)  # SCAN may name one twice
+        if session in ours and (alias == REDIS or session not in theirs)
+    ]
+    return ListPage(tuple(listed), _after(alias, found.cursor, complete), complete and known)
+
+
+def _after(alias: str, position: str, complete: bool) -> str | None:
+    if position:
+        return _encode(alias, position, complete)
+    return _encode(MONGO, "", complete) if alias == REDIS else None
+
+
+def _summaries(alias: str, sessions: tuple[str, ...]) -> tuple[dict[str, Summary], bool]:
+    """Return the summaries, and whether the store could be asked."""
     try:
-        return set(store(alias).last_ids(sessions)), True
+        return store(alias).summaries(sessions), True
     except StoreUnavailable:
-        return set(), False
+        return {}, False
 
 
-def _listed(alias: str, session: str, tenant: str | None, in_both: bool) -> Listed | None:
-    stores = (alias, other(alias)) if in_both else (alias,)
+def _listed(session: str, summary: Summary, stores: tuple[str, ...], tenant: str | None) -> Listed:
     session_id = session if tenant is None else session.rpartition(":")[2]
+    return Listed(session_id, summary.messages, summary.at, stores)
+
+
+def _need(alias: str) -> None:
+    """Raise NoStore when this store is out too."""
     try:
-        history = store(alias).load(session)
-    except CorruptHistory:
-        return Listed(session_id, None, None, stores)
-    if history is None:
-        return None  # gone since it was found
-    return Listed(session_id, len(history), history[-1].at if history else None, stores)
-
-
-def _present(listed: tuple[Listed | None, ...]) -> tuple[Listed, ...]:
-    return tuple({one.session_id: one for one in listed if one}.values())
+        store(alias).ping()
+    except StoreUnavailable:
+        raise NoStore from None
 
 
 def _encode(alias: str, position: str, complete: bool) -> str:

@@ -59,6 +59,22 @@ class Marks:
     complete: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list shows of a conversation; both are None where what is stored is no history."""
+
+    messages: int | None
+    at: str | None
+    """When its last message was said."""
+
+    @classmethod
+    def of(cls, history: History) -> "Summary":
+        return cls(len(history), history[-1].at)
+
+
+CORRUPT = Summary(None, None)
+
+
 class HistoryStore(ABC):
     """Keeps histories by session. Every method raises StoreUnavailable when the store cannot be used or
     did not answer in time; a write may then have been applied all the same, so it is repeated by id."""
@@ -124,6 +140,11 @@ class HistoryStore(ABC):
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         """Return the last message's id of each of the sessions that the store holds turns of, as far as it
         can be read without reading the whole."""
+
+    @abstractmethod
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        """Return a summary of each of the sessions that `load` would answer, CORRUPT where it would raise
+        CorruptHistory: all in one round trip."""
 
     @abstractmethod
     def set_aside(self, session: str) -> None:

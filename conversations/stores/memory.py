@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt
+from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary
 from conversations.stores.redis.client import make_key, part_of_name
 from conversations.turns import History, Limits, Turn, unite
 
@@ -109,6 +109,10 @@ class MemoryStore(HistoryStore):
                 if isinstance(value := self.values.get(session), History)
             }
 
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        with self._usable():
+            return {session: summary for session in sessions if (summary := self._summary(session))}
+
     def set_aside(self, session: str) -> None:
         with self._usable():
             if session in self.values:
@@ -152,6 +156,13 @@ class MemoryStore(HistoryStore):
         if value is not None and not isinstance(value, History):
             raise CorruptHistory(self.alias, "not a History")
         return value
+
+    def _summary(self, session: str) -> Summary | None:
+        try:
+            history = self._read(session)
+        except CorruptHistory:
+            return CORRUPT
+        return Summary.of(history) if history else None
 
     def _tombstone(self, session: str) -> str | None:
         upto, until = self._tombstones.get(session, ("", 0.0))

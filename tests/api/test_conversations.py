@@ -1,17 +1,22 @@
 """Reading, listing, exporting and deleting conversations over HTTP."""
 
 import json
+from datetime import timedelta
 
 import pytest
+from django.db import connections
 from pytest_django import Settings
 
 from conversations.api.authentication import make_token
+from conversations.history import listing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.redis.turns import CacheStore
+from conversations.turns import now
 from tests import environment
 from tests.api.talking import ask, delete, get, post
 from tests.builders import a_session, a_turn
-from tests.round_trips import to_mongo
+from tests.round_trips import to_mongo, to_redis
 from tests.servers import RedisServer
 
 
@@ -251,6 +256,65 @@ class TestListing:
             client.set(f"conv:{tenant}:{session}", "no history", ex=60)
         found = {each["session_id"]: each["messages"] for each in listed(headers)}
         assert found == {good: 2, session: None}
+
+    def test_one_of_another_type_is_listed_as_such(self, settings: Settings) -> None:
+        tenant, session = a_session(), a_session()
+        headers = a_tenant(settings, tenant)
+        store(MONGO).append(f"{tenant}:{session}", a_turn())
+        with environment.REDIS.client() as client:
+            client.hset(f"conv:{tenant}:{session}", "a", "b")
+        assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
+
+    def test_one_that_is_corrupt_in_mongo_is_listed_as_such(self, settings: Settings) -> None:
+        tenant, session = a_session(), a_session()
+        headers = a_tenant(settings, tenant)
+        later = now() + timedelta(days=1)
+        document = {"_id": f"conv:{tenant}:{session}", "messages": "text", "bytes": 4, "expires_at": later}
+        connections["mongo"].get_collection("conversations_conversation").insert_one(document)
+        assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
+
+    @pytest.mark.parametrize("alias", [REDIS, MONGO])
+    def test_a_page_of_fifty_waits_twice_for_its_store_and_once_for_the_other(
+        self, settings: Settings, alias: str
+    ) -> None:
+        tenant = a_session()
+        headers = a_tenant(settings, tenant)
+        for _ in range(50):
+            store(alias).append(f"{tenant}:{a_session()}", a_turn())
+        cursor = listing._encode(alias, "", complete=True)
+        with to_redis() as redis, to_mongo() as mongo:
+            assert get(f"conversations/?limit=50&cursor={cursor}", **headers).json()["results"]
+        # How many steps a SCAN takes depends on whose keys are there too.
+        assert [name for name in redis if name != "SCAN"] == ["GET"]
+        assert mongo == {REDIS: ["find"], MONGO: ["aggregate", "find"]}[alias]
+
+    def test_a_page_whose_store_dies_half_way_comes_from_the_other(
+        self, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers, session, scan = a_tenant(settings), a_session(), CacheStore.scan
+        ask("What is Redis?", session, headers=headers)
+        monkeypatch.setattr(CacheStore, "scan", lambda *these: (scan(*these), redis_server.kill())[0])
+        try:
+            page = get("conversations/", **headers).json()
+        finally:
+            redis_server.start()
+        assert [(each["session_id"], each["messages"]) for each in page["results"]] == [(session, 2)]
+        assert page["complete"] is False
+
+    def test_a_list_goes_on_while_one_store_lives(self, settings: Settings, mongo_out: None) -> None:
+        """Redis was out on the page before, and is back; now MongoDB is out."""
+        cursor = listing._encode(MONGO, "", complete=False)
+        response = get(f"conversations/?cursor={cursor}", **a_tenant(settings))
+        assert (response.status_code, response.json()) == (200, {"results": [], "next": None, "complete": False})
+
+    def test_a_key_that_is_no_session_is_left_out(self, settings: Settings) -> None:
+        """Somebody else wrote it; nobody is refused the others for it."""
+        session = f"{a_session()} with blanks"
+        with environment.REDIS.client() as client:
+            client.set(f"conv:{session}", "x", ex=60)
+            settings.CHAT_RATE = ""
+            assert session not in [each["session_id"] for each in listed({})]
 
     @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000,
                                        "0100999999", "01", "007", "%2B5", "%205", "5%0A", "5_0"])  # fmt: skip

@@ -13,7 +13,7 @@ from django.db import connections
 
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.stores import base
-from conversations.stores.base import Contents, HistoryStore, Receipt
+from conversations.stores.base import CORRUPT, Contents, HistoryStore, Receipt, Summary
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.client import make_key, tombstone_key
@@ -21,7 +21,7 @@ from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
-from tests.round_trips import to_mongo
+from tests.round_trips import to_mongo, to_redis
 from tests.servers import eventually
 
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
@@ -351,6 +351,22 @@ class Contract:
         assert store.last_ids([there, gone]) == {there: turns[-1].answer.id}
         assert store.last_ids([]) == {}
 
+    def test_the_summaries_of_those_that_are_there(self, store: HistoryStore) -> None:
+        there, gone, deleted, corrupt, turns = a_session(), a_session(), a_session(), a_session(), some_turns(3)
+        store.append(there, None, turns)
+        store.append(deleted, turns[0])
+        store.delete(deleted, tombstone_for())
+        self.spoil(store, corrupt)
+        found = store.summaries([there, gone, deleted, corrupt])
+        assert found == {there: Summary(6, turns[-1].answer.at), corrupt: CORRUPT}
+        assert store.summaries([]) == {}
+
+    def test_what_has_expired_has_no_summary(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, a_turn())
+        self.expire(store, session)
+        assert store.summaries([session]) == {}
+
     def test_a_session_is_found_by_a_part_of_its_name(self, store: HistoryStore) -> None:
         name = a_session()
         for session in (f"{name}.a-b", f"{name}xa-b", f"acme:{name}.a-c"):
@@ -401,6 +417,7 @@ class Contract:
             lambda: store.ttl(session),
             lambda: store.scan(),
             lambda: store.last_ids([session]),
+            lambda: store.summaries([session]),
             lambda: store.set_aside(session),
             store.ping,
         ):
@@ -491,6 +508,17 @@ def scans() -> Iterator[list[int]]:
     counts += [int(words[-1]) for words in commands if words[0].upper() == b"SCAN"]
 
 
+@contextmanager
+def refused(*commands: str) -> Iterator[None]:
+    """Have Redis refuse the commands to everybody meanwhile."""
+    with environment.REDIS.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in commands))
+        try:
+            yield
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
 class TestCacheStore(TombstoneContract):
     WRONG = ("zzz", "", b"\xff", "7zzz", "019CB1A0-0000-7000-8000-000000000001", "8" * 36, "~" * 36, ["a list"])
 
@@ -575,6 +603,30 @@ class TestCacheStore(TombstoneContract):
             cursor = page.cursor
         assert found == mine
 
+    def test_a_key_of_another_type_has_a_summary(self, store: HistoryStore) -> None:
+        wrong, good, turn = a_session(), a_session(), a_turn()
+        store.append(good, turn)
+        with environment.REDIS.client() as client:
+            client.hset(make_key(wrong), "a", "b")
+        assert store.summaries([wrong, good]) == {wrong: CORRUPT, good: Summary(2, turn.answer.at)}
+
+    def test_all_summaries_are_one_round_trip(self, store: HistoryStore) -> None:
+        sessions = [a_session() for _ in range(50)]
+        for session in sessions:
+            store.append(session, a_turn())
+        with to_redis() as sent:
+            assert len(store.summaries(sessions)) == 50
+        assert sent == ["GET"]
+
+    def test_a_fault_in_an_answer_is_no_emptiness(self, store: HistoryStore) -> None:
+        """A server that loads its data, or whose user may not read, answers each command with an error."""
+        session = a_session()
+        store.append(session, a_turn())
+        with refused("get", "getrange"):
+            for call in (store.summaries, store.last_ids):
+                with pytest.raises(StoreUnavailable):
+                    call([session])
+
     def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, store: HistoryStore) -> None:
         session = a_session()
         store.append(session, a_turn())
@@ -633,6 +685,21 @@ class TestDocumentStore(TombstoneContract):
         yield
         environment.MONGO.start()
         eventually(lambda: answers(store), "the driver does not see that MongoDB is back")
+
+    def test_all_summaries_are_one_round_trip(self, store: HistoryStore) -> None:
+        sessions = [a_session() for _ in range(50)]
+        for session in sessions:
+            store.append(session, a_turn())
+        with to_mongo() as sent:
+            assert len(store.summaries(sessions)) == 50
+        assert sent == ["find"]
+
+    @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], None, {"id": "x"}, "text"])
+    def test_a_document_that_is_no_history_has_a_summary(self, store: HistoryStore, messages: object) -> None:
+        session, later = a_session(), datetime.now(UTC) + timedelta(days=1)
+        document = {"_id": make_key(session), "messages": messages, "bytes": 9, "expires_at": later}
+        self.documents(store).insert_one(document)
+        assert store.summaries([session]) == {session: CORRUPT}
 
     def test_a_deletion_is_two_round_trips(self, store: HistoryStore) -> None:
         """A conversation that is there, or never was, or is no history."""

@@ -19,7 +19,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, tombstone_in
+from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
 from conversations.stores.redis.client import make_key, part_of_name, session_of
 from conversations.turns import MESSAGE_ID, History, Turn, now, unite
 
@@ -119,6 +119,16 @@ class DocumentStore(HistoryStore):
             session_of(document["_id"]): document["messages"][0]["id"] for document in found if document.get("messages")
         }
 
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        if not sessions:
+            return {}
+        where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
+        with self._errors():
+            found = list(self._collection(Conversation).find(where, {"messages": 1}))
+        # What is empty is there for its tombstone.
+        held = ((session_of(document["_id"]), document.get("messages")) for document in found)
+        return {session: self._summary(records) for session, records in held if records != []}
+
     def set_aside(self, session: str) -> None:
         key = make_key(session)
         with self._errors():
@@ -189,6 +199,12 @@ class DocumentStore(HistoryStore):
             return History.parse(records)
         except (TypeError, ValueError) as error:
             raise CorruptHistory(self.alias, error) from None
+
+    def _summary(self, records: Any) -> Summary:
+        try:
+            return Summary.of(self._history(records))
+        except CorruptHistory:
+            return CORRUPT
 
     def _push(self, pending: "_Pending") -> bool:
         """Add what is pending; return whether the document was new. Raise DuplicateKeyError, changing

@@ -196,14 +196,30 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         pipeline = self.get_client(write=True).pipeline(transaction=False)
         for session in names:
             pipeline.getrange(self.make_key(session), -TAIL, -1)
-        ends = self._call(lambda _: pipeline.execute(raise_on_error=False))
+        ends = self._call(lambda _: _values(pipeline))
         found = ((session, end[6:42].decode("ascii", "replace")) for session, end in zip(names, ends, strict=True)
                  if isinstance(end, bytes) and end)  # fmt: skip
         return dict(found)
 
+    def read(self, sessions: Iterable[str]) -> dict[str, History | None]:
+        """Return the histories that there are, None where a value is none, in one round trip."""
+        names = list(sessions)
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        for session in names:
+            pipeline.get(self.make_key(session))
+        values = self._call(lambda _: _values(pipeline))
+        found = ((session, value) for session, value in zip(names, values, strict=True) if value is not None)
+        return {session: self._history(value) for session, value in found}
+
     def ping(self) -> None:
         """Return when Redis answers."""
         self._call(lambda client: client.ping())
+
+    def _history(self, value: Any) -> History | None:
+        try:
+            return self.decode(value) if isinstance(value, bytes) else None
+        except CorruptHistory:
+            return None
 
     def _run(self, name: str, session: str, keys: list[str], arguments: list[Any], mark: bool = False) -> Any:
         script = self._scripts[name]
@@ -244,6 +260,15 @@ def _inspected(pipeline: Any) -> list[Any]:
         if isinstance(answer, Exception) and not (answer is tombstone and "WRONGTYPE" in str(answer)):
             raise answer
     return [value, tombstone, mark]
+
+
+def _values(pipeline: Any) -> list[Any]:
+    """Return the answers of reading many keys, the error where one is of another type; raise any other error."""
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+            raise answer
+    return answers
 
 
 def tombstone_key(key: str) -> str:

@@ -9,12 +9,14 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import (
+    CORRUPT,
     MOST_SCANNED,
     Contents,
     HistoryStore,
     Marks,
     Page,
     Receipt,
+    Summary,
     report_tombstone,
     tombstone_in,
 )
@@ -82,6 +84,11 @@ class CacheStore(HistoryStore):
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         with self._errors():
             return self._client.last_ids(sessions)
+
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        with self._errors():
+            found = self._client.read(sessions)
+        return {session: Summary.of(history) if history else CORRUPT for session, history in found.items()}
 
     def set_aside(self, session: str) -> None:
         with self._errors():
