@@ -1,7 +1,10 @@
 """The processes behind `onesource.embedded`: how one store is found, started, asked and ended."""
 
+import fcntl
+import hashlib
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,13 +18,19 @@ from typing import Any
 
 LOOPBACK = "127.0.0.1"
 ADDRESS = {
-    "redis": "redis://127.0.0.1:{port}/0",
-    "mongo": "mongodb://127.0.0.1:{port}/onesource?directConnection=true",
+    "redis": "redis://{login}127.0.0.1:{port}/0",
+    "mongo": "mongodb://{login}127.0.0.1:{port}/onesource?directConnection=true",
 }
 USUAL_PORT = {"redis": 6379, "mongo": 27017}
 START_SECONDS = 30
 STOP_SECONDS = 10
 PR_SET_PDEATHSIG = 1
+# Nothing that Redis itself calls dangerous: such commands load code, write files or hand the data to another server.
+# Back come those that the service, its backups and the runbook use, or that look without changing.
+_REDIS_RIGHTS = (
+    "~* +@all -@dangerous +keys +info +role +client +slowlog +latency +monitor +lastsave +save +bgsave +bgrewriteaof"
+    " +flushdb +flushall +shutdown +sort +sync +psync +replconf +config|get +acl|whoami"
+)
 
 
 class EmbeddedError(Exception):
@@ -33,6 +42,7 @@ class Child:
 
     name: str
     label: str
+    user: str
 
     def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
         """Without `lasting` the data is nobody's: the store keeps no more of it than it must."""
@@ -41,9 +51,16 @@ class Child:
         self.log = self.home / f"{self.name}.log"
         self.rests = False
         make_private(self.home)
+        self.password_file = var_dir / f"{self.name}.password"
+        self.password = keep_secret(self.password_file)
         self._port_file = var_dir / f"{self.name}.port"
         self.port = self._choose_port()
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, and its password."""
+        return ADDRESS[self.name].format(login=f"{self.user}:{self.password}@", port=self.port)
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -80,7 +97,7 @@ class Child:
             else:  # somebody took the port between our look and its bind
                 self.port = free_port()
                 self.launch(lock)
-        self._port_file.write_text(str(self.port))
+        write_private(self._port_file, str(self.port))
 
     def exit_code(self) -> int | None:
         return self._process.poll() if self._process else None
@@ -124,22 +141,27 @@ class Redis(Child):
 
     name = "redis"
     label = "the embedded Redis"
+    user = ""  # Redis' own: `default`
 
     def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
         super().__init__(var_dir, lasting=lasting)
         self._binary = redis_binary()
         self._refuse_newer_data()
+        # A file, since everybody can read a command line; a hash, since Redis prints a line that it cannot read.
+        hashed = hashlib.sha256(self.password.encode()).hexdigest()
+        self._config = var_dir / "redis.conf"
+        write_private(self._config, f"user default on #{hashed} {_REDIS_RIGHTS}\n")
 
     def command(self) -> list[str]:
         # --save "": the append-only file is the data. --logfile "": what it prints is the log.
         network = f"--bind {LOOPBACK} --port {self.port} --protected-mode yes"
         kept = ["--appendonly", "yes", "--appendfsync", "everysec"] if self.lasting else ["--appendonly", "no"]
         data = ["--dir", str(self.home), *kept, "--save", ""]
-        return [self._binary, *network.split(), *data, "--logfile", ""]
+        return [self._binary, str(self._config), *network.split(), *data, "--logfile", ""]
 
     def answering_pid(self) -> int:
         with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
-            connection.sendall(b"INFO server\r\n")
+            connection.sendall(f"AUTH {self.password}\r\nINFO server\r\n".encode())
             for line in connection.makefile("rb"):
                 if line.startswith(b"process_id:"):
                     return int(line.partition(b":")[2])
@@ -163,31 +185,26 @@ class Mongo(Child):
 
     name = "mongo"
     label = "the embedded MongoDB"
+    user = "onesource"
 
     def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
         super().__init__(var_dir, lasting=lasting)
         if not importlib.util.find_spec("secantus"):
             raise EmbeddedError("no SecantusDB: run script/bootstrap, or set MONGO_URL to a MongoDB of yours")
-        # Named explicitly, or it would take any secantusd.toml that lies in the home directory or in /etc.
-        self._config = var_dir / "mongo.toml"
-        # A standalone server keeps no second copy of every write for replicas: there are none.
-        size = "256M" if lasting else "24M"
-        self._config.write_text(f'[server]\nstandalone = true\n[storage]\ncache_size = "{size}"\n')
 
     def command(self) -> list[str]:
         # -P: the working directory is no place to import from.
-        options = f"-P -m secantus --host {LOOPBACK} --port {self.port} --log-level WARNING"
-        paths = ["--config", str(self._config), "--storage-path", str(self.home)]
-        return [sys.executable, *options.split(), *paths]
+        program = [sys.executable, "-P", str(Path(__file__).with_name("secantusd.py"))]
+        access = ["--port", str(self.port), "--user", self.user, "--password-file", str(self.password_file)]
+        return [*program, *access, "--home", str(self.home), "--cache-size", "256M" if self.lasting else "24M"]
 
     def answering_pid(self) -> int:
         from pymongo import MongoClient
         from pymongo.errors import PyMongoError
 
-        address = ADDRESS["mongo"].format(port=self.port)
         try:
             client: MongoClient[dict[str, Any]]
-            with MongoClient(address, serverSelectionTimeoutMS=500, socketTimeoutMS=1000) as client:
+            with MongoClient(self.url, serverSelectionTimeoutMS=500, socketTimeoutMS=1000) as client:
                 return int(client.admin.command("serverStatus")["pid"])
         except PyMongoError as error:
             raise OSError("no answer yet") from error
@@ -235,14 +252,43 @@ def _prctl() -> Any:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody else may look into; raise EmbeddedError if it cannot be written."""
+    """Make a folder that nobody else may look into, or close one; raise EmbeddedError if it cannot be written."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_to_others(folder)
         reason = None if os.access(folder, os.W_OK | os.X_OK) else "no permission to write there"
     except OSError as error:
         reason = error.strerror
     if reason:
         raise EmbeddedError(f"{folder} cannot be used: {reason}; set VAR_DIR to another folder")
+
+
+def close_to_others(path: Path) -> None:
+    """Leave a file or folder to its owner alone. A mounted volume belongs to somebody else, and stays as it is."""
+    with suppress(PermissionError):
+        path.chmod(path.stat().st_mode & 0o700)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, all of it or nothing."""
+    draft = path.with_name(f"{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def keep_secret(path: Path) -> str:
+    """Return the secret in the file, made on first use; processes that start at once all get the same one."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        # Under the lock, an empty file means that nobody wrote it, not that somebody is about to.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        close_to_others(path)
+        secret = file.read().strip()
+        if not secret:
+            secret = secrets.token_urlsafe(64)
+            file.write(secret)
+        return secret
 
 
 def is_free(port: int) -> bool:

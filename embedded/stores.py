@@ -7,14 +7,13 @@ import fcntl
 import json
 import logging
 import os
-import secrets
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from embedded.children import ADDRESS, Child, EmbeddedError, Mongo, Redis, make_private
+from embedded.children import ADDRESS, Child, EmbeddedError, Mongo, Redis, keep_secret, make_private, write_private
 
 __all__ = ["EmbeddedError", "Stores", "dev_secret", "start", "url"]
 
@@ -30,7 +29,7 @@ def url(var_dir: Path, name: str) -> str:
     if _is_held(var_dir / "serve.lock"):
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((var_dir / "embedded.json").read_text())[name])
-    return ADDRESS[name].format(port=NOBODYS_PORT)
+    return ADDRESS[name].format(login="", port=NOBODYS_PORT)
 
 
 def dev_secret(var_dir: Path) -> str:
@@ -38,14 +37,7 @@ def dev_secret(var_dir: Path) -> str:
     make_private(var_dir)
     path = var_dir / "secret_key"
     try:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-            # Under the lock, an empty file means that nobody wrote it, not that somebody is about to.
-            fcntl.flock(file, fcntl.LOCK_EX)
-            secret = file.read().strip()
-            if not secret:
-                secret = secrets.token_urlsafe(64)
-                file.write(secret)
-            return secret
+        return keep_secret(path)
     except OSError as error:
         raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set SECRET_KEY or VAR_DIR") from None
 
@@ -90,7 +82,7 @@ class Stores:
 
     @property
     def urls(self) -> dict[str, str]:
-        return {child.name: ADDRESS[child.name].format(port=child.port) for child in self._children}
+        return {child.name: child.url for child in self._children}
 
     def start(self, children: list[Child]) -> None:
         self._file.unlink(missing_ok=True)  # a killed serve left it
@@ -99,9 +91,7 @@ class Stores:
             child.launch(self._lock)
         for child in children:
             child.wait_for_answer(self._lock)
-        draft = self._file.with_suffix(".draft")
-        draft.write_text(json.dumps({"pid": os.getpid(), **self.urls}))
-        draft.replace(self._file)
+        write_private(self._file, json.dumps({"pid": os.getpid(), **self.urls}))
         self._watcher.start()
 
     def revive(self) -> None:

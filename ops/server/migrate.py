@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 def migrate() -> None:
     """Bring both databases up to date; one that cannot be reached is tried again while we serve."""
+    close_sqlite()
     tries = [
         Migration("default", here=connection.vendor == "sqlite"),
         Migration("mongo", here=settings.EMBEDDED_MONGO),
@@ -33,6 +34,15 @@ def migrate() -> None:
         each.start()
     for each in tries:
         each.wait()
+
+
+def close_sqlite() -> None:
+    """Leave the SQLite file of VAR_DIR, which has the passwords' hashes and the sessions, to its owner alone."""
+    database = settings.VAR_DIR / "onesource.sqlite3"
+    if str(settings.DATABASES["default"]["NAME"]) == str(database):
+        database.touch(mode=0o600)  # SQLite makes its other files with the rights of this one
+        for each in settings.VAR_DIR.glob(f"{database.name}*"):
+            children.close_to_others(each)
 
 
 class Migration(threading.Thread):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 from typing import Any, NoReturn
@@ -55,7 +56,9 @@ class Command(BaseCommand):
         if "redis" in embedded_urls:
             port = urlsplit(embedded_urls["redis"]).port
             usual = port == children.USUAL_PORT["redis"]
-            lines.append(f"          look inside: redis-cli{'' if usual else f' -p {port}'}")
+            password = shlex.quote(str(settings.VAR_DIR.absolute() / "redis.password"))
+            command = f"redis-cli{'' if usual else f' -p {port}'}"
+            lines.append(f"          look inside: REDISCLI_AUTH=$(cat {password}) {command}")
         if settings.CHAT_AUTH == "open":
             lines.append("  Auth is open: whoever reaches this port may chat. CHAT_AUTH=token closes it.")
         self.stdout.write("\n".join(lines))
