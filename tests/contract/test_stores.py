@@ -695,11 +695,12 @@ class TestDocumentStore(TombstoneContract):
         assert sent == ["find"]
 
     @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], None, {"id": "x"}, "text"])
-    def test_a_document_that_is_no_history_has_a_summary(self, store: HistoryStore, messages: object) -> None:
+    def test_a_document_that_is_no_history_stops_no_walk(self, store: HistoryStore, messages: object) -> None:
         session, later = a_session(), datetime.now(UTC) + timedelta(days=1)
         document = {"_id": make_key(session), "messages": messages, "bytes": 9, "expires_at": later}
         self.documents(store).insert_one(document)
         assert store.summaries([session]) == {session: CORRUPT}
+        assert store.last_ids([session]) == {}
 
     def test_a_deletion_is_two_round_trips(self, store: HistoryStore) -> None:
         """A conversation that is there, or never was, or is no history."""

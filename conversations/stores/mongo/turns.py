@@ -115,9 +115,8 @@ class DocumentStore(HistoryStore):
         where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
         with self._errors(), pymongo.timeout(_WALK_SECONDS):
             found = list(self._collection(Conversation).find(where, {"messages": {"$slice": -1}}))
-        return {
-            session_of(document["_id"]): document["messages"][0]["id"] for document in found if document.get("messages")
-        }
+        lasts = ((session_of(document["_id"]), _last_id(document.get("messages"))) for document in found)
+        return {session: last for session, last in lasts if last}
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         if not sessions:
@@ -344,6 +343,13 @@ def _holds_up_to(records: Any, upto: str) -> bool:
         return True
     ids = (record.get("id") if isinstance(record, dict) else None for record in records)
     return any(not (isinstance(id_, str) and id_ > upto) for id_ in ids)
+
+
+def _last_id(records: Any) -> str | None:
+    """Return the last message's id, None where there is none that could be one."""
+    last = records[-1] if isinstance(records, list) and records else None
+    found = last.get("id") if isinstance(last, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _size(turns: list[Turn]) -> int:
