@@ -11,7 +11,7 @@ from conversations.errors import Unknown
 from ops import showing
 from ops.management.base import TROUBLE, OperatorCommand, Result
 from ops.showing import Shown
-from ops.status.collect import facts
+from ops.status import facts
 from telemetry.logs import hashed
 
 
