@@ -14,7 +14,7 @@ from django.db import connections
 from conversations import history, policy
 from conversations.answerers import answerer
 from conversations.errors import AnswererFailed, ConversationError, KeyReused, NoLaterTurn, NotPersisted
-from conversations.runtime.idempotency import claim
+from conversations.runtime.idempotency import idempotency_lock
 from conversations.turns import Turn, make_turn, next_time, now, stamp, time_of
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -71,7 +71,7 @@ def new_session_id() -> str:
 def ask(question: Question) -> Answer:
     """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
     AnswererFailed, or NotPersisted, which carries the answer that no store took."""
-    with claim(question.session, question.key):
+    with idempotency_lock(question.session, question.key):
         return Asking(question).finish()
 
 
@@ -81,7 +81,7 @@ def stream(question: Question) -> Iterator[str | Answer]:
     The turn is answered and stored to its end even when nobody listens any more.
     """
     with ExitStack() as stack:
-        stack.enter_context(claim(question.session, question.key))
+        stack.enter_context(idempotency_lock(question.session, question.key))
         asking = Asking(question)
         claimed = stack.pop_all()  # the thread lets go
     pieces: queue.SimpleQueue[str | Answer | ConversationError] = queue.SimpleQueue()

@@ -61,7 +61,7 @@ def follow(environment: Routing, started_at: float, recorded: Switch | None) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Inputs:
     """What a process knows as a turn begins."""
 
     routing: Routing
@@ -72,7 +72,7 @@ class Facts:
     """The stores that have marked this conversation, or may have since their marks were last seen."""
     recovering: bool = False
     """Whether a store was out so lately that another machine may still be passing it over."""
-    unknown_marks: frozenset[str] = frozenset()
+    unknown_flags: frozenset[str] = frozenset()
     """The stores that had marks when last seen, before this process was started."""
 
 
@@ -95,18 +95,18 @@ class WritePlan:
     last_resort: tuple[str, ...] = ()
     """Stores to be asked if none of the others takes it."""
 
-    def marks(self, alias: str) -> bool:
+    def flags(self, alias: str) -> bool:
         """Return whether the store marks the turn even when all is well. MongoDB does while it alone is
         wanted: Redis is the primary to come back to, and a switch back must forget nothing."""
         return alias == MONGO and self.wanted == (MONGO,)
 
     @property
-    def passed_over(self) -> tuple[str, ...]:
+    def skipped(self) -> tuple[str, ...]:
         """The stores that should have the turn and are not even asked."""
         return tuple(alias for alias in self.wanted if alias not in self.order)
 
 
-def plan_read(facts: Facts) -> ReadPlan:
+def plan_read(facts: Inputs) -> ReadPlan:
     """Return whom to ask for the history. A breaker keeps nobody from a store that may have turns which the
     other lacks, nor from the last store there is: then there is nothing to lose but time."""
     order = facts.routing.order
@@ -116,7 +116,7 @@ def plan_read(facts: Facts) -> ReadPlan:
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 
 
-def plan_write(facts: Facts, failed: frozenset[str]) -> WritePlan:
+def plan_write(facts: Inputs, failed: frozenset[str]) -> WritePlan:
     """Return to whom to offer the turn; a store that failed in this very turn is not made to pay twice."""
     order = facts.routing.order
     usable = tuple(alias for alias in order if alias in facts.writable and alias not in failed)
@@ -124,7 +124,7 @@ def plan_write(facts: Facts, failed: frozenset[str]) -> WritePlan:
     return WritePlan(usable, facts.routing.wanted, last_resort=rest)
 
 
-def context(facts: Facts, answered: frozenset[str], latest: str | None, expected: str | None, *, fresh: bool) -> str:
+def context(facts: Inputs, answered: frozenset[str], latest: str | None, expected: str | None, *, fresh: bool) -> str:
     """Return whether what was read holds all that its client was ever acknowledged.
 
     `latest` is the id up to which it is known, `expected` the id that the client was last given; `fresh`
@@ -139,7 +139,7 @@ def context(facts: Facts, answered: frozenset[str], latest: str | None, expected
     return BEHIND if any(_may_have_more(facts, alias) for alias in ALIASES if alias not in answered) else FULL
 
 
-def _may_have_more(facts: Facts, unasked: str) -> bool:
+def _may_have_more(facts: Inputs, unasked: str) -> bool:
     """Return whether this store may have turns which the other one lacks."""
     if unasked in facts.may_have_more:
         return True
@@ -149,4 +149,4 @@ def _may_have_more(facts: Facts, unasked: str) -> bool:
         return True
     # As the fallback, Redis may have what was said while it was the primary, and so is asked whenever it can
     # be; MongoDB has more only where it says so.
-    return unasked == REDIS or unasked in facts.unknown_marks
+    return unasked == REDIS or unasked in facts.unknown_flags

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_prometheus.exports import ExportToDjangoView
 
 from conversations.errors import ConversationError
-from conversations.runtime.state import knowledge
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS
 from ops.forms import NAMES, SwitchForm
 from ops.status import collect, facts
@@ -72,7 +72,7 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 
 def _look(request: HttpRequest) -> collect.Status:
     """Return how things stand; this server's own counters are read where they are, with no request to itself."""
-    return collect.look(facts.in_page(ExportToDjangoView(request).content.decode()), knowledge().switch)
+    return collect.look(facts.in_page(ExportToDjangoView(request).content.decode()), state().switch)
 
 
 def _memory_used(seen: collect.Status) -> float | None:

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from conversations import policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
-from conversations.policy import Facts, Routing
-from conversations.runtime.state import knowledge
+from conversations.policy import Inputs, Routing
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, limits, store
 from conversations.stores.base import Contents, HistoryStore, Receipt
 from conversations.turns import History, Turn, make_turn, merge, stamp, time_of, tombstone_for
@@ -62,7 +62,7 @@ class Written:
 
 def routing() -> Routing:
     """Return where traffic goes now."""
-    return knowledge().routing
+    return state().routing
 
 
 def read(session: str, expected: str | None = None, *, fresh: bool = False) -> Reading:
@@ -73,7 +73,7 @@ def read(session: str, expected: str | None = None, *, fresh: bool = False) -> R
     primary, is read from both and merged. What only the other store had is copied back; a corrupt value is
     set aside, and the other store's is the history.
     """
-    facts = knowledge().facts(session)
+    facts = state().inputs(session)
     plan = policy.plan_read(facts)
     look = _Look(session)
     if plan.merge:
@@ -98,8 +98,8 @@ def append(session: str, turn: Turn, reading: Reading) -> Written:
     the history each is known to lack. A store that should have it and does not is marked in one that does.
     Raise NoLaterTurn where it was deleted meanwhile, up to the last time there is.
     """
-    facts = knowledge().facts(session)
-    with knowledge().underway.writing(session):
+    facts = state().inputs(session)
+    with state().journal.writing(session):
         for _ in range(_RESTAMPS):
             written, buried = _offer(session, turn, reading, facts)
             if not buried:
@@ -112,8 +112,8 @@ def append(session: str, turn: Turn, reading: Reading) -> Written:
 def keep(session: str, turn: Turn, reading: Reading) -> tuple[str, ...]:
     """Give a stored turn to the stores that should have it and lack it; return those that have it. It is marked
     as by `append`, and where it was deleted it stays so."""
-    with knowledge().underway.writing(session):
-        return _offer(session, turn, reading, knowledge().facts(session))[0].stored_in
+    with state().journal.writing(session):
+        return _offer(session, turn, reading, state().inputs(session))[0].stored_in
 
 
 def restamp(turn: Turn, tombstone: str) -> Turn:
@@ -127,13 +127,13 @@ def delete(session: str) -> bool:
     """Delete the conversation and leave a tombstone in every store that can be reached; return whether
     there was any, or may have been in a store that is out. Raise NoStore when none can be reached: nothing was
     deleted then."""
-    facts = knowledge().facts(session)
+    facts = state().inputs(session)
     look = _Look(session)
     reading = policy.plan_read(facts)
     look.compare(reading.order)
     if not look.answered:
         look.compare(reading.last_resort)
-    with knowledge().underway.writing(session):
+    with state().journal.writing(session):
         return _delete_everywhere(session, tombstone_for(look.latest), policy.plan_write(facts, look.failed))
 
 
@@ -155,7 +155,7 @@ def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
     if not done:
         raise NoStore
     if marked:
-        knowledge().beacon.light(done[-1])
+        state().shared_flags.record(done[-1])
     elif len(done) < len(ALIASES):
         _mark(session, done[0])  # that the other missed it was not known before
     return found or len(done) < len(ALIASES)
@@ -165,10 +165,10 @@ def _delete(one: HistoryStore, session: str, upto: str, mark: bool) -> bool:
     return one.delete(session, upto, mark=mark)
 
 
-def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Written, str | None]:
+def _offer(session: str, turn: Turn, reading: Reading, facts: Inputs) -> tuple[Written, str | None]:
     """Return what became of the turn, and the tombstone that kept it out of a store."""
     plan = policy.plan_write(facts, reading.failed)
-    missed = list(plan.passed_over)
+    missed = list(plan.skipped)
     for alias in missed:
         metrics.persist_attempts.labels(store=alias).inc()
         _count_persist_error(alias, session, "passed over")
@@ -177,7 +177,7 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
     for alias in plan.order + plan.last_resort:
         if stored_in and (alias not in plan.wanted or alias in plan.last_resort):
             break
-        mark = any(other != alias for other in missed) or plan.marks(alias)
+        mark = any(other != alias for other in missed) or plan.flags(alias)
         try:
             receipt, there = _give(alias, session, turn, _lacking(reading, alias), mark=mark)
         except StoreUnavailable:
@@ -198,11 +198,11 @@ def _offer(session: str, turn: Turn, reading: Reading, facts: Facts) -> tuple[Wr
         if receipt.created and alias in reading.answered and reading.history:
             _restore(session, reading.history, alias)
         stored_in += (alias,)
-        if plan.marks(alias):
-            knowledge().beacon.light(alias)
+        if plan.flags(alias):
+            state().shared_flags.record(alias)
     if stored_in and set(missed) - set(stored_in):
         if marked:
-            knowledge().beacon.light(stored_in[0])
+            state().shared_flags.record(stored_in[0])
         else:
             _mark(session, stored_in[0])
     return Written(turn, stored_in, new), None
@@ -274,8 +274,8 @@ def _mark(session: str, alias: str) -> None:
     try:
         _call(store(alias), "append", lambda one: one.append(session, None, mark=True))
     except StoreUnavailable:
-        knowledge().unmarked.add((alias, session))  # the watcher tries again
-    knowledge().beacon.light(alias)
+        state().pending_flags.add((alias, session))  # the watcher tries again
+    state().shared_flags.record(alias)
 
 
 class _Look:
@@ -339,7 +339,7 @@ class _Look:
             session=hashed(self.session),
         )  # fmt: skip
 
-    def reading(self, facts: Facts, expected: str | None, fresh: bool) -> Reading:
+    def reading(self, facts: Inputs, expected: str | None, fresh: bool) -> Reading:
         history = self.history
         first = next((alias for alias in facts.routing.order if self._has(alias)), None)
         alias = first or next(alias for alias in facts.routing.order if alias in self.contents)
@@ -384,7 +384,7 @@ def _set_aside(one: HistoryStore, session: str) -> None:
 def _call(one: HistoryStore, operation: str, call: Callable[[HistoryStore], T]) -> T:
     """Return what the store answers. What becomes of the call is told to the breaker and the metrics, and a
     fault to the log, in the words the runbook greps for."""
-    breaker = getattr(knowledge().stores[one.alias], _KIND[operation])
+    breaker = getattr(state().stores[one.alias], _KIND[operation])
     begun = time.monotonic()
     failed = False
     try:

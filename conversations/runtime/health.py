@@ -43,7 +43,7 @@ def version(request: HttpRequest) -> JsonResponse:
 @_safe
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 while a store can be used, from what the watcher knows: touches nothing."""
-    return _report({alias: watcher.state(alias) for alias in ALIASES})
+    return _report({alias: watcher.health(alias) for alias in ALIASES})
 
 
 @_safe
@@ -59,7 +59,7 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _report(states: dict[str, watcher.State]) -> JsonResponse:
+def _report(states: dict[str, watcher.StoreHealth]) -> JsonResponse:
     up = sum(state.up for state in states.values())
     route = history.routing()
     report: dict[str, Any] = {

@@ -24,7 +24,7 @@ _EVERY = 0.02  # seconds between looks
 
 
 @contextmanager
-def claim(session: str, key: str | None) -> Iterator[None]:
+def idempotency_lock(session: str, key: str | None) -> Iterator[None]:
     """Wait until no other request has this session and key, and have them until the end of the block. Raise
     KeyInUse when that takes longer than a model may. Where there can be no file there is no waiting."""
     descriptor = _lock(session, key) if key else None

@@ -15,7 +15,7 @@ _SLOT = 264  # bytes: the longest name of a session has 257
 _SLOTS = 512  # more at a time than a process has threads
 
 
-class Underway:
+class Journal:
     """One a process: a page with a slot for each conversation that is being written to both stores."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,14 +49,14 @@ class Underway:
             self._page[place : place + _SLOT] = bytes(_SLOT)
             self._free.append(slot)
 
-    def adopt(self, mark: Callable[[str], None]) -> int:
+    def recover(self, mark: Callable[[str], None]) -> int:
         """Have every session marked that stands on the page of a process that is gone, and then remove the page;
         return how many there were. What `mark` raises is raised, and the page stays."""
         found = 0
         for path in self._folder.iterdir():
             if path != self._own:
                 with suppress(BlockingIOError, FileNotFoundError):  # it lives, or another has adopted it
-                    found += _adopt(path, mark)
+                    found += _recover(path, mark)
         return found
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Underway:
         os.close(self._file)
 
 
-def _adopt(path: Path, mark: Callable[[str], None]) -> int:
+def _recover(path: Path, mark: Callable[[str], None]) -> int:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         slots = file.read()

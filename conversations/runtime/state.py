@@ -13,8 +13,8 @@ from pathlib import Path
 from django.conf import settings
 
 from conversations.breaker import Breaker
-from conversations.policy import Facts, Routing, Switch
-from conversations.runtime.journal import Underway
+from conversations.policy import Inputs, Routing, Switch
+from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, MONGO, REDIS
 from conversations.stores.base import Marks
 from telemetry import metrics
@@ -27,7 +27,7 @@ def _breaker(alias: str, patience: int = 1) -> Breaker:
 
 
 @dataclass
-class StoreKnowledge:
+class StoreState:
     """What is known of one store."""
 
     reads: Breaker
@@ -37,7 +37,7 @@ class StoreKnowledge:
     """When the marks were asked for, on the monotonic clock."""
 
 
-class Beacon:
+class SharedFlags:
     """A page of memory that the processes of this machine share, and that outlives them.
 
     It says of each store when a turn was last stored there with a mark: a mark is learned from its store
@@ -54,20 +54,20 @@ class Beacon:
             file.truncate(size)
             self._page = mmap.mmap(file.fileno(), size)
 
-    def light(self, alias: str) -> None:
+    def record(self, alias: str) -> None:
         """Say that this store has been given a mark just now."""
         struct.pack_into("d", self._page, self._place(alias), time.monotonic())
-        self.flag(alias, True)
+        self.set_had_flags(alias, True)
 
-    def lit_at(self, alias: str) -> float:
+    def recorded_at(self, alias: str) -> float:
         """Return when it was last lit for the store, on the monotonic clock, which all processes share."""
         lit: float = self._LAYOUT.unpack_from(self._page, self._place(alias))[0]
         return lit if lit <= time.monotonic() else 0.0  # from before the machine was started again
 
-    def flag(self, alias: str, marked: bool) -> None:
+    def set_had_flags(self, alias: str, marked: bool) -> None:
         struct.pack_into("?", self._page, self._place(alias) + 8, marked)
 
-    def flagged(self, alias: str) -> bool:
+    def had_flags(self, alias: str) -> bool:
         """Return whether the store had marks when it was last seen."""
         return bool(self._LAYOUT.unpack_from(self._page, self._place(alias))[1])
 
@@ -76,31 +76,33 @@ class Beacon:
 
 
 @dataclass
-class Knowledge:
+class ProcessState:
     """One a process."""
 
-    stores: dict[str, StoreKnowledge]
-    beacon: Beacon
-    underway: Underway
+    stores: dict[str, StoreState]
+    shared_flags: SharedFlags
+    journal: Journal
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch that was ever seen: stores that are out, or empty, do not make it unsaid."""
     suspect: bool = False
     """Whether Redis came back with other data than it had, and has not been compared since."""
-    unmarked: set[tuple[str, str]] = field(default_factory=set)
+    pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Marks that could not be set: (the store that has the turn, session)."""
 
-    def facts(self, session: str) -> Facts:
+    def inputs(self, session: str) -> Inputs:
         """Return what the policy needs to know for a turn of this session."""
-        return Facts(
+        return Inputs(
             self.routing,
             frozenset(alias for alias, known in self.stores.items() if known.reads.allows()),
             frozenset(alias for alias, known in self.stores.items() if known.writes.allows()),
             may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
             recovering=self.suspect
             or any(known.reads.recovering or known.writes.recovering for known in self.stores.values()),
-            unknown_marks=frozenset(
-                alias for alias, known in self.stores.items() if known.marks is None and self.beacon.flagged(alias)
+            unknown_flags=frozenset(
+                alias
+                for alias, known in self.stores.items()
+                if known.marks is None and self.shared_flags.had_flags(alias)
             ),
         )
 
@@ -108,34 +110,38 @@ class Knowledge:
         """Return whether the store has marked the session, or may have since we last asked."""
         known = self.stores[alias]
         seen = known.marks and (session in known.marks.sessions or not known.marks.complete)
-        return bool(seen) or (alias, session) in self.unmarked or known.marks_at < self.beacon.lit_at(alias)
+        return (
+            bool(seen)
+            or (alias, session) in self.pending_flags
+            or known.marks_at < self.shared_flags.recorded_at(alias)
+        )
 
-    def remember_marks(self, alias: str, marks: Marks, asked_at: float) -> None:
+    def remember_flags(self, alias: str, marks: Marks, asked_at: float) -> None:
         self.stores[alias].marks = marks
         self.stores[alias].marks_at = asked_at
-        self.beacon.flag(alias, bool(marks.sessions))
+        self.shared_flags.set_had_flags(alias, bool(marks.sessions))
         metrics.unsynced.labels(store=alias).set(len(marks.sessions))
 
 
-_knowledge: Knowledge | None = None
+_state: ProcessState | None = None
 
 
-def knowledge() -> Knowledge:
+def state() -> ProcessState:
     """Return what this process knows."""
-    global _knowledge
-    if _knowledge is None:
-        _knowledge = Knowledge(
-            {alias: StoreKnowledge(_breaker(alias), _breaker(alias, patience=2)) for alias in ALIASES},
-            Beacon(Path(settings.VAR_DIR) / "run" / "beacon"),
-            Underway(Path(settings.VAR_DIR) / "run" / "underway"),
+    global _state
+    if _state is None:
+        _state = ProcessState(
+            {alias: StoreState(_breaker(alias), _breaker(alias, patience=2)) for alias in ALIASES},
+            SharedFlags(Path(settings.VAR_DIR) / "run" / "beacon"),
+            Journal(Path(settings.VAR_DIR) / "run" / "underway"),
             Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
         )
-    return _knowledge
+    return _state
 
 
 def forget() -> None:
     """Begin anew, knowing nothing, as a process does that has just started."""
-    global _knowledge
-    if _knowledge:
-        _knowledge.underway.close()
-    _knowledge = None
+    global _state
+    if _state:
+        _state.journal.close()
+    _state = None

@@ -22,7 +22,7 @@ from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.history import repair
 from conversations.policy import Switch
 from conversations.runtime import sampling, switching
-from conversations.runtime.state import knowledge
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from telemetry import metrics
 from telemetry.logs import event
@@ -38,7 +38,7 @@ _ME = f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StoreHealth:
     """What is known of a store."""
 
     up: bool = False
@@ -56,11 +56,11 @@ class State:
         return said
 
 
-_states: dict[str, State] = {}
+_health: dict[str, StoreHealth] = {}
 _pings: dict[str, deque[float]] = {alias: deque(maxlen=_KEPT) for alias in ALIASES}
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
-_askers = ThreadPoolExecutor(max_workers=2 * len(ALIASES), thread_name_prefix="ping")
+_executor = ThreadPoolExecutor(max_workers=2 * len(ALIASES), thread_name_prefix="ping")
 
 
 def start() -> None:
@@ -70,7 +70,11 @@ def start() -> None:
             metrics.start()
             with suppress(Exception):
                 _tick()
-            steps = (("watcher", _tick, EVERY), ("healer", _heal, EVERY), ("sampler", sampling.sample, sampling.EVERY))
+            steps = (
+                ("watcher", _tick, EVERY),
+                ("healer", _repair, EVERY),
+                ("sampler", sampling.sample, sampling.EVERY),
+            )
             for name, step, every in steps:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
@@ -79,17 +83,17 @@ def start() -> None:
                 sampling.sample()
 
 
-def state(alias: str) -> State:
+def health(alias: str) -> StoreHealth:
     """Return what was last seen of the store; touches nothing."""
-    return _states.get(alias, State())
+    return _health.get(alias, StoreHealth())
 
 
-def look() -> dict[str, State]:
+def look() -> dict[str, StoreHealth]:
     """Ping both stores at once, remember and return what was seen."""
-    asked = {alias: _askers.submit(_ping, alias) for alias in ALIASES}
+    asked = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
     for alias, answer in asked.items():
         _remember(alias, answer.result())
-    return {alias: state(alias) for alias in ALIASES}
+    return {alias: health(alias) for alias in ALIASES}
 
 
 def _forever(step: Any, every: float) -> None:
@@ -112,29 +116,29 @@ def _forever(step: Any, every: float) -> None:
 
 def _tick() -> None:
     look()
-    up = [alias for alias in ALIASES if state(alias).up]
-    for learned in [_askers.submit(_learn, alias) for alias in up]:
+    up = [alias for alias in ALIASES if health(alias).up]
+    for learned in [_executor.submit(_learn, alias) for alias in up]:
         with suppress(StoreUnavailable):
             learned.result()
     _follow()
     if up:
-        _adopt(next(alias for alias in knowledge().routing.order if alias in up))
+        _recover(next(alias for alias in state().routing.order if alias in up))
 
 
-def _ping(alias: str) -> State:
+def _ping(alias: str) -> StoreHealth:
     begun = time.perf_counter()
-    known = knowledge().stores[alias]
+    known = state().stores[alias]
     try:
         store(alias).ping()
     except StoreUnavailable as error:
         known.reads.trip()
         known.writes.trip()
-        return State(False, error.reason, None, time.time())
+        return StoreHealth(False, error.reason, None, time.time())
     took = time.perf_counter() - begun
     _try(known.reads, took)
     if known.writes.state != CLOSED and known.writes.probe():
         _probe_writes(alias)
-    return State(True, None, took * 1000, time.time())
+    return StoreHealth(True, None, took * 1000, time.time())
 
 
 def _try(breaker: Breaker, took: float) -> None:
@@ -150,37 +154,37 @@ def _probe_writes(alias: str) -> None:
         store(alias).write_note("probe", _ME)
     except StoreUnavailable:
         failed = True
-    knowledge().stores[alias].writes.record(failed, time.perf_counter() - begun)
+    state().stores[alias].writes.record(failed, time.perf_counter() - begun)
 
 
 def _learn(alias: str) -> None:
     """Learn what the store has marked, mark what could not be marked before, and whether it is what it was."""
-    known = knowledge()
+    known = state()
     asked_at = time.monotonic()
-    known.remember_marks(alias, store(alias).marks(repair.MARKS), asked_at)
-    for where, session in list(known.unmarked):
+    known.remember_flags(alias, store(alias).marks(repair.MARKS), asked_at)
+    for where, session in list(known.pending_flags):
         if where == alias:
             store(alias).append(session, None, mark=True)
-            known.unmarked.discard((where, session))
+            known.pending_flags.discard((where, session))
     if alias == REDIS:
         known.suspect = store(REDIS).note("swept") != store(REDIS).identity()
 
 
-def _adopt(alias: str) -> None:
+def _recover(alias: str) -> None:
     """Mark what a process that was killed had on its way into both stores."""
-    found = knowledge().underway.adopt(lambda session: _mark(alias, session))
+    found = state().journal.recover(lambda session: _flag(alias, session))
     if found:
         event(logger, logging.WARNING, "adopted", conversations=found)
 
 
-def _mark(alias: str, session: str) -> None:
+def _flag(alias: str, session: str) -> None:
     with suppress(InvalidSession):  # half a name: the process was killed as it wrote it down
         store(alias).append(session, None, mark=True)
 
 
 def _follow() -> None:
     """Follow the newest switch, and see to it that both stores have it."""
-    known = knowledge()
+    known = state()
     recorded = switching.read()
     newest = switching.newest_of({**recorded, "seen": known.switch})
     routing, news = policy.follow(switching.environment(), _STARTED, newest)
@@ -196,13 +200,13 @@ def _follow() -> None:
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
 
 
-def _heal() -> bool:
+def _repair() -> bool:
     """Bring the stores together for a second at the most, if both are up and no other process is at it; return
     whether there is more to do."""
-    known = knowledge()
+    known = state()
     marked = any(known.stores[alias].marks and known.stores[alias].marks.sessions for alias in ALIASES)  # type: ignore[union-attr]
     closed = all(one.reads.state == one.writes.state == CLOSED for one in known.stores.values())
-    if not (marked or known.suspect) or not closed or not all(state(alias).up for alias in ALIASES):
+    if not (marked or known.suspect) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not store(REDIS).lease("healing", _ME, _LEASE_SECONDS):
         return False
@@ -227,18 +231,18 @@ def _sweep(deadline: float) -> None:
 _sweeping: tuple[str, repair.Sweep] | None = None
 
 
-def _remember(alias: str, seen: State) -> None:
-    before = _states.get(alias)
+def _remember(alias: str, seen: StoreHealth) -> None:
+    before = _health.get(alias)
     if before and before.up == seen.up:
         seen = replace(seen, since=before.since)
     else:
         name = "store_up" if seen.up else f"{alias}_error"
         level = logging.INFO if seen.up else logging.WARNING
         event(logger, level, name, store=alias, operation="ping", error=seen.error)
-    _states[alias] = seen
+    _health[alias] = seen
     {REDIS: metrics.redis_up, MONGO: metrics.mongo_up}[alias].set(seen.up)
     for kind in ("reads", "writes"):
-        breaker = getattr(knowledge().stores[alias], kind)
+        breaker = getattr(state().stores[alias], kind)
         metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)
     if seen.latency_ms is not None:
         _pings[alias].append(seen.latency_ms)

@@ -426,7 +426,7 @@ class TestRedisOut:
         finally:
             redis_server.thaw()
         assert (first["stored_in"], first["replayed"]) == (["mongo"], False)
-        state.knowledge().routing = Routing(primary, dual_write)
+        state.state().routing = Routing(primary, dual_write)
         again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
         assert (again["message_id"], again["answer"], again["replayed"]) == (
             first["message_id"],

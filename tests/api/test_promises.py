@@ -126,7 +126,7 @@ def test_nobody_escapes_the_rate_by_a_header(settings: Settings) -> None:
 
 
 def test_a_folder_that_cannot_be_used_stops_no_question(settings: Settings, tmp_path: Path) -> None:
-    state.knowledge()
+    state.state()
     settings.VAR_DIR = tmp_path / "file"
     settings.VAR_DIR.write_text("")
     assert post({"question": "a", "session_id": a_session()}, Idempotency_Key="k").status_code == 200

@@ -9,7 +9,7 @@ from django.test import Client
 
 from conversations.policy import Routing, Switch
 from conversations.runtime import switching
-from conversations.runtime.state import knowledge
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops import lease
 from ops.backup.create import NOTE
@@ -81,7 +81,7 @@ class TestLooking:
         assert "newest backup not known" in text(response)
 
     def test_with_both_out_a_server_still_knows_what_it_follows(self, redis_out: None, mongo_out: None) -> None:
-        knowledge().switch = Switch(Routing(MONGO, True), Routing(REDIS, False), 1.0, "alice")
+        state().switch = Switch(Routing(MONGO, True), Routing(REDIS, False), 1.0, "alice")
         assert "traffic primary mongo, dual write on" in text(superuser().get(PAGE))
 
     def test_a_reason_is_anybodys_words_and_no_markup(self) -> None:

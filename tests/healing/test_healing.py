@@ -143,7 +143,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
         redis_server.start()
         eventually(lambda: watcher.look()[REDIS].up, "Redis is not seen")
         watcher._tick()
-        assert state.knowledge().routing == type(environment_says)(MONGO, True)
+        assert state.state().routing == type(environment_says)(MONGO, True)
         assert switching.read()[REDIS] == switching.read()[MONGO]
     finally:
         if not redis_server.answers():
@@ -154,7 +154,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
 
 def test_a_switch_is_not_unsaid_by_an_outage_of_both_stores() -> None:
     """Silence is not "no switch": what was seen counts until something newer is."""
-    known = state.knowledge()
+    known = state.state()
     switched = Switch(Routing(MONGO, True), switching.environment(), time.time())
     try:
         switching.write(switched)
@@ -191,9 +191,9 @@ def test_the_healer_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch)
         put(a_session(), MONGO, a_turn(), mark=True)
     watcher._tick()
     monkeypatch.setattr(repair, "BATCH_SECONDS", 0.0)
-    assert watcher._heal() is True
+    assert watcher._repair() is True
     monkeypatch.setattr(repair, "BATCH_SECONDS", 30.0)
-    assert watcher._heal() is False
+    assert watcher._repair() is False
     assert store(MONGO).marks(10_000).sessions == frozenset()
 
 
@@ -206,6 +206,6 @@ def test_what_a_killed_process_had_on_its_way_is_healed_with_nobody_asking() -> 
     page.write_bytes(session.encode().ljust(264, b"\0") + b"tenant:".ljust(264, b"\0"))
     watcher._tick()
     watcher._tick()
-    watcher._heal()
+    watcher._repair()
     assert both(session) == [History.of([turn])] * 2
     assert not page.exists()

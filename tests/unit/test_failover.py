@@ -5,7 +5,7 @@ import pytest
 from conversations.policy import (
     BEHIND,
     FULL,
-    Facts,
+    Inputs,
     Routing,
     Switch,
     context,
@@ -23,23 +23,23 @@ DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
 @pytest.mark.parametrize(
     ("facts", "order", "merge"),
     [
-        (Facts(REDIS), (R, M), False),  # the primary first, the other only when needed
-        (Facts(DUAL), (R, M), False),
-        (Facts(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
-        (Facts(REDIS, may_have_more=frozenset({M})), (R, M), True),  # not in step: both, merged
-        (Facts(REDIS, recovering=True), (R, M), True),  # another machine may still pass Redis over
-        (Facts(REDIS, readable=frozenset({M})), (M,), False),  # Redis out: nobody waits for it
-        (Facts(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
-        (Facts(MONGO, readable=frozenset({M})), (M,), False),
+        (Inputs(REDIS), (R, M), False),  # the primary first, the other only when needed
+        (Inputs(DUAL), (R, M), False),
+        (Inputs(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
+        (Inputs(REDIS, may_have_more=frozenset({M})), (R, M), True),  # not in step: both, merged
+        (Inputs(REDIS, recovering=True), (R, M), True),  # another machine may still pass Redis over
+        (Inputs(REDIS, readable=frozenset({M})), (M,), False),  # Redis out: nobody waits for it
+        (Inputs(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
+        (Inputs(MONGO, readable=frozenset({M})), (M,), False),
         (
-            Facts(REDIS, readable=frozenset({R}), may_have_more=frozenset({M})),
+            Inputs(REDIS, readable=frozenset({R}), may_have_more=frozenset({M})),
             (R, M),
             True,
         ),  # no breaker keeps us from it
-        (Facts(REDIS, readable=NONE), (), False),  # only the last resort is left
+        (Inputs(REDIS, readable=NONE), (), False),  # only the last resort is left
     ],
 )
-def test_whom_to_ask(facts: Facts, order: tuple[str, ...], merge: bool) -> None:
+def test_whom_to_ask(facts: Inputs, order: tuple[str, ...], merge: bool) -> None:
     plan = plan_read(facts)
     assert (plan.order, plan.merge) == (order, merge)
     assert sorted(plan.order + plan.last_resort) == [M, R]
@@ -48,46 +48,46 @@ def test_whom_to_ask(facts: Facts, order: tuple[str, ...], merge: bool) -> None:
 @pytest.mark.parametrize(
     ("facts", "failed", "order", "passed_over"),
     [
-        (Facts(REDIS), NONE, (R, M), ()),
-        (Facts(REDIS), frozenset({R}), (M,), (R,)),  # it failed to be read: not paid for twice
-        (Facts(REDIS, writable=frozenset({M})), NONE, (M,), (R,)),  # full or read-only
-        (Facts(REDIS, writable=frozenset({R})), NONE, (R,), ()),  # nobody misses the fallback
-        (Facts(DUAL, writable=frozenset({R})), NONE, (R,), (M,)),  # dual write does
-        (Facts(DUAL_MONGO, writable=frozenset({R})), NONE, (R,), (M,)),
-        (Facts(REDIS, writable=NONE), NONE, (), (R,)),  # only the last resort is left
-        (Facts(REDIS, writable=frozenset({M})), frozenset({M}), (), (R,)),
+        (Inputs(REDIS), NONE, (R, M), ()),
+        (Inputs(REDIS), frozenset({R}), (M,), (R,)),  # it failed to be read: not paid for twice
+        (Inputs(REDIS, writable=frozenset({M})), NONE, (M,), (R,)),  # full or read-only
+        (Inputs(REDIS, writable=frozenset({R})), NONE, (R,), ()),  # nobody misses the fallback
+        (Inputs(DUAL, writable=frozenset({R})), NONE, (R,), (M,)),  # dual write does
+        (Inputs(DUAL_MONGO, writable=frozenset({R})), NONE, (R,), (M,)),
+        (Inputs(REDIS, writable=NONE), NONE, (), (R,)),  # only the last resort is left
+        (Inputs(REDIS, writable=frozenset({M})), frozenset({M}), (), (R,)),
     ],
 )
 def test_to_whom_to_offer(
-    facts: Facts, failed: frozenset[str], order: tuple[str, ...], passed_over: tuple[str, ...]
+    facts: Inputs, failed: frozenset[str], order: tuple[str, ...], passed_over: tuple[str, ...]
 ) -> None:
     plan = plan_write(facts, failed)
-    assert (plan.order, plan.passed_over) == (order, passed_over)
+    assert (plan.order, plan.skipped) == (order, passed_over)
     assert sorted(plan.order + plan.last_resort) == [M, R]
 
 
 @pytest.mark.parametrize(
     ("facts", "answered", "latest", "expected", "fresh", "result"),
     [
-        (Facts(REDIS), {R}, "5", "5", False, FULL),  # all that the client was given
-        (Facts(REDIS), {R}, "6", "5", False, FULL),
-        (Facts(REDIS), BOTH, "4", "5", False, BEHIND),  # less, wherever one looks
-        (Facts(REDIS), {R}, None, "5", False, BEHIND),
-        (Facts(REDIS), {M}, "5", "5", False, BEHIND),  # the fallback has it, but perhaps nothing before it
-        (Facts(REDIS), {R}, None, None, False, FULL),  # the primary says that there is none
-        (Facts(REDIS), {M}, None, None, False, BEHIND),  # the primary, out, may have some
-        (Facts(REDIS), {M}, None, None, True, FULL),  # the name was made just now: nobody has any
-        (Facts(DUAL), {M}, "1", None, False, FULL),  # with dual write either store has all
-        (Facts(DUAL, may_have_more=frozenset({R})), {M}, "1", None, False, BEHIND),  # but where it has more
-        (Facts(REDIS, may_have_more=frozenset({M})), {R}, "1", None, False, BEHIND),
-        (Facts(REDIS, unknown_marks=frozenset({M})), {R}, "1", None, False, BEHIND),  # had more when last seen
-        (Facts(MONGO), {M}, "1", None, False, BEHIND),  # Redis, out, may have what was said before the switch
-        (Facts(MONGO), BOTH, "1", None, False, FULL),
-        (Facts(DUAL_MONGO), {M}, "1", None, False, FULL),
+        (Inputs(REDIS), {R}, "5", "5", False, FULL),  # all that the client was given
+        (Inputs(REDIS), {R}, "6", "5", False, FULL),
+        (Inputs(REDIS), BOTH, "4", "5", False, BEHIND),  # less, wherever one looks
+        (Inputs(REDIS), {R}, None, "5", False, BEHIND),
+        (Inputs(REDIS), {M}, "5", "5", False, BEHIND),  # the fallback has it, but perhaps nothing before it
+        (Inputs(REDIS), {R}, None, None, False, FULL),  # the primary says that there is none
+        (Inputs(REDIS), {M}, None, None, False, BEHIND),  # the primary, out, may have some
+        (Inputs(REDIS), {M}, None, None, True, FULL),  # the name was made just now: nobody has any
+        (Inputs(DUAL), {M}, "1", None, False, FULL),  # with dual write either store has all
+        (Inputs(DUAL, may_have_more=frozenset({R})), {M}, "1", None, False, BEHIND),  # but where it has more
+        (Inputs(REDIS, may_have_more=frozenset({M})), {R}, "1", None, False, BEHIND),
+        (Inputs(REDIS, unknown_flags=frozenset({M})), {R}, "1", None, False, BEHIND),  # had more when last seen
+        (Inputs(MONGO), {M}, "1", None, False, BEHIND),  # Redis, out, may have what was said before the switch
+        (Inputs(MONGO), BOTH, "1", None, False, FULL),
+        (Inputs(DUAL_MONGO), {M}, "1", None, False, FULL),
     ],
 )  # fmt: skip
 def test_what_the_client_is_told(
-    facts: Facts, answered: set[str], latest: str | None, expected: str | None, fresh: bool, result: str
+    facts: Inputs, answered: set[str], latest: str | None, expected: str | None, fresh: bool, result: str
 ) -> None:
     assert context(facts, frozenset(answered), latest, expected, fresh=fresh) == result
 

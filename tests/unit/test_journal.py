@@ -7,32 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from conversations.runtime.journal import Underway
+from conversations.runtime.journal import Journal
 
 _WRITES = """
 import sys, time, pathlib
-from conversations.runtime.journal import Underway
-with Underway(pathlib.Path(sys.argv[1])).writing("acme:s-1"):
+from conversations.runtime.journal import Journal
+with Journal(pathlib.Path(sys.argv[1])).writing("acme:s-1"):
     print("writing", flush=True)
     time.sleep(60)
 """
 
 
-def adopted(underway: Underway) -> list[str]:
+def recovered(journal: Journal) -> list[str]:
     found: list[str] = []
-    assert underway.adopt(found.append) == len(found)
+    assert journal.recover(found.append) == len(found)
     return found
 
 
 def test_a_process_that_is_killed_leaves_what_it_was_writing(tmp_path: Path) -> None:
-    ours = Underway(tmp_path)
+    ours = Journal(tmp_path)
     with subprocess.Popen([sys.executable, "-c", _WRITES, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"writing\n"
-        assert adopted(ours) == []  # it lives
+        assert recovered(ours) == []  # it lives
         process.kill()
-    assert adopted(ours) == ["acme:s-1"]
-    assert adopted(ours) == []
+    assert recovered(ours) == ["acme:s-1"]
+    assert recovered(ours) == []
 
 
 def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
@@ -47,7 +47,7 @@ def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
         lock(file, how)
 
     monkeypatch.setattr("conversations.runtime.journal.fcntl.flock", look_first)
-    ours = Underway(tmp_path)
+    ours = Journal(tmp_path)
     with ours.writing("s-1"):
         assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
     ours.close()
@@ -56,24 +56,24 @@ def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
 
 def test_what_cannot_be_marked_now_is_marked_later(tmp_path: Path) -> None:
     (tmp_path / "1-gone").write_bytes(b"s-1".ljust(264, b"\0") + b"s-2".ljust(264, b"\0"))
-    ours = Underway(tmp_path)
+    ours = Journal(tmp_path)
 
     def fail(session: str) -> None:
         raise OSError("the store is out")
 
     with pytest.raises(OSError, match="out"):
-        ours.adopt(fail)
-    assert adopted(ours) == ["s-1", "s-2"]
+        ours.recover(fail)
+    assert recovered(ours) == ["s-1", "s-2"]
 
 
 def test_what_was_written_is_under_way_no_more(tmp_path: Path) -> None:
-    with Underway(tmp_path).writing("s-1"):
+    with Journal(tmp_path).writing("s-1"):
         assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
     assert not any(next(tmp_path.iterdir()).read_bytes())
 
 
 def test_more_at_a_time_than_there_is_room_for_go_on(tmp_path: Path) -> None:
-    ours = Underway(tmp_path)
+    ours = Journal(tmp_path)
     ours._free.clear()
     with ours.writing("s-1"):
         assert not any(next(tmp_path.iterdir()).read_bytes())
