@@ -68,7 +68,7 @@ class ConversationAdmin(_ReadOnly):
         page = listing.ListPage((), None, complete=True)
         try:
             page = listing.page(None, cursor, _PAGE, contains=wanted)
-        except (ConversationError, ValueError) as error:
+        except ConversationError as error:
             messages.error(request, str(error))
         if not page.complete:
             messages.warning(request, "A store cannot be reached: conversations may be missing here.")

@@ -13,7 +13,7 @@ from django.db import connections
 
 from conversations import history, policy
 from conversations.answerers import answerer
-from conversations.errors import AnswererFailed, ConversationError, KeyReused, NoLaterTurn, NotPersisted
+from conversations.errors import AnswererFailed, Behind, ConversationError, KeyReused, NoLaterTurn, NotPersisted
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.turns import Turn, make_turn, next_time, now, stamp, time_of
 from telemetry import metrics
@@ -54,13 +54,6 @@ class Answer:
     persisted: bool
     context: str
     replayed: bool
-
-
-class Behind(ConversationError):
-    """What was read lacks messages that you were given, and `require_context` asks for them. Try again."""
-
-    code = "context_behind"
-    status = 503
 
 
 def new_session_id() -> str:

@@ -1,5 +1,7 @@
 """Every error of this app on one screen: its docstring, and its code and status over HTTP."""
 
+from django.conf import settings
+
 
 class ConversationError(Exception):
     """Something about a conversation could not be done."""
@@ -7,8 +9,13 @@ class ConversationError(Exception):
     code = "error"
     status = 500
 
+    @property
+    def detail(self) -> str:
+        """What a client reads."""
+        return " ".join((self.__doc__ or "").split())
+
     def __str__(self) -> str:
-        return ": ".join([" ".join((self.__doc__ or "").split()), *map(str, self.args)])
+        return ": ".join([self.detail, *map(str, self.args)])
 
 
 class InvalidSession(ConversationError, ValueError):
@@ -16,6 +23,24 @@ class InvalidSession(ConversationError, ValueError):
 
     code = "invalid"
     status = 400
+
+
+class InvalidCursor(ConversationError, ValueError):
+    """not a cursor of ours"""
+
+    code = "invalid"
+    status = 400
+
+
+class TooLarge(ConversationError):
+    """The request body is longer than MAX_BODY_BYTES"""
+
+    code = "too_large"
+    status = 413
+
+    @property
+    def detail(self) -> str:
+        return f"The request body is longer than {settings.MAX_BODY_BYTES} bytes."
 
 
 class CorruptHistory(ConversationError):
@@ -40,6 +65,13 @@ class NoStore(ConversationError):
     """No store can be reached now; nothing was read or changed. Try again."""
 
     code = "store_unavailable"
+    status = 503
+
+
+class Behind(ConversationError):
+    """What was read lacks messages that you were given, and `require_context` asks for them. Try again."""
+
+    code = "context_behind"
     status = 503
 
 

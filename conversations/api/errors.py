@@ -20,7 +20,7 @@ _NAME = 100  # of the name of a field
 
 def body(error: ConversationError) -> dict[str, Any]:
     """Return what a client is told; an error after the model was asked carries the answer that was paid for."""
-    told: dict[str, Any] = {"code": error.code, "detail": " ".join((error.__doc__ or "").split())}
+    told: dict[str, Any] = {"code": error.code, "detail": error.detail}
     if isinstance(error, (NotPersisted, NoLaterTurn)) and error.args:
         told |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
     return told

@@ -7,17 +7,10 @@ import orjson
 from django.conf import settings
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import UnreadablePostError
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
-from rest_framework.status import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
-
-class TooLarge(APIException):
-    """The body is longer than we read."""
-
-    status_code = HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_code = "too_large"
-    default_detail = f"The request body is longer than {settings.MAX_BODY_BYTES} bytes."
+from conversations.errors import TooLarge
 
 
 class StrictJSONParser(BaseParser):

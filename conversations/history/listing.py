@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from conversations.errors import NoStore, StoreUnavailable
+from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
 from conversations.stores import ALIASES, MONGO, REDIS, other, store
 from conversations.stores.base import Summary
 from conversations.turns import SESSION
@@ -35,7 +35,7 @@ class ListPage:
 
 def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> ListPage:
     """Return a page of the tenant's conversations, or with None of all, named with their tenants: first of
-    those in Redis, then of those in MongoDB alone. Raise ValueError on a cursor that is not ours, NoStore when
+    those in Redis, then of those in MongoDB alone. Raise InvalidCursor, NoStore when
     neither store can be listed."""
     alias, position, complete = _decode(cursor, tenant) if cursor else (REDIS, "", True)
     if alias == REDIS:
@@ -101,10 +101,10 @@ def _decode(cursor: str, tenant: str | None) -> tuple[str, str, bool]:
     try:
         alias, position, complete = orjson.loads(base64.urlsafe_b64decode(cursor + "==="))
     except (ValueError, TypeError):
-        raise ValueError("not a cursor of ours") from None
+        raise InvalidCursor from None
     typed = alias in ALIASES and isinstance(position, str) and isinstance(complete, bool)
     if not typed or not (position == "" or _is_position(alias, position, tenant)):
-        raise ValueError("not a cursor of ours")
+        raise InvalidCursor
     return alias, position, complete
 
 
