@@ -1,17 +1,14 @@
-"""Who asks: a signed token in `Authorization: Bearer`, checked without any database."""
+"""Authentication: a signed token in `Authorization: Bearer`, checked without any database."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.core import signing
-from django.core.cache.backends.locmem import LocMemCache
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
 
 from conversations.turns import SESSION_ID, now
 
@@ -20,7 +17,7 @@ _SALT = "onesource.chat"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The holder of a token; its tenant's conversations are its own."""
+    """The holder of a token; it sees the conversations of its tenant only."""
 
     name: str
     tenant: str = ""
@@ -28,7 +25,7 @@ class Client:
 
 
 def make_token(name: str, tenant: str = "", days: int = 365) -> str:
-    """Return a token; it is good until it expires or SECRET_KEY changes. Raise ValueError on a bad name."""
+    """Return a token, valid until it expires or SECRET_KEY changes. Raise ValueError on a bad name."""
     for what, value in (("name", name), ("tenant", tenant or name)):
         if not SESSION_ID.fullmatch(value):
             raise ValueError(f"{what} must be 1 to 128 of the characters A-Z a-z 0-9 . _ -")
@@ -57,45 +54,13 @@ class TokenAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the documentation describes it."""
-
-    target_class = TokenAuthentication
-    name = "token"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "From `manage.py token NAME`."}
-
-
 class MayChat(BasePermission):
-    """Anybody where CHAT_AUTH is open, else the holders of a token."""
+    """Everyone where CHAT_AUTH is open, else the holders of a token."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return settings.CHAT_AUTH == "open" or request.user is not None
 
 
 def client_of(request: Request) -> Client | None:
-    """Return who asks, None where nobody need say."""
+    """Return the client, None where CHAT_AUTH is open."""
     return request.user if isinstance(request.user, Client) else None
-
-
-class ChatRateThrottle(SimpleRateThrottle):
-    """Limits questions by token, or by address where there are none, in this process' own memory:
-    a limit that needed a store would be one more thing to go down with it."""
-
-    scope = "ask"
-    # Of its own: the default cache keeps 300 entries, and so would limit nobody once there are more clients.
-    cache = LocMemCache("ask", {"OPTIONS": {"MAX_ENTRIES": 100_000}})
-
-    def get_rate(self) -> str | None:
-        return settings.CHAT_RATE or None
-
-    def get_cache_key(self, request: Request, view: Any) -> str:
-        client = client_of(request)
-        return ":".join([self.scope, client.tenant, client.name] if client else [self.scope, self.get_ident(request)])
-
-
-class ReadRateThrottle(ChatRateThrottle):
-    """Limits all that is not a question as often, counted apart: a client that reads can still ask."""
-
-    scope = "read"

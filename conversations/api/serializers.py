@@ -4,23 +4,25 @@ import re
 from datetime import timedelta
 from typing import Any, cast
 
-from drf_spectacular.extensions import OpenApiSerializerExtension
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from conversations.chat import Question, new_session_id
 from conversations.turns import MESSAGE_ID, SESSION_ID, now, time_of
 
 MOST_CHARACTERS = 65_536
 MOST_LISTED = 100
 MOST_AHEAD = timedelta(minutes=5)  # how far the clock of the machine that made an id may be ahead of ours
 _NAMED = 10  # unknown fields: a body may have a hundred thousand, and an error for each is a second of work
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 STORES = [("redis", "redis"), ("mongo", "mongo")]
 SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
 
 
-def whole(pattern: re.Pattern[str]) -> str:
-    """Return the pattern as documentation has it, where it may match anywhere unless it says otherwise."""
+def anchored(pattern: re.Pattern[str]) -> str:
+    """Return the pattern for OpenAPI, where one without anchors may match anywhere."""
     return f"^{pattern.pattern}$"
 
 
@@ -66,6 +68,19 @@ class QuestionSerializer(serializers.Serializer[Any]):
         required=False, default=False, help_text="Answer 503 rather than without what you were last given."
     )
     stream = Flag(required=False, default=False, help_text="Send the answer piece by piece, as server-sent events.")
+
+    def make_question(self, tenant: str, key: str | None) -> Question:
+        """Return the validated question."""
+        data = self.validated_data
+        return Question(
+            text=data["question"],
+            session_id=data.get("session_id") or new_session_id(),
+            tenant=tenant,
+            last_message_id=data.get("last_message_id"),
+            require_context=data["require_context"],
+            key=key,
+            fresh="session_id" not in data,
+        )
 
     def validate_session_id(self, value: str) -> str:
         if not SESSION_ID.fullmatch(value):
@@ -124,34 +139,31 @@ class Cursor(serializers.Field[str, Any, Any, Any]):
         return str(data)
 
 
-class ListQuerySerializer(serializers.Serializer[Any]):
+class _QuerySerializer(serializers.Serializer[Any]):
+    """Query parameters."""
+
+    @classmethod
+    def validated(cls, parameters: QueryDict) -> dict[str, Any]:
+        """Return the parameters, validated; of one that is repeated the last counts."""
+        query = cls(data=parameters.dict())
+        query.is_valid(raise_exception=True)
+        return dict(query.validated_data)
+
+
+class ListQuerySerializer(_QuerySerializer):
     """Which conversations are listed."""
 
     limit = PageSize(default=50, help_text="About so many.")
     cursor = Cursor(default="", help_text="`next` of the page before.")
 
 
-class ExportQuerySerializer(serializers.Serializer[Any]):
+class ExportQuerySerializer(_QuerySerializer):
     """As what a conversation is exported."""
 
     def get_fields(self) -> dict[str, Any]:
         """Return the one field, whose name is a word of Python."""
         wrong: dict[str, Any] = {"invalid_choice": "Must be json or markdown."}
         return {"as": serializers.ChoiceField(["json", "markdown"], default="json", error_messages=wrong)}
-
-
-class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """What the fields' own checks ask for, in the words of the documentation."""
-
-    target_class = QuestionSerializer
-
-    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
-        schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        fields = schema["properties"]
-        fields["question"] |= {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
-        fields["session_id"]["pattern"] = whole(SESSION_ID)
-        fields["last_message_id"] |= {"pattern": whole(MESSAGE_ID), "format": "message-id"}
-        return schema | {"additionalProperties": False}
 
 
 class AnswerSerializer(serializers.Serializer[Any]):

@@ -9,7 +9,8 @@ from django.core.management import call_command
 from django.test import Client
 from pytest_django import Settings
 
-from conversations.api.authentication import ChatRateThrottle, make_token
+from conversations.api.authentication import make_token
+from conversations.api.throttling import ChatRateThrottle
 from tests.api.talking import ask, delete, get, post
 from tests.api.test_errors import refused
 from tests.builders import a_session

@@ -6,8 +6,8 @@ import orjson
 from django.core.management.base import CommandError, CommandParser
 
 from conversations import history
-from conversations.api.views import _markdown
 from conversations.errors import Unknown
+from conversations.transcript import markdown
 from ops import showing
 from ops.management.base import TROUBLE, OperatorCommand, Result
 from ops.showing import Shown
@@ -43,7 +43,7 @@ class Command(OperatorCommand):
         if action == "show":
             return Result(conversation, showing.lines(shown))
         if form == "markdown":
-            return Result(conversation, document=_markdown(conversation))
+            return Result(conversation, document=markdown(conversation))
         return Result(conversation, [orjson.dumps(conversation, option=orjson.OPT_INDENT_2).decode()])
 
     def _delete(self, shown: Shown, noinput: bool) -> Result:

@@ -1,0 +1,141 @@
+"""The OpenAPI document: what drf-spectacular cannot read from the views and serializers themselves."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+
+from conversations.api.serializers import (
+    IDEMPOTENCY_KEY,
+    AnswerSerializer,
+    ConversationSerializer,
+    ErrorSerializer,
+    EventSerializer,
+    ExportQuerySerializer,
+    InvalidSerializer,
+    ListQuerySerializer,
+    NotPersistedSerializer,
+    PageSerializer,
+    QuestionSerializer,
+    anchored,
+)
+from conversations.turns import MESSAGE_ID, SESSION_ID
+
+_ERRORS = {
+    400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
+    401: OpenApiResponse(ErrorSerializer, "CHAT_AUTH is `token` and there is none, or not one of ours."),
+    429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
+    503: OpenApiResponse(ErrorSerializer, "No store can be reached."),
+}
+_ASK_RESPONSES: dict[Any, Any] = {
+    (200, "application/json"): OpenApiResponse(
+        AnswerSerializer, "The answer; with `stream` as events, of which the last is an `answer` or an `error`."
+    ),
+    (200, "text/event-stream"): EventSerializer,
+    **_ERRORS,
+    409: OpenApiResponse(
+        NotPersistedSerializer,
+        "Another request with this Idempotency-Key is being answered, or no turn can follow: the conversation "
+        "holds the last time there is.",
+    ),
+    413: OpenApiResponse(ErrorSerializer, "The body is too long."),
+    415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
+    422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
+    502: OpenApiResponse(ErrorSerializer, "The model gave no answer; nothing was stored."),
+    503: OpenApiResponse(NotPersistedSerializer, "No store can be reached, or none took the turn."),
+}
+_EXPORT_RESPONSES: dict[Any, Any] = {
+    (200, "application/json"): ConversationSerializer,
+    (200, "text/markdown"): str,
+    **_ERRORS,
+    404: ErrorSerializer,
+}
+_SESSION = OpenApiParameter(
+    "session_id", str, OpenApiParameter.PATH, description="The conversation.", pattern=anchored(SESSION_ID)
+)
+_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    pattern=anchored(IDEMPOTENCY_KEY),
+    description="Asked again with the same key, the stored answer comes back.",
+)
+_EXAMPLES = [
+    OpenApiExample(
+        "A question", {"question": "What did I just ask about?", "session_id": "redis_test_123"}, request_only=True
+    ),
+    OpenApiExample(
+        "An answer",
+        {
+            "session_id": "redis_test_123",
+            "answer": "You just asked: “Test conversation memory”",
+            "message_id": "019ab0f4-6a3c-7d21-9b1e-3f5a7c9d1e21",
+            "msg_count_before": 2,
+            "new_thread": False,
+            "store": "redis",
+            "stored_in": ["redis"],
+            "persisted": True,
+            "context": "full",
+            "replayed": False,
+        },
+        response_only=True,
+        status_codes=["200"],
+    ),
+]
+
+ask = extend_schema(
+    operation_id="ask",
+    summary="Ask a question in a conversation",
+    request=QuestionSerializer,
+    parameters=[_KEY],
+    responses=_ASK_RESPONSES,
+    examples=_EXAMPLES,
+)
+list_conversations = extend_schema(
+    operation_id="list_conversations",
+    summary="List conversations",
+    parameters=[ListQuerySerializer],
+    responses={200: PageSerializer, **_ERRORS},
+)
+read_conversation = extend_schema(
+    operation_id="read_conversation",
+    summary="Read a conversation",
+    parameters=[_SESSION],
+    responses={200: ConversationSerializer, **_ERRORS, 404: ErrorSerializer},
+)
+delete_conversation = extend_schema(
+    operation_id="delete_conversation",
+    summary="Delete a conversation from every store",
+    parameters=[_SESSION],
+    responses={204: None, **_ERRORS, 404: ErrorSerializer},
+)
+export_conversation = extend_schema(
+    operation_id="export_conversation",
+    summary="Download a conversation",
+    parameters=[_SESSION, ExportQuerySerializer],
+    responses=_EXPORT_RESPONSES,
+)
+
+
+class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """The rules that the serializer's fields check in code."""
+
+    target_class = QuestionSerializer
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        fields = schema["properties"]
+        fields["question"] |= {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+        fields["session_id"]["pattern"] = anchored(SESSION_ID)
+        fields["last_message_id"] |= {"pattern": anchored(MESSAGE_ID), "format": "message-id"}
+        return schema | {"additionalProperties": False}
+
+
+class TokenSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The token in the Authorization header."""
+
+    target_class = "conversations.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "From `manage.py token NAME`."}
