@@ -3,7 +3,17 @@
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
+from conversations.turns import now
+
 ALIAS = "mongo"
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    """MongoDB deletes expired documents once a minute, so queries leave them out by themselves."""
+
+    def living(self) -> "ConversationQuerySet":
+        """Return the conversations that have messages; a document without any is kept for its tombstone."""
+        return self.filter(expires_at__gt=now(), bytes__gt=0)
 
 
 class Conversation(models.Model):
@@ -22,6 +32,8 @@ class Conversation(models.Model):
     mark = models.CharField(  # noqa: DJ001
         max_length=32, null=True, help_text="Set while the other store lacks what is here."
     )
+
+    objects = ConversationQuerySet.as_manager()
 
     class Meta:
         ordering = ("key",)

@@ -20,6 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
+from conversations.stores.mongo.filters import unexpired
 from conversations.stores.redis.client import make_key, part_of_name, session_of
 from conversations.turns import MESSAGE_ID, History, Turn, now, unite
 
@@ -39,7 +40,7 @@ class DocumentStore(HistoryStore):
 
     def inspect(self, session: str) -> Contents:
         with self._errors():
-            document = self._collection(Conversation).find_one({"_id": make_key(session), "expires_at": {"$gt": now()}})
+            document = self._collection(Conversation).find_one({"_id": make_key(session)} | unexpired())
         if document is None:
             return Contents(None, None, None)
         records = document.get("messages")
@@ -101,7 +102,7 @@ class DocumentStore(HistoryStore):
         first = f"{make_key(tenant)}:" if tenant else "conv:"
         part_of_name(contains)
         with self._errors(), pymongo.timeout(_WALK_SECONDS):
-            keys = self._holding().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
+            keys = Conversation.objects.living().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
             if tenant == "":
                 keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
             if contains:
@@ -112,7 +113,7 @@ class DocumentStore(HistoryStore):
         return Page(found, page[limit - 1] if len(page) > limit else "")
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
+        where = {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
         with self._errors(), pymongo.timeout(_WALK_SECONDS):
             found = list(self._collection(Conversation).find(where, {"messages": {"$slice": -1}}))
         lasts = ((session_of(document["_id"]), _last_id(document.get("messages"))) for document in found)
@@ -121,7 +122,7 @@ class DocumentStore(HistoryStore):
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         if not sessions:
             return {}
-        where = {"_id": {"$in": [make_key(session) for session in sessions]}, "expires_at": {"$gt": now()}}
+        where = {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
         with self._errors():
             found = list(self._collection(Conversation).find(where, {"messages": 1}))
         # What is empty is there for its tombstone.
@@ -179,11 +180,6 @@ class DocumentStore(HistoryStore):
         notes: MongoCollection[dict[str, Any]] = self._connection.get_collection("onesource_notes")
         return notes
 
-    def _holding(self) -> Any:
-        # MongoDB deletes what has expired once a minute; until then it is gone all the same. What is empty is
-        # there for its tombstone.
-        return Conversation.objects.filter(expires_at__gt=now(), bytes__gt=0)
-
     def _expiry(self) -> datetime:
         return now() + timedelta(seconds=self.limits.ttl)
 
@@ -213,7 +209,7 @@ class DocumentStore(HistoryStore):
             return False
         size = _size(turns)
         fields: dict[str, Any] = {"updated_at": now(), "expires_at": self._expiry()}
-        where: dict[str, Any] = {"_id": pending.key, "expires_at": {"$gt": now()}}
+        where: dict[str, Any] = {"_id": pending.key} | unexpired()
         if pending.mark:
             fields["mark"] = uuid4().hex
         if turns:
@@ -255,7 +251,7 @@ class DocumentStore(HistoryStore):
             fields["mark"] = uuid4().hex
         # A stage of its own, since it looks at the messages that are left.
         size = {"bytes": {"$cond": [{"$eq": ["$messages", []]}, 0, "$bytes"]}}
-        where = {"_id": key, "expires_at": {"$gt": now()}, "tombstone": {"$in": [None, re.compile(_ID)]}}
+        where = {"_id": key, "tombstone": {"$in": [None, re.compile(_ID)]}} | unexpired()
         before = self._collection(Conversation).find_one_and_update(
             where, [{"$set": fields}, {"$set": size}], upsert=True
         )
