@@ -1,1 +1,1 @@
-"""What runs in every process: its state, the watcher, switches, and what outlives a killed process."""
+"""What runs in every process: its state, the watcher, switches, and files that survive a killed process."""

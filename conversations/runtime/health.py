@@ -1,4 +1,4 @@
-"""Health over HTTP: what the watcher knows, and for readiness what the stores say now."""
+"""Health over HTTP: what the watcher last found, and for readiness what the stores answer now."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,39 +16,39 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def _safe(view: View) -> View:
-    """Answer GET and HEAD alone; what a probe must not do it is told as any client is told an error."""
+    """Answer GET and HEAD only; another method is an error in the form of the API's errors."""
 
     @wraps(view)
     def wrapped(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return view(request)
-        told = {"code": "method_not_allowed", "detail": f'Method "{request.method}" not allowed.'}
-        return JsonResponse(told, status=405, headers={"Allow": "GET, HEAD"})
+        error = {"code": "method_not_allowed", "detail": f'Method "{request.method}" not allowed.'}
+        return JsonResponse(error, status=405, headers={"Allow": "GET, HEAD"})
 
     return wrapped
 
 
 @_safe
 def livez(request: HttpRequest) -> HttpResponse:
-    """200 while this process can answer at all; asks nobody."""
+    """200 while this process can answer at all; no store is asked."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @_safe
 def version(request: HttpRequest) -> JsonResponse:
-    """What is running."""
+    """The version that runs."""
     return JsonResponse({"version": settings.VERSION})
 
 
 @_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 while a store can be used, from what the watcher knows: touches nothing."""
+    """200 while a store can be used, as the watcher last found; no store is asked."""
     return _report({alias: watcher.health(alias) for alias in ALIASES})
 
 
 @_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when a store answers now; both are asked at once, within their own time limits."""
+    """200 when a store answers now; both are asked at the same time, within their timeouts."""
     return _report(watcher.look())
 
 

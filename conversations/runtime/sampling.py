@@ -1,6 +1,6 @@
-"""What changes slowly, asked every ten seconds: how full Redis is, and when both stores were last backed up.
+"""Figures that change slowly, read every ten seconds: Redis' memory, and the time of the newest backup.
 
-The watcher gives it a thread of its own, so that it holds up no ping. What cannot be asked stays as it was last known.
+The watcher runs it in a thread of its own, so that it delays no ping. A figure that cannot be read stays as it was.
 """
 
 from contextlib import suppress
@@ -15,13 +15,13 @@ from telemetry import metrics
 
 EVERY = 10.0  # seconds
 NOTE = "backup"
-"""The name under which each store has the time of the newest backup of both."""
+"""The name of the note, in each store, with the time of the newest backup of both."""
 
 _newest = 0.0
 
 
 def sample() -> None:
-    """Set the gauges of Redis' memory and of the newest backup; raise nothing for a store that does not tell."""
+    """Set the gauges of Redis' memory and of the newest backup; nothing is raised for a store that cannot be asked."""
     _sample_memory()
     _sample_backup()
 
@@ -37,18 +37,18 @@ def backups_recorded() -> dict[str, float]:
 
 
 def _sample_memory() -> None:
-    with suppress(RedisError):  # it is out, or an ACL forbids INFO
-        said = histories().client.get_client(write=True).info("memory")
-        if "used_memory" in said:
-            metrics.redis_memory_used.set(said["used_memory"])
-            metrics.redis_memory_max.set(said.get("maxmemory", 0))
+    with suppress(RedisError):  # Redis is unavailable, or an ACL forbids INFO
+        info = histories().client.get_client(write=True).info("memory")
+        if "used_memory" in info:
+            metrics.redis_memory_used.set(info["used_memory"])
+            metrics.redis_memory_max.set(info.get("maxmemory", 0))
 
 
 def _sample_backup() -> None:
     global _newest
     recorded = backups_recorded()
     newest = max(recorded.values(), default=0.0)
-    # Whoever cannot be asked may be the one who knows of it.
+    # The store that cannot be asked may be the one with the newest.
     _newest = newest if len(recorded) == len(ALIASES) else max(newest, _newest)
     if recorded:
         metrics.backup_timestamp.set(_newest)
@@ -57,5 +57,5 @@ def _sample_backup() -> None:
 def _time_of(note: str | None) -> float:
     try:
         return datetime.fromisoformat(note or "").timestamp()
-    except ValueError:  # none, or not one of ours
+    except ValueError:  # there is no note, or another program wrote it
         return 0.0

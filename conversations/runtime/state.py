@@ -1,6 +1,6 @@
-"""What this process knows of the stores: their breakers, their marks, and where traffic goes.
+"""The state of this process: the stores' breakers and unsynced flags, and where traffic goes.
 
-The watcher and every call add to it; history.py reads it. Nothing in it is waited for.
+The watcher and every call to a store update it; history reads it. Reading it never waits for a store.
 """
 
 import mmap
@@ -21,31 +21,31 @@ from telemetry import metrics
 
 
 def _breaker(alias: str, patience: int = 1) -> Breaker:
-    # A call counts as slow once it takes most of what it may take: a busy store is not an absent one.
-    most = {REDIS: settings.REDIS_SOCKET_TIMEOUT_MS, MONGO: settings.MONGO_TIMEOUT_MS}[alias]
-    return Breaker(slow=0.75 * patience * most / 1000)
+    # A call counts as slow once it takes most of its timeout: a busy store is not an unavailable one.
+    timeout = {REDIS: settings.REDIS_SOCKET_TIMEOUT_MS, MONGO: settings.MONGO_TIMEOUT_MS}[alias]
+    return Breaker(slow=0.75 * patience * timeout / 1000)
 
 
 @dataclass
 class StoreState:
-    """What is known of one store."""
+    """The state of one store, as this process sees it."""
 
     reads: Breaker
     writes: Breaker
-    marks: Marks | None = None
-    marks_at: float = 0.0
-    """When the marks were asked for, on the monotonic clock."""
+    flags: Marks | None = None
+    flags_at: float = 0.0
+    """When the unsynced flags were read, on the monotonic clock."""
 
 
 class SharedFlags:
-    """A page of memory that the processes of this machine share, and that outlives them.
+    """A page of memory that the processes of this machine share, kept in a file.
 
-    It says of each store when a turn was last stored there with a mark: a mark is learned from its store
-    within a second, and this closes that second between neighbours. And it says whether the store had marks
-    when it was last seen: a process that starts while it is out does not take its silence for "none".
+    For each store it holds the time of the last unsynced flag that a process set there. The watcher reads flags
+    once a second; until then the other processes of this machine learn from here that there is one. It also holds
+    whether the store had flags when it was last read, for a process that starts while the store is unavailable.
     """
 
-    _LAYOUT = struct.Struct("d?7x")  # lit at, flag: one of these a store
+    _LAYOUT = struct.Struct("d?7x")  # for each store: time of the last flag, whether it had flags
 
     def __init__(self, path: Path) -> None:
         size = self._LAYOUT.size * len(ALIASES)
@@ -55,79 +55,75 @@ class SharedFlags:
             self._page = mmap.mmap(file.fileno(), size)
 
     def record(self, alias: str) -> None:
-        """Say that this store has been given a mark just now."""
-        struct.pack_into("d", self._page, self._place(alias), time.monotonic())
+        """Record that an unsynced flag has just been set in this store."""
+        struct.pack_into("d", self._page, self._offset(alias), time.monotonic())
         self.set_had_flags(alias, True)
 
     def recorded_at(self, alias: str) -> float:
-        """Return when it was last lit for the store, on the monotonic clock, which all processes share."""
-        lit: float = self._LAYOUT.unpack_from(self._page, self._place(alias))[0]
-        return lit if lit <= time.monotonic() else 0.0  # from before the machine was started again
+        """Return when a flag was last set in the store, on the monotonic clock, which all processes share."""
+        at: float = self._LAYOUT.unpack_from(self._page, self._offset(alias))[0]
+        return at if at <= time.monotonic() else 0.0  # later than now: written before the machine restarted
 
-    def set_had_flags(self, alias: str, marked: bool) -> None:
-        struct.pack_into("?", self._page, self._place(alias) + 8, marked)
+    def set_had_flags(self, alias: str, had: bool) -> None:
+        struct.pack_into("?", self._page, self._offset(alias) + 8, had)
 
     def had_flags(self, alias: str) -> bool:
-        """Return whether the store had marks when it was last seen."""
-        return bool(self._LAYOUT.unpack_from(self._page, self._place(alias))[1])
+        """Return whether the store had unsynced flags when it was last read."""
+        return bool(self._LAYOUT.unpack_from(self._page, self._offset(alias))[1])
 
-    def _place(self, alias: str) -> int:
+    def _offset(self, alias: str) -> int:
         return self._LAYOUT.size * ALIASES.index(alias)
 
 
 @dataclass
 class ProcessState:
-    """One a process."""
+    """There is one in each process; see state()."""
 
     stores: dict[str, StoreState]
     shared_flags: SharedFlags
     journal: Journal
     routing: Routing
     switch: Switch | None = None
-    """The newest recorded switch that was ever seen: stores that are out, or empty, do not make it unsaid."""
+    """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
     suspect: bool = False
-    """Whether Redis came back with other data than it had, and has not been compared since."""
+    """Whether Redis came back with other data than before, and has not been compared with MongoDB since."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
-    """Marks that could not be set: (the store that has the turn, session)."""
+    """Unsynced flags that could not be set: (the store that has the turn, session)."""
 
     def inputs(self, session: str) -> Inputs:
-        """Return what the policy needs to know for a turn of this session."""
+        """Return the policy's inputs for a turn of this session."""
         return Inputs(
             self.routing,
-            frozenset(alias for alias, known in self.stores.items() if known.reads.allows()),
-            frozenset(alias for alias, known in self.stores.items() if known.writes.allows()),
+            frozenset(alias for alias, one in self.stores.items() if one.reads.allows()),
+            frozenset(alias for alias, one in self.stores.items() if one.writes.allows()),
             may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
             recovering=self.suspect
-            or any(known.reads.recovering or known.writes.recovering for known in self.stores.values()),
+            or any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
             unknown_flags=frozenset(
-                alias
-                for alias, known in self.stores.items()
-                if known.marks is None and self.shared_flags.had_flags(alias)
+                alias for alias, one in self.stores.items() if one.flags is None and self.shared_flags.had_flags(alias)
             ),
         )
 
     def _may_have_more(self, alias: str, session: str) -> bool:
-        """Return whether the store has marked the session, or may have since we last asked."""
-        known = self.stores[alias]
-        seen = known.marks and (session in known.marks.sessions or not known.marks.complete)
-        return (
-            bool(seen)
-            or (alias, session) in self.pending_flags
-            or known.marks_at < self.shared_flags.recorded_at(alias)
-        )
+        """Return whether the session has an unsynced flag in the store, or may have one set since flags were read."""
+        one = self.stores[alias]
+        flagged = one.flags and (session in one.flags.sessions or not one.flags.complete)
+        newer = one.flags_at < self.shared_flags.recorded_at(alias)
+        return bool(flagged) or (alias, session) in self.pending_flags or newer
 
-    def remember_flags(self, alias: str, marks: Marks, asked_at: float) -> None:
-        self.stores[alias].marks = marks
-        self.stores[alias].marks_at = asked_at
-        self.shared_flags.set_had_flags(alias, bool(marks.sessions))
-        metrics.unsynced.labels(store=alias).set(len(marks.sessions))
+    def remember_flags(self, alias: str, flags: Marks, read_at: float) -> None:
+        """Keep the flags that were read from the store; `read_at` is when the reading began."""
+        self.stores[alias].flags = flags
+        self.stores[alias].flags_at = read_at
+        self.shared_flags.set_had_flags(alias, bool(flags.sessions))
+        metrics.unsynced.labels(store=alias).set(len(flags.sessions))
 
 
 _state: ProcessState | None = None
 
 
 def state() -> ProcessState:
-    """Return what this process knows."""
+    """Return the state of this process."""
     global _state
     if _state is None:
         _state = ProcessState(
@@ -140,7 +136,7 @@ def state() -> ProcessState:
 
 
 def forget() -> None:
-    """Begin anew, knowing nothing, as a process does that has just started."""
+    """Discard the state, as if this process had just started."""
     global _state
     if _state:
         _state.journal.close()

@@ -18,37 +18,37 @@ NOTE = "switch"
 
 
 def environment() -> Routing:
-    """Return what the environment says."""
+    """Return the routing that the environment variables ask for."""
     return Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE)
 
 
 def record(routing: Routing, by: str, reason: str = "") -> tuple[Switch, tuple[str, ...]]:
     """Record the switch in every store that can be reached; return it with their names.
 
-    The other processes follow within two seconds. Raise NoStore, and nothing has changed, when no store took it.
+    The other processes follow within two seconds. Raise NoStore when no store recorded it; then nothing has changed.
     """
     newest = newest_of(read())
     at = max(time.time(), newest.at + 0.001 if newest else 0.0)
     switch = Switch(routing, environment(), at, by, reason)
-    taken = write(switch)
-    if not taken:
+    recorded_in = write(switch)
+    if not recorded_in:
         raise NoStore
     event(
         logger, logging.WARNING, "switch", primary=routing.primary, dual_write=routing.dual_write, by=by, reason=reason
     )  # fmt: skip
-    return switch, taken
+    return switch, recorded_in
 
 
 def write(switch: Switch) -> tuple[str, ...]:
     """Write the switch to every store that can be reached; return their names."""
-    taken = []
+    recorded_in = []
     for alias in ALIASES:
         try:
             store(alias).write_note(NOTE, orjson.dumps(asdict(switch)).decode())
-            taken.append(alias)
+            recorded_in.append(alias)
         except StoreUnavailable:
             continue
-    return tuple(taken)
+    return tuple(recorded_in)
 
 
 def read() -> dict[str, Switch | None]:
@@ -68,7 +68,7 @@ def newest_of(recorded: dict[str, Switch | None]) -> Switch | None:
 
 
 def parse(text: str | None) -> Switch | None:
-    """Return a recorded switch; None for none, and for what is none, which is said in the log."""
+    """Return a recorded switch; None where there is none, or where it cannot be read, which is logged."""
     if text is None:
         return None
     try:

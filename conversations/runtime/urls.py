@@ -1,4 +1,4 @@
-"""What probes, scrapers and on-call people ask."""
+"""The addresses for probes, Prometheus and people on call."""
 
 from django.urls import URLPattern, path
 

@@ -1,8 +1,7 @@
-"""The watcher: a thread in each process that asks both stores every second, so that nobody else need ask.
+"""The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
-It pings them, tries what the breakers hold back, learns of marks and switches, and hands conversations that
-are not in step to the healer, a second thread, of which one process at a time has the work. A third samples
-what changes slowly.
+It pings the stores, probes those whose breaker is open, and reads unsynced flags and switches. A second thread
+repairs unsynced conversations, in one process at a time. A third samples what changes slowly.
 """
 
 import logging
@@ -30,8 +29,8 @@ from telemetry.logs import event
 logger = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds
-BREATH = 0.1  # between two batches of work that there is more of
-_KEPT = 60  # pings, about a minute's, for the 95th percentile
+PAUSE = 0.1  # seconds between two batches, while there is more to do
+_KEPT = 60  # pings for the 95th percentile: about a minute
 _LEASE_SECONDS = 5.0
 _STARTED = time.time()
 _ME = f"{socket.gethostname()}:{os.getpid()}"
@@ -39,7 +38,7 @@ _ME = f"{socket.gethostname()}:{os.getpid()}"
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """What is known of a store."""
+    """What the last ping of a store found."""
 
     up: bool = False
     error: str | None = "not asked yet"
@@ -47,13 +46,13 @@ class StoreHealth:
     since: float = 0.0
 
     def report(self) -> dict[str, Any]:
-        """Return what /healthz says of it."""
-        said: dict[str, Any] = {"up": self.up}
+        """Return what /healthz reports of the store."""
+        report: dict[str, Any] = {"up": self.up}
         if self.latency_ms is not None:
-            said["latency_ms"] = round(self.latency_ms, 3)
+            report["latency_ms"] = round(self.latency_ms, 3)
         if self.error:
-            said["error"] = self.error
-        return said
+            report["error"] = self.error
+        return report
 
 
 _health: dict[str, StoreHealth] = {}
@@ -64,7 +63,7 @@ _executor = ThreadPoolExecutor(max_workers=2 * len(ALIASES), thread_name_prefix=
 
 
 def start() -> None:
-    """Start the threads of this process, once; the first look is taken before the return."""
+    """Start the threads of this process, once; the stores are checked once before the return."""
     with _starting:
         if not _threads:
             metrics.start()
@@ -72,7 +71,7 @@ def start() -> None:
                 _tick()
             steps = (
                 ("watcher", _tick, EVERY),
-                ("healer", _repair, EVERY),
+                ("repair", _repair, EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
             )
             for name, step, every in steps:
@@ -84,15 +83,15 @@ def start() -> None:
 
 
 def health(alias: str) -> StoreHealth:
-    """Return what was last seen of the store; touches nothing."""
+    """Return what the last ping found; no store is called."""
     return _health.get(alias, StoreHealth())
 
 
 def look() -> dict[str, StoreHealth]:
-    """Ping both stores at once, remember and return what was seen."""
-    asked = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
-    for alias, answer in asked.items():
-        _remember(alias, answer.result())
+    """Ping both stores at the same time; remember and return what was found."""
+    pings = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
+    for alias, ping in pings.items():
+        _remember(alias, ping.result())
     return {alias: health(alias) for alias in ALIASES}
 
 
@@ -103,23 +102,23 @@ def _forever(step: Any, every: float) -> None:
         rest = every
         try:
             if step():
-                rest = BREATH
+                rest = PAUSE
         except StoreUnavailable:
-            pass  # said by whoever asked; the next second tells more
+            pass  # logged where it was raised; the next second tries again
         except RuntimeError as error:
-            if "shutdown" in str(error):  # this process is ending, and its pool of threads before us
+            if "shutdown" in str(error):  # the process is ending, and its thread pool has ended already
                 return
             logger.exception("watcher_failed")
-        except Exception:  # whatever happens, the next second is watched too
+        except Exception:  # the watcher must go on, whatever happens
             logger.exception("watcher_failed")
 
 
 def _tick() -> None:
     look()
     up = [alias for alias in ALIASES if health(alias).up]
-    for learned in [_executor.submit(_learn, alias) for alias in up]:
+    for reading in [_executor.submit(_read_flags, alias) for alias in up]:
         with suppress(StoreUnavailable):
-            learned.result()
+            reading.result()
     _follow()
     if up:
         _recover(next(alias for alias in state().routing.order if alias in up))
@@ -127,16 +126,16 @@ def _tick() -> None:
 
 def _ping(alias: str) -> StoreHealth:
     begun = time.perf_counter()
-    known = state().stores[alias]
+    one = state().stores[alias]
     try:
         store(alias).ping()
     except StoreUnavailable as error:
-        known.reads.trip()
-        known.writes.trip()
+        one.reads.trip()
+        one.writes.trip()
         return StoreHealth(False, error.reason, None, time.time())
     took = time.perf_counter() - begun
-    _try(known.reads, took)
-    if known.writes.state != CLOSED and known.writes.probe():
+    _try(one.reads, took)
+    if one.writes.state != CLOSED and one.writes.probe():
         _probe_writes(alias)
     return StoreHealth(True, None, took * 1000, time.time())
 
@@ -147,7 +146,7 @@ def _try(breaker: Breaker, took: float) -> None:
 
 
 def _probe_writes(alias: str) -> None:
-    """Write something: a store that is full or read-only answers every ping."""
+    """Try a write: a store that is full or read-only still answers pings."""
     begun = time.perf_counter()
     failed = False
     try:
@@ -157,62 +156,63 @@ def _probe_writes(alias: str) -> None:
     state().stores[alias].writes.record(failed, time.perf_counter() - begun)
 
 
-def _learn(alias: str) -> None:
-    """Learn what the store has marked, mark what could not be marked before, and whether it is what it was."""
-    known = state()
-    asked_at = time.monotonic()
-    known.remember_flags(alias, store(alias).marks(repair.MARKS), asked_at)
-    for where, session in list(known.pending_flags):
+def _read_flags(alias: str) -> None:
+    """Read the store's unsynced flags, set those that could not be set before, and find out whether Redis still
+    has the data that was last compared."""
+    process = state()
+    read_at = time.monotonic()
+    process.remember_flags(alias, store(alias).marks(repair.MARKS), read_at)
+    for where, session in list(process.pending_flags):
         if where == alias:
             store(alias).append(session, None, mark=True)
-            known.pending_flags.discard((where, session))
+            process.pending_flags.discard((where, session))
     if alias == REDIS:
-        known.suspect = store(REDIS).note("swept") != store(REDIS).identity()
+        process.suspect = store(REDIS).note("swept") != store(REDIS).identity()
 
 
 def _recover(alias: str) -> None:
-    """Mark what a process that was killed had on its way into both stores."""
+    """Set an unsynced flag for what a killed process was writing to both stores."""
     found = state().journal.recover(lambda session: _flag(alias, session))
     if found:
         event(logger, logging.WARNING, "adopted", conversations=found)
 
 
 def _flag(alias: str, session: str) -> None:
-    with suppress(InvalidSession):  # half a name: the process was killed as it wrote it down
+    with suppress(InvalidSession):  # half a name: the process was killed while it wrote to its journal
         store(alias).append(session, None, mark=True)
 
 
 def _follow() -> None:
-    """Follow the newest switch, and see to it that both stores have it."""
-    known = state()
+    """Follow the newest switch, and write it to a store that does not have it."""
+    process = state()
     recorded = switching.read()
-    newest = switching.newest_of({**recorded, "seen": known.switch})
-    routing, news = policy.follow(switching.environment(), _STARTED, newest)
-    if news:
+    newest = switching.newest_of({**recorded, "seen": process.switch})
+    routing, changed = policy.follow(switching.environment(), _STARTED, newest)
+    if changed:
         newest = Switch(routing, switching.environment(), time.time(), by="environment")
         switching.write(newest)
     elif newest and any(switch != newest for switch in recorded.values()):
         switching.write(newest)
-    known.switch = newest
-    if routing != known.routing:
-        known.routing = routing
+    process.switch = newest
+    if routing != process.routing:
+        process.routing = routing
         metrics.switches.inc()
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
 
 
 def _repair() -> bool:
-    """Bring the stores together for a second at the most, if both are up and no other process is at it; return
-    whether there is more to do."""
-    known = state()
-    marked = any(known.stores[alias].marks and known.stores[alias].marks.sessions for alias in ALIASES)  # type: ignore[union-attr]
-    closed = all(one.reads.state == one.writes.state == CLOSED for one in known.stores.values())
-    if not (marked or known.suspect) or not closed or not all(health(alias).up for alias in ALIASES):
+    """Repair unsynced conversations for a second at most, if both stores are up and no other process repairs;
+    return whether there is more to do."""
+    process = state()
+    flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
+    closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
+    if not (flagged or process.suspect) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not store(REDIS).lease("healing", _ME, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.heal_marked(deadline)
-    if known.suspect:
+    if process.suspect:
         _sweep(deadline)
     return time.monotonic() > deadline
 
@@ -231,21 +231,21 @@ def _sweep(deadline: float) -> None:
 _sweeping: tuple[str, repair.Sweep] | None = None
 
 
-def _remember(alias: str, seen: StoreHealth) -> None:
+def _remember(alias: str, found: StoreHealth) -> None:
     before = _health.get(alias)
-    if before and before.up == seen.up:
-        seen = replace(seen, since=before.since)
+    if before and before.up == found.up:
+        found = replace(found, since=before.since)
     else:
-        name = "store_up" if seen.up else f"{alias}_error"
-        level = logging.INFO if seen.up else logging.WARNING
-        event(logger, level, name, store=alias, operation="ping", error=seen.error)
-    _health[alias] = seen
-    {REDIS: metrics.redis_up, MONGO: metrics.mongo_up}[alias].set(seen.up)
+        name = "store_up" if found.up else f"{alias}_error"
+        level = logging.INFO if found.up else logging.WARNING
+        event(logger, level, name, store=alias, operation="ping", error=found.error)
+    _health[alias] = found
+    {REDIS: metrics.redis_up, MONGO: metrics.mongo_up}[alias].set(found.up)
     for kind in ("reads", "writes"):
         breaker = getattr(state().stores[alias], kind)
         metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)
-    if seen.latency_ms is not None:
-        _pings[alias].append(seen.latency_ms)
+    if found.latency_ms is not None:
+        _pings[alias].append(found.latency_ms)
         if alias == REDIS:
             metrics.redis_latency_p95_ms.set(_p95(_pings[alias]))
 
