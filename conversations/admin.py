@@ -1,4 +1,4 @@
-"""Conversations in the admin: listed, found and read from both stores as clients read them, changed by nobody."""
+"""Conversations in the admin: read-only, listed and read from both stores as clients read them."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from conversations.turns import now
 from telemetry.escaping import visible
 
 _PAGE = 50
-_SECONDS = 2.0  # a document of 16 MB takes longer than a turn may
+_SECONDS = 2.0  # a document of 16 MB takes longer than a turn's timeout
 _SHOWN = 20_000  # characters of a document
 _JSON = json.JSONEncoder(
     indent=2, ensure_ascii=False, default=partial(json_util.default, json_options=json_util.RELAXED_JSON_OPTIONS)
@@ -40,9 +40,9 @@ _JSON = json.JSONEncoder(
 
 
 class _ReadOnly(admin.ModelAdmin):
-    """Turns are added by asking; what happened is not edited."""
+    """Conversations change only through the API."""
 
-    show_full_result_count = False  # counting every document is what MongoDB does slowest
+    show_full_result_count = False  # counting every document is slow in MongoDB
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -64,10 +64,10 @@ class ConversationAdmin(_ReadOnly):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        wanted, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
+        query, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
         page = listing.ListPage((), None, complete=True)
         try:
-            page = listing.page(None, cursor, _PAGE, contains=wanted)
+            page = listing.page(None, cursor, _PAGE, contains=query)
         except ConversationError as error:
             messages.error(request, str(error))
         if not page.complete:
@@ -78,13 +78,13 @@ class ConversationAdmin(_ReadOnly):
             "opts": self.opts,
             "rows": [(make_key(listed.session_id), listed) for listed in page.results],
             "next": page.next,
-            "wanted": wanted,
+            "query": query,
             "continued": bool(cursor),
         }
         return TemplateResponse(request, "admin/conversations/conversation/list.html", context)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Conversation | None:
-        """Return the conversation as a client would be read it now, merged where it has to be."""
+        """Return the conversation as a client would get it now, merged where necessary."""
         session = session_of(object_id)
         try:
             reading = history.read(session)
@@ -107,14 +107,14 @@ class ConversationAdmin(_ReadOnly):
 
     @admin.display(description="transcript")
     def transcript(self, conversation: Conversation) -> SafeString:
-        """Return the messages as they were said, escaped."""
+        """Return the messages, escaped."""
         return format_html(
             '<div class="transcript">{}</div>',
             format_html_join(
                 "",
                 '<div class="message {}"><div class="by">{} <time datetime="{}">{}</time></div>'
                 '<div class="said">{}</div></div>',
-                (_shown(message) for message in conversation.messages),
+                (_row(message) for message in conversation.messages),
             ),
         )
 
@@ -122,13 +122,13 @@ class ConversationAdmin(_ReadOnly):
         css = {"all": ("conversations/transcript.css",)}
 
 
-def _asks_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Answer with an error message where MongoDB is out; wait longer than a turn would where it is slow."""
+def _needs_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer with an error page where MongoDB is unavailable; allow it more time than a turn."""
 
     @wraps(view)
-    def asking(self: admin.ModelAdmin, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+    def wrapped(self: admin.ModelAdmin, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         try:
-            store(MONGO).ping()  # it fails at once where a query would wait for as long as it may take
+            store(MONGO).ping()  # fails fast, where a query would wait for its whole timeout
             with pymongo.timeout(_SECONDS):
                 return view(self, request, *args, **options)
         except (DatabaseError, PyMongoError, StoreUnavailable) as error:
@@ -138,25 +138,25 @@ def _asks_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
             context = {**self.admin_site.each_context(request), "title": capfirst(self.opts.verbose_name_plural)}
             return TemplateResponse(request, "admin/base_site.html", context, status=503)
 
-    return asking
+    return wrapped
 
 
 @admin.register(CorruptConversation)
 class CorruptConversationAdmin(_ReadOnly):
-    """What MongoDB held that was no history, and was quarantined; shown as text, whatever it is."""
+    """Documents that were no history and were quarantined; shown as text."""
 
     list_display = ("session", "quarantined", "expires_at")
     search_fields = ("key",)
     fields = ("session", "quarantined", "expires_at", "text")
     readonly_fields = fields
 
-    changelist_view = _asks_mongo(_ReadOnly.changelist_view)
-    change_view = _asks_mongo(_ReadOnly.change_view)
-    history_view = _asks_mongo(_ReadOnly.history_view)
-    delete_view = _asks_mongo(_ReadOnly.delete_view)
+    changelist_view = _needs_mongo(_ReadOnly.changelist_view)
+    change_view = _needs_mongo(_ReadOnly.change_view)
+    history_view = _needs_mongo(_ReadOnly.history_view)
+    delete_view = _needs_mongo(_ReadOnly.delete_view)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CorruptConversation]:
-        """Return them without their documents: each may be 16 MB, and hold what no JSONField can."""
+        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read."""
         return super().get_queryset(request).defer("document")
 
     def get_object(
@@ -164,7 +164,7 @@ class CorruptConversationAdmin(_ReadOnly):
     ) -> CorruptConversation | None:
         found: CorruptConversation | None = super().get_object(request, object_id, from_field)
         if found:
-            found.document = _as_found(found)
+            found.document = _raw(found)
         return found
 
     @admin.display(description="session", ordering="key")
@@ -173,27 +173,27 @@ class CorruptConversationAdmin(_ReadOnly):
 
     @admin.display(description="quarantined at", ordering="pk")
     def quarantined(self, corrupt: CorruptConversation) -> str:
-        """Return when its copy was made, which its id holds, in the form of the dates beside it."""
+        """Return when the copy was made, which its id contains, in the format of the other dates."""
         return localize(localtime(corrupt.pk.generation_time))
 
     @admin.display(description="document")
     def text(self, corrupt: CorruptConversation) -> SafeString:
-        """Return its beginning as JSON, escaped."""
+        """Return the beginning of the document as JSON, escaped."""
         return format_html('<pre class="document">{}</pre>', _beginning(corrupt.document))
 
     class Media:
         css = {"all": ("conversations/transcript.css",)}
 
 
-def _as_found(corrupt: CorruptConversation) -> Any:
-    """Return the document as MongoDB has it."""
+def _raw(corrupt: CorruptConversation) -> Any:
+    """Return the document as it is in MongoDB."""
     mongo: Any = connections[ALIAS]
     found = mongo.get_collection(corrupt._meta.db_table).find_one({"_id": corrupt.pk}, {"document": 1}) or {}
     return found.get("document")
 
 
 def _beginning(document: Any) -> str:
-    """Return how the document begins, as MongoDB's extended JSON; no more of it is made than is shown."""
+    """Return the beginning of the document as MongoDB's extended JSON, without making more than is shown."""
     text, size = StringIO(), 0
     for piece in _JSON.iterencode(document):
         size += text.write(piece[: _SHOWN + 1])
@@ -203,7 +203,7 @@ def _beginning(document: Any) -> str:
     return visible(text.getvalue()[:_SHOWN]) + cut
 
 
-def _shown(message: dict[str, str]) -> tuple[str, str, str, str, str]:
+def _row(message: dict[str, str]) -> tuple[str, str, str, str, str]:
     who = {"user": "Question", "assistant": "Answer"}[message["role"]]
     when = f"{datetime.fromisoformat(message['at']):%Y-%m-%d %H:%M:%S}"
     return message["role"], who, message["at"], when, message["content"]

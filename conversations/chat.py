@@ -1,4 +1,4 @@
-"""One turn: read the history, have the question answered, store both, and say what was done."""
+"""One turn: read the history, answer the question, store both, and report where."""
 
 import logging
 import queue
@@ -33,7 +33,7 @@ class Question:
     require_context: bool = False
     key: str | None = None
     fresh: bool = False
-    """Whether the session_id was made for this question."""
+    """Whether the server made the session_id for this question."""
 
     @property
     def session(self) -> str:
@@ -42,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client is told of its turn; the field names are the API's."""
+    """An answered turn; AnswerSerializer writes it."""
 
     session_id: str
     answer: str
@@ -51,13 +51,16 @@ class Answer:
     new_thread: bool
     store: str
     stored_in: tuple[str, ...]
-    persisted: bool
     context: str
     replayed: bool
 
+    @property
+    def persisted(self) -> bool:
+        return bool(self.stored_in)
+
 
 def new_session_id() -> str:
-    """Return a session_id that nobody can guess."""
+    """Return a session_id that cannot be guessed."""
     return secrets.token_urlsafe(18).replace("-", ".")
 
 
@@ -65,30 +68,31 @@ def ask(question: Question) -> Answer:
     """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
     AnswererFailed, or NotPersisted, which carries the answer that no store took."""
     with idempotency_lock(question.session, question.key):
-        return Asking(question).finish()
+        return PendingTurn(question).finish()
 
 
 def stream(question: Question) -> Iterator[str | Answer]:
-    """Yield the answer's pieces and then the Answer; raise as `ask` does, the first faults at once.
+    """Yield the answer's pieces and then the Answer; raise as `ask` does. What fails before the answerer is asked is
+    raised by this call itself.
 
-    The turn is answered and stored to its end even when nobody listens any more.
+    A thread answers and stores the turn, so that it is finished even when the client disconnects.
     """
     with ExitStack() as stack:
         stack.enter_context(idempotency_lock(question.session, question.key))
-        asking = Asking(question)
-        claimed = stack.pop_all()  # the thread lets go
+        pending = PendingTurn(question)
+        lock = stack.pop_all()  # the thread releases it
     pieces: queue.SimpleQueue[str | Answer | ConversationError] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            pieces.put(asking.finish(pieces.put))
+            pieces.put(pending.finish(pieces.put))
         except ConversationError as error:
             pieces.put(error)
         except Exception:
             logger.exception("stream_failed")
             pieces.put(AnswererFailed("unexpectedly"))
         finally:
-            claimed.close()
+            lock.close()
             connections.close_all()
 
     threading.Thread(target=work, name="asking", daemon=True).start()
@@ -105,25 +109,25 @@ def _until_answered(pieces: "queue.SimpleQueue[str | Answer | ConversationError]
             return
 
 
-class Asking:
-    """A turn under way: made by reading the history, finished by answering and storing."""
+class PendingTurn:
+    """A turn that is being answered: made by reading the history, finished by answering and storing."""
 
     def __init__(self, question: Question) -> None:
         self.asked_at: datetime = now()
         self.question = question
         self.reading = history.read(question.session, question.last_message_id, fresh=question.fresh)
-        self._account_for_context()
+        self._report_context()
         self.stored = self._earlier_turn()
         if not self.stored:
-            next_time(self.reading.seen, self.asked_at)  # no model is paid where no turn can follow
+            next_time(self.reading.seen, self.asked_at)  # raises NoLaterTurn before a model is paid
 
-    def finish(self, tell: Callable[[str], None] = lambda piece: None) -> Answer:
-        """Return the Answer, each piece told as it comes."""
+    def finish(self, on_piece: Callable[[str], None] = lambda piece: None) -> Answer:
+        """Return the Answer; call `on_piece` with each piece as it comes."""
         if self.stored:
-            tell(self.stored.answer.content)
+            on_piece(self.stored.answer.content)
             metrics.turns.labels(outcome="replayed").inc()
             return self._answer(self.stored, self._keep(self.stored), replayed=True)
-        turn = self._make_turn(tell)
+        turn = self._make_turn(on_piece)
         try:
             written = history.append(self.question.session, turn, self.reading)
         except NoLaterTurn:
@@ -132,17 +136,18 @@ class Asking:
         if not written.stored_in:
             raise self._not_persisted(turn, NotPersisted)
         if not written.new:
-            return self._overtaken(turn, written.stored_in)
+            return self._duplicate(turn, written.stored_in)
         metrics.turns.labels(outcome="answered").inc()
         return self._answer(turn, written.stored_in, replayed=False)
 
     def _not_persisted(self, turn: Turn, reason: type[ConversationError]) -> ConversationError:
-        """Return the error, with the answer that was paid for."""
+        """Return the error that carries the answer, which was paid for."""
         metrics.not_persisted.inc()
         metrics.turns.labels(outcome="not_persisted").inc()
         return reason(self._answer(turn, (), replayed=False))
 
-    def _account_for_context(self) -> None:
+    def _report_context(self) -> None:
+        """Count and log the context that was found; raise Behind where it is not enough for the client."""
         question, reading = self.question, self.reading
         behind = reading.context == policy.BEHIND
         metrics.msg_count_before.observe(len(reading.history))
@@ -170,33 +175,34 @@ class Asking:
         return turn
 
     def _keep(self, turn: Turn) -> tuple[str, ...]:
-        """Return the stores that have the turn, of which there may be one now that lacked it: a process that was
-        killed between its two writes has acknowledged nothing, and we do."""
+        """Store the turn where it is missing, and return the stores that have it. A process that was killed between
+        its two writes left it in one store and acknowledged nothing; this answer acknowledges it."""
         if not history.routing().dual_write:
             return (self.reading.store,)
         return history.keep(self.question.session, turn, self.reading) or (self.reading.store,)
 
-    def _overtaken(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
-        """Return the answer of the twin request that stored its turn first."""
+    def _duplicate(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
+        """Return the answer of the request with the same key that stored its turn first."""
         if turn.question.content != self.question.text:
             raise KeyReused
         metrics.turns.labels(outcome="replayed").inc()
         return self._answer(turn, stored_in, replayed=True)
 
-    def _make_turn(self, tell: Callable[[str], None]) -> Turn:
-        said: list[str] = []
+    def _make_turn(self, on_piece: Callable[[str], None]) -> Turn:
+        """Return the question with its answer; raise AnswererFailed."""
+        pieces: list[str] = []
         try:
             with metrics.answer_seconds.time():
                 for piece in answerer().answer(self.question.text, self.reading.history):
-                    said.append(piece)
-                    tell(piece)
+                    pieces.append(piece)
+                    on_piece(piece)
         except AnswererFailed as error:
             metrics.turns.labels(outcome="answerer_failed").inc()
             event(logger, logging.ERROR, "answerer_error", error=str(error))
             raise
-        # What no store can hold must not be acknowledged: half a surrogate pair is no text.
-        text = "".join(said).encode(errors="replace").decode()
-        # What the client was last given it has seen, also where we have not.
+        # Half a surrogate pair is no text: no store can hold it, so it must not be acknowledged.
+        text = "".join(pieces).encode(errors="replace").decode()
+        # The turn must also be later than what the client has seen and we have not.
         given = self.question.last_message_id
         seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
         return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
@@ -212,7 +218,6 @@ class Asking:
             new_thread=before == 0 and self.reading.context == policy.FULL,
             store=self.reading.store,
             stored_in=stored_in,
-            persisted=bool(stored_in),
             context=self.reading.context,
             replayed=replayed,
         )

@@ -1,4 +1,4 @@
-"""Every error of this app on one screen: its docstring, and its code and status over HTTP."""
+"""Every error of this app. Its docstring is the text, `code` and `status` are what HTTP clients get."""
 
 from django.conf import settings
 

@@ -1,4 +1,4 @@
-"""Who answers: one small class an answerer, named by ANSWERER or by a dotted path of your own."""
+"""Answerers: classes that answer a question. ANSWERER names a built-in one or the dotted path of another."""
 
 from functools import cache
 

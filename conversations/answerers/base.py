@@ -1,4 +1,4 @@
-"""Answerer: what anything that answers questions must do."""
+"""Answerer: the interface of every answerer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ WINDOW_BYTES = 65_536
 
 
 class Answerer(ABC):
-    """Answers a question in the light of what was said before; made once a process, used by many threads."""
+    """Answers a question, given the history. There is one instance in a process, used by many threads."""
 
     @abstractmethod
     def answer(self, question: str, history: History) -> Iterator[str]:
-        """Yield the answer piece by piece; raise AnswererFailed when there is none."""
+        """Yield the answer piece by piece; raise AnswererFailed where there is none."""
 
 
-def window(history: History, most: int = WINDOW_BYTES) -> tuple[Turn, ...]:
-    """Return the newest whole turns whose text is at most so many bytes: what a model is shown."""
+def window(history: History, limit: int = WINDOW_BYTES) -> tuple[Turn, ...]:
+    """Return the newest whole turns whose text fits in so many bytes: what a model is shown."""
     kept: list[Turn] = []
     for turn in reversed(history.turns()):
-        most -= sum(len(message.content.encode()) for message in turn.messages())
-        if most < 0:
+        limit -= sum(len(message.content.encode()) for message in turn.messages())
+        if limit < 0:
             break
         kept.append(turn)
     return tuple(reversed(kept))

@@ -1,7 +1,7 @@
-"""Answerers that call a language model through its maker's own SDK.
+"""Answerers that call a language model through its vendor's SDK.
 
-The answer is read line by line and not by the SDK's own events: those swallow keep-alives, and a model
-that sends nothing else would hold a thread for ever.
+The response is read line by line, not through the SDK's events: those hide keep-alives, so that a model which
+sends only keep-alives would hold a thread for ever.
 """
 
 import time
@@ -17,12 +17,12 @@ from conversations.answerers.base import Answerer, window
 from conversations.errors import AnswererFailed
 from conversations.turns import QUESTION, History
 
-_MOST_TOKENS = 4096
+_MAX_TOKENS = 4096
 _CONNECT_SECONDS = 5.0
 
 
 class _ModelAnswerer(Answerer):
-    """What both have in common: the window, the deadline, and faults told as ours."""
+    """What both have in common: the window, the deadline, and AnswererFailed for every fault."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         messages = [
@@ -30,23 +30,25 @@ class _ModelAnswerer(Answerer):
             for turn in window(history)
             for message in turn.messages()
         ]
-        said = False
+        answered = False
         try:
             for piece in self._pieces([*messages, {"role": QUESTION, "content": question}]):
-                said = said or bool(piece.strip())
+                answered = answered or bool(piece.strip())
                 yield piece
         except AnswererFailed:
             raise
         except Exception as error:
-            # The class alone: the message may repeat the request, and so the conversation. Any class, since
-            # the SDKs' own are not all there is: httpx's come through, and TypeError where there is no key.
+            # Only the class is named: the message may repeat the request, and so the conversation. Any class is
+            # caught: besides the SDK's own there are httpx's, and TypeError where there is no API key.
             raise AnswererFailed(type(error).__name__) from None
-        if not said:
+        if not answered:
             raise AnswererFailed("it said nothing")
 
     def _pieces(self, messages: list[dict[str, str]]) -> Iterator[str]:
-        """Yield what the model says; raise AnswererFailed when it does not say it in time or to the end."""
-        client = self._client  # its first use imports the SDK, which takes most of a second of nobody's time
+        """Yield the text of the response; raise AnswererFailed when it is late or incomplete."""
+        client = (
+            self._client
+        )  # made before the deadline begins: its first use imports the SDK, which takes most of a second
         deadline = time.monotonic() + settings.LLM_TIMEOUT_MS / 1000
         with self._ask(client, messages) as response:
             for line in response.iter_lines():
@@ -66,7 +68,8 @@ class _ModelAnswerer(Answerer):
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"max_retries": 0}
         if settings.LLM_BASE_URL:
-            # Said even where there is none: the SDK would send this host the key that it finds for its maker's.
+            # A key is passed even where there is none: else the SDK would send this host its vendor's key, which it
+            # reads from the environment.
             options |= {"base_url": settings.LLM_BASE_URL, "api_key": settings.LLM_API_KEY or "none"}
         elif settings.LLM_API_KEY:
             options["api_key"] = settings.LLM_API_KEY
@@ -75,11 +78,11 @@ class _ModelAnswerer(Answerer):
     @property
     @abstractmethod
     def _client(self) -> Any:
-        """The SDK's client, imported and made when it is first used: only who uses it should pay."""
+        """The SDK's client; the SDK is imported when it is first used, since few processes need it."""
 
     @abstractmethod
     def _ask(self, client: Any, messages: list[dict[str, str]]) -> Any:
-        """Return a context manager of the model's response, which is a stream of events."""
+        """Return a context manager of the streaming response."""
 
     @abstractmethod
     def _read(self, event: dict[str, Any]) -> tuple[str | None, bool]:
@@ -87,7 +90,7 @@ class _ModelAnswerer(Answerer):
 
 
 class OpenAIAnswerer(_ModelAnswerer):
-    """Any endpoint that speaks OpenAI's chat completions."""
+    """Any endpoint with OpenAI's chat completions API."""
 
     @cached_property
     def _client(self) -> Any:
@@ -110,7 +113,7 @@ class OpenAIAnswerer(_ModelAnswerer):
 
 
 class AnthropicAnswerer(_ModelAnswerer):
-    """Anthropic's messages."""
+    """Anthropic's messages API."""
 
     @cached_property
     def _client(self) -> Any:
@@ -122,7 +125,7 @@ class AnthropicAnswerer(_ModelAnswerer):
 
     def _ask(self, client: Any, messages: list[dict[str, str]]) -> Any:
         return client.messages.with_streaming_response.create(
-            model=settings.LLM_MODEL, messages=messages, max_tokens=_MOST_TOKENS, stream=True
+            model=settings.LLM_MODEL, messages=messages, max_tokens=_MAX_TOKENS, stream=True
         )
 
     def _read(self, event: dict[str, Any]) -> tuple[str | None, bool]:

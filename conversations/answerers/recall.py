@@ -1,7 +1,7 @@
-"""The embedded answerer: no model, only this conversation's own history, and honest about it.
+"""The built-in answerer: it uses no model, and answers questions about the conversation from its history.
 
-A sentence is taken to be about the conversation when it asks for what "I" or "we" said and has no word
-that is not used for that: "What was the first question in parliament?" is about parliament.
+A sentence is taken to be about the conversation when it asks what "I" or "we" said and has no other words than
+such questions use: "What was the first question in parliament?" is about parliament.
 """
 
 import re
@@ -17,7 +17,7 @@ _QUOTED = 200  # characters of a question that are quoted back
 
 _SENTENCE_ENDS = re.compile(r"[.!?\n]+")
 _AGO = re.compile(r"\ba (?:moment|minute|second|while) ago\b")
-_TOO_FAR = re.compile(r"\bbefore (?:the |my |our )?(?:last|previous|first)\b")  # which one that is, we cannot tell
+_TOO_FAR = re.compile(r"\bbefore (?:the |my |our )?(?:last|previous|first)\b")  # unclear which question that is
 
 
 def _set(words: str) -> frozenset[str]:
@@ -50,24 +50,24 @@ _WORDS = (
 
 
 class RecallAnswerer(Answerer):
-    """Answers questions about the conversation itself from the history, and nothing else."""
+    """Answers questions about the conversation itself; to any other it says that there is no model."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
-        words = _about_us(question)
+        words = _about_conversation(question)
         yield _recall(words, history) if words else NOT_A_MODEL
 
 
-def _about_us(question: str) -> frozenset[str]:
-    """Return the words of the first sentence that is about this conversation, none when no sentence is."""
+def _about_conversation(question: str) -> frozenset[str]:
+    """Return the words of the first sentence about this conversation, an empty set when there is none."""
     for sentence in _SENTENCE_ENDS.split(question.lower().replace("’", "'")):
         words = frozenset(re.findall(r"[\w']+", _AGO.sub("before", sentence)))
-        if words <= _WORDS and words & _ASK and _is_ours(words) and not _TOO_FAR.search(sentence):
+        if words <= _WORDS and words & _ASK and _asks_about_conversation(words) and not _TOO_FAR.search(sentence):
             return words
     return frozenset()
 
 
-def _is_ours(words: frozenset[str]) -> bool:
-    """Return whether they ask for what we said, or for questions that are mine, of this talk, or placed in it."""
+def _asks_about_conversation(words: frozenset[str]) -> bool:
+    """Return whether they ask what was said, or for questions of the user, of this conversation, or by their place."""
     said = words & _SAID or (words & _SAY and words & {"did", "what'd"})
     here = "far" in words or (words & _TALK and words & {"this", "our"})
     placed = "the" in words and words & (_FIRST | _LAST | {"was"})
@@ -76,7 +76,7 @@ def _is_ours(words: frozenset[str]) -> bool:
 
 def _recall(words: frozenset[str], history: History) -> str:
     asked = [_quote(message.content) for message in history if message.role == QUESTION]
-    some = _older_are_gone(history)
+    some = _may_be_trimmed(history)
     if not asked:
         return "You have asked nothing before this question."
     if words & _COUNT:
@@ -91,8 +91,8 @@ def _recall(words: frozenset[str], history: History) -> str:
     return f"You just asked: {asked[-1]}"
 
 
-def _older_are_gone(history: History) -> bool:
-    """Return whether older turns may have been trimmed: what is left is then at or near a limit."""
+def _may_be_trimmed(history: History) -> bool:
+    """Return whether older turns may have been trimmed: the history is then at or near a limit."""
     size = len(history.lines())
     return len(history) >= 2 * int(settings.CONV_MAX_TURNS) or size > int(settings.CONV_MAX_BYTES) // 4
 

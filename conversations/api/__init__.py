@@ -1,1 +1,1 @@
-"""The HTTP API: views, serializers, authentication and errors."""
+"""The HTTP API: views, serializers, OpenAPI, authentication, throttling and errors."""

@@ -1,6 +1,6 @@
-"""How errors are told over HTTP: `{"code", "detail", ...}` always, and never long.
+"""Errors as HTTP responses: always `{"code", "detail", ...}`, and never long.
 
-What a client sent is named in them, but only its beginning: else a request would bring back many times its length.
+They name what the client sent, but only its beginning: else a response could be many times as long as its request.
 """
 
 from typing import Any
@@ -13,21 +13,21 @@ from rest_framework.views import exception_handler
 
 from conversations.errors import ConversationError, NoLaterTurn, NotPersisted
 
-_MOST = 8192  # bytes of an error; an answer that was paid for is beside them
-_DETAIL = 2500  # of its detail: a JSON renderer may write twice as many
-_NAME = 100  # of the name of a field
+_MAX_BYTES = 8192  # of an error without the answer that it may carry
+_MAX_DETAIL = 2500  # bytes of `detail`: a JSON renderer may write twice as many
+_MAX_NAME = 100  # bytes of a field's name
 
 
 def body(error: ConversationError) -> dict[str, Any]:
-    """Return what a client is told; an error after the model was asked carries the answer that was paid for."""
-    told: dict[str, Any] = {"code": error.code, "detail": error.detail}
+    """Return the body of the error; after the model was asked it carries the answer, which was paid for."""
+    fields: dict[str, Any] = {"code": error.code, "detail": error.detail}
     if isinstance(error, (NotPersisted, NoLaterTurn)) and error.args:
-        told |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
-    return told
+        fields |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
+    return fields
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the response to an error raised in a view: `{"code", "detail", ...}` always."""
+    """Return the response to an error raised in a view, None for one that is not ours or DRF's."""
     if isinstance(error, ConversationError):
         headers = {"Retry-After": "1"} if error.status == 503 else None
         return Response(body(error), status=error.status, headers=headers)
@@ -45,23 +45,23 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def _invalid(reasons: dict[str, Any]) -> dict[str, Any]:
-    errors = {_cut(name, _NAME): reason for name, reason in reasons.items()}
+    errors = {_cut(name, _MAX_NAME): reason for name, reason in reasons.items()}
     detail = "; ".join(f"{name}: {_first(reason)}" for name, reason in errors.items())
     return {"code": "invalid", "detail": detail, "errors": errors}
 
 
-def _bounded(told: dict[str, Any]) -> dict[str, Any]:
-    """Return the error with a detail that is not too long, and without `errors` where these are."""
-    told |= {"detail": _cut(str(told["detail"]), _DETAIL)}
-    if len(orjson.dumps(told)) > _MOST - _DETAIL:
-        told.pop("errors", None)
-    return told
+def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with a shortened detail, and without `errors` where these are too long."""
+    fields |= {"detail": _cut(str(fields["detail"]), _MAX_DETAIL)}
+    if len(orjson.dumps(fields)) > _MAX_BYTES - _MAX_DETAIL:
+        fields.pop("errors", None)
+    return fields
 
 
-def _cut(text: str, most: int) -> str:
-    """Return the text if it is no longer than so many bytes as JSON, else its beginning."""
-    beginning = text[:most]
-    while len(orjson.dumps(beginning)) > most:
+def _cut(text: str, limit: int) -> str:
+    """Return the text if it has at most so many bytes as JSON, else its beginning."""
+    beginning = text[:limit]
+    while len(orjson.dumps(beginning)) > limit:
         beginning = beginning[: len(beginning) * 3 // 4]
     return text if beginning == text else f"{beginning}…"
 

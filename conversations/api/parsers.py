@@ -1,4 +1,4 @@
-"""Request bodies: JSON as both stores can hold it, or an error that says what was wrong."""
+"""Request bodies: only JSON that both stores can hold."""
 
 from collections.abc import Mapping
 from typing import IO, Any, NoReturn
@@ -14,7 +14,7 @@ from conversations.errors import TooLarge
 
 
 class StrictJSONParser(BaseParser):
-    """orjson refuses what the standard library lets through: lone surrogates, NaN, nesting without end."""
+    """Reads JSON with orjson, which refuses lone surrogates, NaN and deep nesting; the standard library does not."""
 
     media_type = "application/json"
 
@@ -34,17 +34,17 @@ class StrictJSONParser(BaseParser):
 
 
 class DiscardFiles(FileUploadHandler):
-    """Reads past the files of a form, and keeps its other fields.
+    """Skips the files of a form, and keeps its other fields.
 
-    The check of the CSRF token reads the form of any POST that has the cookie; Django's own handlers would write
-    its files to the temporary folder, whatever their size.
+    The CSRF check reads the form of any POST that has the cookie. Django's own handlers would write its files to
+    the temporary folder, whatever their size.
     """
 
     def new_file(self, *arguments: Any, **options: Any) -> NoReturn:
         raise SkipFile
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        """Never called: every file is skipped at its beginning."""
+        """Never called: every file is skipped before its first chunk."""
 
     def file_complete(self, file_size: int) -> None:
         """Nothing was kept."""

@@ -1,4 +1,4 @@
-"""What goes in and out over HTTP, validated and described."""
+"""Serializers of requests and responses. Docstrings and help texts of fields are part of the OpenAPI document."""
 
 import re
 from datetime import timedelta
@@ -11,10 +11,10 @@ from rest_framework import serializers
 from conversations.chat import Question, new_session_id
 from conversations.turns import MESSAGE_ID, SESSION_ID, now, time_of
 
-MOST_CHARACTERS = 65_536
-MOST_LISTED = 100
-MOST_AHEAD = timedelta(minutes=5)  # how far the clock of the machine that made an id may be ahead of ours
-_NAMED = 10  # unknown fields: a body may have a hundred thousand, and an error for each is a second of work
+MAX_CHARACTERS = 65_536
+MAX_PAGE = 100
+MAX_AHEAD = timedelta(minutes=5)  # of an id's time: another machine's clock may be ahead of ours
+_MAX_NAMED = 10  # unknown fields: a body may have 100,000, and an error for each would take a second
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 STORES = [("redis", "redis"), ("mongo", "mongo")]
@@ -27,7 +27,7 @@ def anchored(pattern: re.Pattern[str]) -> str:
 
 
 class Text(serializers.CharField):
-    """A string and nothing that could be taken for one, kept as it was sent."""
+    """A string, without conversion from other types, kept as it was sent."""
 
     default_error_messages = {"invalid": "Must be a string."}  # noqa: RUF012
 
@@ -43,7 +43,7 @@ class Text(serializers.CharField):
 
 
 class Flag(serializers.BooleanField):
-    """true or false, and nothing that could be taken for them."""
+    """true or false, without conversion from other types."""
 
     default_error_messages = {"invalid": "Must be true or false."}  # noqa: RUF012
 
@@ -56,7 +56,7 @@ class Flag(serializers.BooleanField):
 class QuestionSerializer(serializers.Serializer[Any]):
     """A question; unknown fields are refused by name."""
 
-    question = Text(max_length=MOST_CHARACTERS, help_text="What is asked.")
+    question = Text(max_length=MAX_CHARACTERS, help_text="What is asked.")
     session_id = Text(required=False, max_length=128, help_text="The conversation; left out, a new one is begun.")
     last_message_id = Text(
         required=False,
@@ -90,12 +90,12 @@ class QuestionSerializer(serializers.Serializer[Any]):
     def validate_last_message_id(self, value: str | None) -> str | None:
         if value is not None and not MESSAGE_ID.fullmatch(value):
             raise serializers.ValidationError("Must be a message_id as it was given.")
-        if value is not None and time_of(value) > now() + MOST_AHEAD:
+        if value is not None and time_of(value) > now() + MAX_AHEAD:
             raise serializers.ValidationError("Must be a message_id as it was given; this one is of the future.")
         return value
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the fields; every fault is told at once, since a name that was misspelled explains another."""
+        """Return the fields; report every error at once, since a misspelled name explains a missing one."""
         if not isinstance(data, dict):
             raise serializers.ValidationError({"request": ["Must be a JSON object."]})
         unknown = self._unknown(data)
@@ -111,29 +111,29 @@ class QuestionSerializer(serializers.Serializer[Any]):
         """Return an error for each of the first unknown fields, and one that counts the others."""
         known = self.fields
         names = [name for name in data if name not in known]
-        errors = {name: ["Unknown field."] for name in names[:_NAMED]}
-        if len(names) > _NAMED:
-            errors.setdefault("request", []).append(f"There are {len(names) - _NAMED} other unknown fields.")
+        errors = {name: ["Unknown field."] for name in names[:_MAX_NAMED]}
+        if len(names) > _MAX_NAMED:
+            errors.setdefault("request", []).append(f"There are {len(names) - _MAX_NAMED} other unknown fields.")
         return errors
 
 
 class PageSize(serializers.IntegerField):
-    """A whole number as it is written canonically: what is checked is then what is used, to the last digit."""
+    """A whole number in canonical form only, so that what is checked is what is used."""
 
-    default_error_messages = {"invalid": f"Must be a whole number from 1 to {MOST_LISTED}."}  # noqa: RUF012
+    default_error_messages = {"invalid": f"Must be a whole number from 1 to {MAX_PAGE}."}  # noqa: RUF012
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(min_value=1, max_value=MOST_LISTED, **options)
+        super().__init__(min_value=1, max_value=MAX_PAGE, **options)
 
     def to_internal_value(self, data: Any) -> int:
-        if not _CANONICAL.fullmatch(data) or int(data) > MOST_LISTED:
+        if not _CANONICAL.fullmatch(data) or int(data) > MAX_PAGE:
             self.fail("invalid")
         return int(data)
 
 
 @extend_schema_field({"type": "string", "format": "cursor"})
 class Cursor(serializers.Field[str, Any, Any, Any]):
-    """Where a list goes on: whatever was sent, "" for its beginning."""
+    """Where a list continues: "" for its beginning. listing.page checks it."""
 
     def to_internal_value(self, data: Any) -> str:
         return str(data)

@@ -1,4 +1,4 @@
-"""Listing the conversations of both stores as one list, a page at a time."""
+"""The conversations of both stores as one list, page by page."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A conversation in a list; `messages` and `updated_at` are None where its value is corrupt."""
+    """A conversation in a list; `messages` and `updated_at` are None where the stored value is corrupt."""
 
     session_id: str
     messages: int | None
@@ -26,7 +26,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page; `complete` is False when a store could not be asked, and conversations may be missing."""
+    """A page; `complete` is False when a store could not be listed, so that conversations may be missing."""
 
     results: tuple[Listed, ...]
     next: str | None
@@ -34,9 +34,8 @@ class ListPage:
 
 
 def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> ListPage:
-    """Return a page of the tenant's conversations, or with None of all, named with their tenants: first of
-    those in Redis, then of those in MongoDB alone. Raise InvalidCursor, NoStore when
-    neither store can be listed."""
+    """Return a page of the tenant's conversations, or with None of all tenants', named tenant:session_id: first
+    those in Redis, then those only in MongoDB. Raise InvalidCursor, or NoStore when no store can be listed."""
     alias, position, complete = _decode(cursor, tenant) if cursor else (REDIS, "", True)
     if alias == REDIS:
         try:
