@@ -1,6 +1,6 @@
-"""The breaker: after a few failures a store is left alone for a while, so that nobody else waits for it.
+"""The circuit breaker: after a few failures no call is made to a store for a while, so that requests do not wait.
 
-It only judges; it makes no call and holds its lock for no longer than it takes to count.
+It only counts and decides. It makes no call itself, and never holds its lock during one.
 """
 
 import random
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 
 WINDOW = 10.0  # seconds that an outcome counts
-VOLUME = 10  # outcomes that are looked at, at most
-TRIPS = 3  # of those, failures or slow calls that open it
+VOLUME = 10  # outcomes that are kept, at most
+TRIPS = 3  # failures or slow calls among them that open it
 OPEN_FOR = (2.0, 5.0)  # seconds, jittered so that processes do not all come back at once
 RECOVERY = OPEN_FOR[1] + 3.0  # seconds after which every other process' breaker has closed too
 
@@ -19,7 +19,7 @@ CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
 
 
 class Breaker:
-    """Counts what became of calls of one kind to one store, on the monotonic clock."""
+    """Counts the outcomes of calls of one kind to one store, on the monotonic clock."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Breaker:
 
     @property
     def recovering(self) -> bool:
-        """Whether it has closed so lately that another process may still hold calls back."""
+        """Whether it closed so recently that another process' breaker may still be open."""
         return self._closed_at is not None and self._clock() < self._closed_at + RECOVERY
 
     @property
@@ -55,8 +55,8 @@ class Breaker:
         return self._until is None
 
     def probe(self) -> bool:
-        """Return whether the caller may find out how the store is: always while closed; while half open
-        to one caller at a time, which must then `record` what it found."""
+        """Return whether the caller may probe the store: always while closed; while half open one caller at a time,
+        which must then `record` the outcome."""
         with self._lock:
             if self._until is None:
                 return True
@@ -68,26 +68,26 @@ class Breaker:
             return True
 
     def record(self, failed: bool, seconds: float = 0.0) -> None:
-        """Count an outcome; a failed probe opens for longer, a good one closes."""
+        """Count an outcome; a failed probe opens the breaker again, a good one closes it."""
         bad = failed or seconds > self.slow
         with self._lock:
             now = self._clock()
             if self._until is not None:
                 if self._probing_since is not None and now >= self._until:
-                    self._settle(bad, now)
-                return  # a call that was under way when it opened says nothing new
+                    self._end_probe(bad, now)
+                return  # the call began before the breaker opened
             self._outcomes.append((now, bad))
             recent = sum(failure for at, failure in self._outcomes if at > now - WINDOW)
             if recent >= TRIPS:
                 self._open(now)
 
     def trip(self) -> None:
-        """Open at once: somebody who knows says that the store is out."""
+        """Open at once: the caller has found the store unavailable."""
         with self._lock:
             if self._until is None:
                 self._open(self._clock())
 
-    def _settle(self, bad: bool, now: float) -> None:
+    def _end_probe(self, bad: bool, now: float) -> None:
         self._probing_since = None
         if bad:
             self._open(now)

@@ -1,4 +1,4 @@
-"""The policy: facts in, decision out. No I/O here; history.py carries the decisions out."""
+"""The policy: which stores to read and write, decided from its inputs without I/O; history carries it out."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ FULL, BEHIND = "full", "behind"
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Where traffic goes, as the operator wants it."""
+    """Which store is the primary, and whether every turn is written to both."""
 
     primary: str
     dual_write: bool
@@ -31,7 +31,7 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A recorded change of routing: where traffic goes, and what the environment said when it was made."""
+    """A recorded change of routing; `against` is what the environment variables asked for when it was made."""
 
     routing: Routing
     against: Routing
@@ -42,11 +42,10 @@ class Switch:
 
 
 def follow(environment: Routing, started_at: float, recorded: Switch | None) -> tuple[Routing, bool]:
-    """Return where traffic goes, and whether that is news to be recorded.
+    """Return where traffic goes, and whether that must be recorded as a new switch.
 
-    The newest recorded switch counts. But a process that was started later, with another value of a variable
-    than the switch was made against, has been told something newer: it follows the variable, and says so to
-    the others, who were started before.
+    The newest recorded switch wins. But a process that was started after it, with another value of a variable
+    than when the switch was made, follows the variable, and records that for the processes started before.
     """
     if recorded is None:
         return environment, False
@@ -62,91 +61,91 @@ def follow(environment: Routing, started_at: float, recorded: Switch | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a process knows as a turn begins."""
+    """What the policy decides from: the state of a process as a turn begins."""
 
     routing: Routing
     readable: frozenset[str] = frozenset(ALIASES)
-    """The stores whose breaker lets reads through."""
+    """The stores whose breaker allows reads."""
     writable: frozenset[str] = frozenset(ALIASES)
     may_have_more: frozenset[str] = frozenset()
-    """The stores that have marked this conversation, or may have since their marks were last seen."""
+    """The stores with an unsynced flag for this conversation, or with flags that were not read yet."""
     recovering: bool = False
-    """Whether a store was out so lately that another machine may still be passing it over."""
+    """Whether a store was unavailable so recently that another machine may still skip it."""
     unknown_flags: frozenset[str] = frozenset()
-    """The stores that had marks when last seen, before this process was started."""
+    """The stores that had flags when last read, before this process started, and have not been read since."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """Ask the stores in this order; all of them and merge, or only until one has the conversation."""
+    """Read the stores in this order: all of them and merge, or only until one has the conversation."""
 
     order: tuple[str, ...]
     merge: bool
     last_resort: tuple[str, ...] = ()
-    """Stores to be asked if none of the others answers."""
+    """Stores to read if none of the others answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """Offer the turn to the stores in this order, until every wanted one was asked and one has it."""
+    """Write the turn to the stores in this order, until every wanted one was tried and one has it."""
 
     order: tuple[str, ...]
     wanted: tuple[str, ...]
     last_resort: tuple[str, ...] = ()
-    """Stores to be asked if none of the others takes it."""
+    """Stores to try if none of the others takes it."""
 
     def flags(self, alias: str) -> bool:
-        """Return whether the store marks the turn even when all is well. MongoDB does while it alone is
-        wanted: Redis is the primary to come back to, and a switch back must forget nothing."""
+        """Return whether the store sets an unsynced flag even without a fault. MongoDB does while only MongoDB is
+        wanted: Redis will be the primary again, and a switch back must lose nothing."""
         return alias == MONGO and self.wanted == (MONGO,)
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """The stores that should have the turn and are not even asked."""
+        """The stores that should have the turn and are not tried at first."""
         return tuple(alias for alias in self.wanted if alias not in self.order)
 
 
-def plan_read(facts: Inputs) -> ReadPlan:
-    """Return whom to ask for the history. A breaker keeps nobody from a store that may have turns which the
-    other lacks, nor from the last store there is: then there is nothing to lose but time."""
-    order = facts.routing.order
-    usable = tuple(alias for alias in order if alias in facts.readable | facts.may_have_more)
-    both = facts.may_have_more or facts.recovering or facts.routing.primary == MONGO  # a GET of Redis is cheap
+def plan_read(inputs: Inputs) -> ReadPlan:
+    """Return which stores to read. An open breaker does not exclude a store that may have turns which are missing
+    in the other, nor the last store: there a slow call is better than none."""
+    order = inputs.routing.order
+    usable = tuple(alias for alias in order if alias in inputs.readable | inputs.may_have_more)
+    both = inputs.may_have_more or inputs.recovering or inputs.routing.primary == MONGO  # a GET of Redis is cheap
     rest = tuple(alias for alias in order if alias not in usable)
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 
 
-def plan_write(facts: Inputs, failed: frozenset[str]) -> WritePlan:
-    """Return to whom to offer the turn; a store that failed in this very turn is not made to pay twice."""
-    order = facts.routing.order
-    usable = tuple(alias for alias in order if alias in facts.writable and alias not in failed)
+def plan_write(inputs: Inputs, failed: frozenset[str]) -> WritePlan:
+    """Return which stores to write; one that failed in this turn is tried last, so that it costs one timeout."""
+    order = inputs.routing.order
+    usable = tuple(alias for alias in order if alias in inputs.writable and alias not in failed)
     rest = tuple(alias for alias in order if alias not in usable)
-    return WritePlan(usable, facts.routing.wanted, last_resort=rest)
+    return WritePlan(usable, inputs.routing.wanted, last_resort=rest)
 
 
-def context(facts: Inputs, answered: frozenset[str], latest: str | None, expected: str | None, *, fresh: bool) -> str:
-    """Return whether what was read holds all that its client was ever acknowledged.
+def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expected: str | None, *, fresh: bool) -> str:
+    """Return FULL where the history has every turn that was acknowledged to the client, else BEHIND.
 
-    `latest` is the id up to which it is known, `expected` the id that the client was last given; `fresh`
-    says that the session_id was made just now. To have the last id is not to have all before it: what was
-    said in an outage may stand alone where it was kept. So "behind" also means that a store which may have
-    more could not be asked.
+    `latest` is the last id of the history or its tombstone, `expected` the last id that the client was given;
+    `fresh` says that the session_id is new. A history with the last id may still miss earlier turns: those of an
+    outage may be the only ones in the store that took them. So it is also BEHIND where a store that may have more
+    could not be read.
     """
     if fresh:
         return FULL
     if expected and (latest or "") < expected:
         return BEHIND
-    return BEHIND if any(_may_have_more(facts, alias) for alias in ALIASES if alias not in answered) else FULL
+    return BEHIND if any(_may_have_more(inputs, alias) for alias in ALIASES if alias not in answered) else FULL
 
 
-def _may_have_more(facts: Inputs, unasked: str) -> bool:
-    """Return whether this store may have turns which the other one lacks."""
-    if unasked in facts.may_have_more:
+def _may_have_more(inputs: Inputs, unread: str) -> bool:
+    """Return whether this store may have turns that are missing in the other."""
+    if unread in inputs.may_have_more:
         return True
-    if facts.routing.dual_write:
+    if inputs.routing.dual_write:
         return False
-    if unasked == facts.routing.primary:
+    if unread == inputs.routing.primary:
         return True
-    # As the fallback, Redis may have what was said while it was the primary, and so is asked whenever it can
-    # be; MongoDB has more only where it says so.
-    return unasked == REDIS or unasked in facts.unknown_flags
+    # As the fallback, Redis may have turns from when it was the primary, so it is read whenever it can be;
+    # MongoDB has more only where it has a flag.
+    return unread == REDIS or unread in inputs.unknown_flags

@@ -3,6 +3,7 @@
 import base64
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -33,27 +34,45 @@ class ListPage:
     complete: bool
 
 
+class Cursor(NamedTuple):
+    """Where a list continues: in which store, after which position, and whether nothing was missing so far."""
+
+    alias: str = REDIS
+    position: str = ""
+    complete: bool = True
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(orjson.dumps(list(self))).decode().rstrip("=")
+
+    def after(self, position: str) -> "Cursor | None":
+        """Return where the next page begins, None after the last."""
+        if position:
+            return self._replace(position=position)
+        return Cursor(MONGO, "", self.complete) if self.alias == REDIS else None
+
+
 def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> ListPage:
     """Return a page of the tenant's conversations, or with None of all tenants', named tenant:session_id: first
     those in Redis, then those only in MongoDB. Raise InvalidCursor, or NoStore when no store can be listed."""
-    alias, position, complete = _decode(cursor, tenant) if cursor else (REDIS, "", True)
-    if alias == REDIS:
+    start = _decode(cursor, tenant) if cursor else Cursor()
+    if start.alias == REDIS:
         try:
-            return _page(REDIS, position, limit, tenant, contains, complete)
+            return _page(start, limit, tenant, contains)
         except StoreUnavailable:
-            position, complete = "", False
+            start = Cursor(MONGO, "", complete=False)
     try:
-        return _page(MONGO, position, limit, tenant, contains, complete)
+        return _page(start, limit, tenant, contains)
     except StoreUnavailable:
-        _need(REDIS)
+        _require(REDIS)
         return ListPage((), None, complete=False)
 
 
-def _page(alias: str, position: str, limit: int, tenant: str | None, contains: str, complete: bool) -> ListPage:
-    """Return a page of those that a store holds, of MongoDB's those alone that Redis does not list. Raise
-    StoreUnavailable when this store goes out, before the page or half way."""
-    found = store(alias).scan(position, limit, tenant, contains)
-    # Whoever can write to the store may have put another key there; it is no conversation.
+def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListPage:
+    """Return a page of the conversations in one store; of MongoDB's only those that Redis does not have. Raise
+    StoreUnavailable when the store fails, before the page or in the middle of it."""
+    alias = start.alias
+    found = store(alias).scan(start.position, limit, tenant, contains)
+    # Another program may have written other keys to the store; they are no conversations.
     sessions = tuple(filter(SESSION.fullmatch, found.sessions))
     ours = store(alias).summaries(sessions)
     theirs, known = _summaries(other(alias), sessions)
@@ -62,13 +81,8 @@ def _page(alias: str, position: str, limit: int, tenant: str | None, contains: s
         for session in dict.fromkeys(sessions)  # SCAN may name one twice
         if session in ours and (alias == REDIS or session not in theirs)
     ]
-    return ListPage(tuple(listed), _after(alias, found.cursor, complete), complete and known)
-
-
-def _after(alias: str, position: str, complete: bool) -> str | None:
-    if position:
-        return _encode(alias, position, complete)
-    return _encode(MONGO, "", complete) if alias == REDIS else None
+    after = start.after(found.cursor)
+    return ListPage(tuple(listed), after.encode() if after else None, start.complete and known)
 
 
 def _summaries(alias: str, sessions: tuple[str, ...]) -> tuple[dict[str, Summary], bool]:
@@ -84,19 +98,15 @@ def _listed(session: str, summary: Summary, stores: tuple[str, ...], tenant: str
     return Listed(session_id, summary.messages, summary.at, stores)
 
 
-def _need(alias: str) -> None:
-    """Raise NoStore when this store is out too."""
+def _require(alias: str) -> None:
+    """Raise NoStore when this store is unavailable too."""
     try:
         store(alias).ping()
     except StoreUnavailable:
         raise NoStore from None
 
 
-def _encode(alias: str, position: str, complete: bool) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([alias, position, complete])).decode().rstrip("=")
-
-
-def _decode(cursor: str, tenant: str | None) -> tuple[str, str, bool]:
+def _decode(cursor: str, tenant: str | None) -> Cursor:
     try:
         alias, position, complete = orjson.loads(base64.urlsafe_b64decode(cursor + "==="))
     except (ValueError, TypeError):
@@ -104,11 +114,11 @@ def _decode(cursor: str, tenant: str | None) -> tuple[str, str, bool]:
     typed = alias in ALIASES and isinstance(position, str) and isinstance(complete, bool)
     if not typed or not (position == "" or _is_position(alias, position, tenant)):
         raise InvalidCursor
-    return alias, position, complete
+    return Cursor(alias, position, complete)
 
 
 def _is_position(alias: str, position: str, tenant: str | None) -> bool:
-    """Return whether the store can go on from there, and the tenant may: MongoDB's position is a key."""
+    """Return whether the store can continue there, and the tenant may: a position in MongoDB is a key."""
     if alias == REDIS:
         return _NUMBER.fullmatch(position) is not None and int(position) < 2**64
     prefix, _, session = position.partition(":")

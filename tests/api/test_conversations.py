@@ -281,7 +281,7 @@ class TestListing:
         headers = a_tenant(settings, tenant)
         for _ in range(50):
             store(alias).append(f"{tenant}:{a_session()}", a_turn())
-        cursor = listing._encode(alias, "", complete=True)
+        cursor = listing.Cursor(alias).encode()
         with to_redis() as redis, to_mongo() as mongo:
             assert get(f"conversations/?limit=50&cursor={cursor}", **headers).json()["results"]
         # How many steps a SCAN takes depends on whose keys are there too.
@@ -304,7 +304,7 @@ class TestListing:
 
     def test_a_list_goes_on_while_one_store_lives(self, settings: Settings, mongo_out: None) -> None:
         """Redis was out on the page before, and is back; now MongoDB is out."""
-        cursor = listing._encode(MONGO, "", complete=False)
+        cursor = listing.Cursor(MONGO, "", complete=False).encode()
         response = get(f"conversations/?cursor={cursor}", **a_tenant(settings))
         assert (response.status_code, response.json()) == (200, {"results": [], "next": None, "complete": False})
 
