@@ -1,0 +1,133 @@
+"""What a conversation should be where stores hold different turns of it: the one rule, without I/O.
+
+In this order:
+
+1. Unite: every turn that any store holds, once by its id, in the order of ids.
+2. Drop what the latest tombstone covers.
+3. For readers, drop superseded turns: of those with one Idempotency-Key the latest stays.
+4. Keep the newest whole turns that are within the limits.
+
+Stores keep superseded turns, the same in each: a turn that was acknowledged is not removed because another came
+later, and a late duplicate is still recognised by its key. So a store's turns are steps 1, 2 and 4.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from conversations.turns import History, Limits, Turn
+
+
+class Held(Protocol):
+    """What the rule needs of what a store, or a backup, holds of a conversation."""
+
+    @property
+    def history(self) -> History | None: ...
+    @property
+    def tombstone(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What one store needs to become what it should be; it is given the tombstone first, then the turns."""
+
+    turns: tuple[Turn, ...] = ()
+    """To append. It may include the newest turn over the limits, which makes the store drop what is older."""
+    tombstone: bool = False
+    """Whether its tombstone is older than the latest."""
+    tombstoned: bool = False
+    """Whether it holds turns that this tombstone covers."""
+
+    def __bool__(self) -> bool:
+        return bool(self.turns) or self.tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a conversation should be, and what each store is missing of it."""
+
+    history: History
+    """For readers."""
+    stored: History
+    """For stores."""
+    tombstone: str | None
+    missing: Mapping[str, Missing]
+    """For every store that was compared."""
+    conflicts: frozenset[str]
+    """The ids of turns that have different words in different stores: nothing here can tell which are right."""
+
+    @property
+    def last_id(self) -> str | None:
+        """The id up to which the conversation is known, deleted turns included."""
+        return max(filter(None, (self.history.last_id, self.tombstone)), default=None)
+
+
+def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
+    """Return what the conversation should be. Limits are None where they were applied before: a store alone has
+    applied its own."""
+    tombstone = latest_tombstone(contents.values())
+    histories = [held.history for held in contents.values()]
+    whole = unite(*histories).after(tombstone or "")
+    kept = _within(whole, limits)
+    current = whole.current()
+    history = kept if len(current) == len(whole) else _within(current, limits)
+    missing = {alias: _missing(held, whole, kept, tombstone, limits) for alias, held in contents.items()}
+    return Plan(history, kept, tombstone, missing, _conflicts(histories, kept))
+
+
+def stored(turns: Iterable[Turn], limits: Limits, tombstone: str | None = None) -> History:
+    """Return what a store should hold of these turns, in whatever order they come: steps 1, 2 and 4."""
+    return _within(_by_id(turns).after(tombstone or ""), limits)
+
+
+def merge(*histories: History | None, tombstone: str | None = None) -> History:
+    """Return what readers see of the histories, before any limits: steps 1, 2 and 3."""
+    return unite(*histories).after(tombstone or "").current()
+
+
+def unite(*histories: History | None) -> History:
+    """Return step 1: the union of the histories."""
+    present = [history for history in histories if history]
+    if len(present) == 1:
+        return present[0]
+    return _by_id(turn for history in present for turn in history.turns())
+
+
+def latest_tombstone(held: Iterable[Held]) -> str | None:
+    """Return the tombstone that counts."""
+    return max(filter(None, (one.tombstone for one in held)), default=None)
+
+
+def _by_id(turns: Iterable[Turn]) -> History:
+    found: dict[str, Turn] = {}
+    for turn in turns:
+        other = found.get(turn.id)
+        # Of two with other words one is chosen by what it is, not by who holds it: every reader sees the same.
+        found[turn.id] = turn if other in (None, turn) else max(other, turn, key=Turn.lines)
+    return History.of(found[turn_id] for turn_id in sorted(found))
+
+
+def _within(history: History, limits: Limits | None) -> History:
+    if limits is None:
+        return history
+    kept = limits.trim(history.turns())
+    return history if 2 * len(kept) == len(history) else History.of(kept)
+
+
+def _missing(held: Held, whole: History, stored: History, tombstone: str | None, limits: Limits | None) -> Missing:
+    own = held.history or History()
+    there = {turn.id for turn in own.turns()}
+    turns = [turn for turn in stored.turns() if turn.id not in there]
+    dropped = whole.turns()[: (len(whole) - len(stored)) // 2]
+    if limits and dropped and dropped[-1].id not in there:
+        kept = _by_id([*own.after(tombstone or "").turns(), *turns])
+        if _within(kept, limits) != stored:
+            turns.insert(0, dropped[-1])
+    late = (held.tombstone or "") < (tombstone or "")
+    return Missing(tuple(turns), late, late and any(id_ <= (tombstone or "") for id_ in there))
+
+
+def _conflicts(histories: Iterable[History | None], stored: History) -> frozenset[str]:
+    words: dict[str, Turn] = {turn.id: turn for turn in stored.turns()}
+    held = (turn for history in histories for turn in (history or History()).turns())
+    return frozenset(turn.id for turn in held if words.get(turn.id, turn) != turn)
