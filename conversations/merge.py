@@ -124,10 +124,12 @@ def _missing(held: Held, whole: History, stored: History, tombstone: str | None,
         if _within(kept, limits) != stored:
             turns.insert(0, dropped[-1])
     late = (held.tombstone or "") < (tombstone or "")
-    return Missing(tuple(turns), late, late and any(id_ <= (tombstone or "") for id_ in there))
+    return Missing(tuple(turns), late, late and min(there, default="~") <= (tombstone or ""))
 
 
 def _conflicts(histories: Iterable[History | None], stored: History) -> frozenset[str]:
-    words: dict[str, Turn] = {turn.id: turn for turn in stored.turns()}
-    held = (turn for history in histories for turn in (history or History()).turns())
-    return frozenset(turn.id for turn in held if words.get(turn.id, turn) != turn)
+    present = [history for history in histories if history]
+    if len(present) < 2:
+        return frozenset()
+    words = {turn.id: turn for turn in stored.turns()}
+    return frozenset(turn.id for one in present for turn in one.turns() if words.get(turn.id, turn) != turn)

@@ -145,6 +145,8 @@ class History(Sequence[Message]):
 
     def after(self, tombstone: str) -> "History":
         """Return the turns later than a tombstone."""
+        if not self.messages or self.messages[0].id > tombstone:
+            return self
         return History.of(turn for turn in self.turns() if turn.id > tombstone)
 
     def current(self) -> "History":
@@ -200,17 +202,6 @@ class Limits:
             kept.append(turn)
             size += more
         return tuple(reversed(kept)), size
-
-
-def unite(*histories: History | None) -> History:
-    """Return the union of the histories by turn id, sorted by id."""
-    turns = {turn.id: turn for history in histories if history for turn in history.turns()}
-    return History.of(turns[turn_id] for turn_id in sorted(turns))
-
-
-def merge(*histories: History | None, tombstone: str | None = None) -> History:
-    """Return the union of the histories without what the tombstone covers and without superseded turns."""
-    return unite(*histories).after(tombstone or "").current()
 
 
 def tombstone_for(*last_ids: str | None) -> str:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from conversations import merge
 from conversations.errors import CorruptHistory, InvalidSession, NoStore, StoreUnavailable
 from conversations.stores import ALIASES, limits, store
-from conversations.turns import SESSION, History, merge
+from conversations.turns import SESSION, History
 from ops import direct
 from ops.direct import Found
 
@@ -39,10 +40,8 @@ def look(session: str) -> Shown:
     found = {alias: _ask(alias, session) for alias in ALIASES}
     if all(isinstance(one, StoreUnavailable) for one in found.values()):
         raise NoStore
-    whole = [one for one in found.values() if not isinstance(one, Exception)]
-    tombstone = max((one.tombstone or "" for one in whole), default="")
-    merged = merge(*(one.history for one in whole), tombstone=tombstone)
-    history = History.of(limits().trim(merged.turns()))
+    whole = {alias: one for alias, one in found.items() if not isinstance(one, Exception)}
+    history = merge.plan(whole, limits()).history
     return Shown(session, history, {alias: _in_facts(alias, session, one) for alias, one in found.items()})
 
 

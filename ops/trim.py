@@ -15,10 +15,11 @@ from typing import Any
 from pymongo import DeleteMany, UpdateMany, UpdateOne
 
 from conversations.errors import ConversationError, CorruptHistory, InvalidSession
+from conversations.merge import unite
 from conversations.models import CorruptConversation
 from conversations.stores import ALIASES, MONGO, REDIS, limits
 from conversations.stores.redis.client import TAIL, HistorySerializer, make_key, session_of, tombstone_key
-from conversations.turns import MESSAGE_ID, SESSION, History, now, time_of, unite
+from conversations.turns import MESSAGE_ID, SESSION, History, now, time_of
 from ops import direct
 from ops.backup.restore import merge_into_mongo
 

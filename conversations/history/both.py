@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from conversations import policy
+from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
 from conversations.policy import Inputs, Routing
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, limits, store
 from conversations.stores.base import Contents, HistoryStore, Receipt
-from conversations.turns import History, Turn, make_turn, merge, stamp, time_of, tombstone_for
+from conversations.turns import History, Turn, make_turn, stamp, time_of, tombstone_for
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -38,8 +38,8 @@ class Reading:
     answered: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     tombstone: str | None = None
-    lacking: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
-    """For each store that was compared, what it lacks of the history."""
+    missing: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    """For each store that was compared, the turns that it is missing."""
 
     @property
     def seen(self) -> str | None:
@@ -82,7 +82,7 @@ def read(session: str, expected: str | None = None, *, fresh: bool = False) -> R
         for alias in plan.order:
             if look.load(alias):
                 break
-    if expected and (look.latest or "") < expected:
+    if expected and (look.plan.last_id or "") < expected:
         look.compare(plan.order)
     if not look.answered:
         look.compare(plan.last_resort)
@@ -134,7 +134,7 @@ def delete(session: str) -> bool:
     if not look.answered:
         look.compare(reading.last_resort)
     with state().journal.writing(session):
-        return _delete_everywhere(session, tombstone_for(look.latest), policy.plan_write(facts, look.failed))
+        return _delete_everywhere(session, tombstone_for(look.plan.last_id), policy.plan_write(facts, look.failed))
 
 
 def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
@@ -234,8 +234,8 @@ def _duplicate(alias: str, session: str, turn: Turn) -> Turn | None:
 def _lacking(reading: Reading, alias: str) -> tuple[Turn, ...]:
     """Return what to give a store beside the turn: what it lacks where that is known, and all that was read
     where it takes over from the store that was read and fails now."""
-    if alias in reading.lacking:
-        return reading.lacking[alias]
+    if alias in reading.missing:
+        return reading.missing[alias]
     takes_over = alias not in reading.answered and alias not in routing().wanted
     return reading.history.turns() if takes_over else ()
 
@@ -286,32 +286,24 @@ class _Look:
         self.contents: dict[str, Contents] = {}
         self.compared: set[str] = set()
         self.failed: frozenset[str] = frozenset()
+        self._plan: merge.Plan | None = None
 
     @property
     def answered(self) -> frozenset[str]:
         return frozenset(self.contents)
 
     @property
-    def tombstone(self) -> str | None:
-        found = [contents.tombstone for contents in self.contents.values() if contents.tombstone]
-        return max(found, default=None)
-
-    @property
-    def history(self) -> History:
-        histories = [contents.history for contents in self.contents.values()]
-        merged = merge(*histories, tombstone=self.tombstone)
-        return History.of(limits().trim(merged.turns())) if len(histories) > 1 else merged
-
-    @property
-    def latest(self) -> str | None:
-        """The id up to which the conversation is known."""
-        return max(filter(None, (self.history.last_id, self.tombstone)), default=None)
+    def plan(self) -> merge.Plan:
+        """What the conversation should be, after what was read so far."""
+        if self._plan is None:
+            self._plan = merge.plan(self.contents, limits() if len(self.contents) > 1 else None)
+        return self._plan
 
     def load(self, alias: str) -> bool:
         """Read a store's history alone; return whether it has any."""
         history = self._ask(alias, "load", lambda one: one.load(self.session))
         if alias not in self.failed:
-            self.contents[alias] = Contents(history, None, None)
+            self._has_read(alias, Contents(history, None, None))
         return history is not None
 
     def compare(self, order: tuple[str, ...]) -> None:
@@ -321,7 +313,7 @@ class _Look:
                 continue
             contents = self._ask(alias, "inspect", lambda one: one.inspect(self.session))
             if alias not in self.failed:
-                self.contents[alias] = contents or Contents(None, None, None)
+                self._has_read(alias, contents or Contents(None, None, None))
                 self.compared.add(alias)
 
     def copy_back(self, route: Routing) -> None:
@@ -340,14 +332,20 @@ class _Look:
         )  # fmt: skip
 
     def reading(self, facts: Inputs, expected: str | None, fresh: bool) -> Reading:
-        history = self.history
+        plan = self.plan
         first = next((alias for alias in facts.routing.order if self._has(alias)), None)
         alias = first or next(alias for alias in facts.routing.order if alias in self.contents)
         outcome = ("rescue" if first != facts.routing.primary else "hit") if first else "miss"
         metrics.reads.labels(store=alias, outcome=outcome).inc()
-        context = policy.context(facts, self.answered, self.latest, expected, fresh=fresh)
-        lacking = {alias: _without(history, self.contents[alias].history) for alias in self.compared}
-        return Reading(history, bool(history), alias, context, self.answered, self.failed, self.tombstone, lacking)
+        context = policy.context(facts, self.answered, plan.last_id, expected, fresh=fresh)
+        missing = {alias: plan.missing[alias].turns for alias in self.compared}
+        return Reading(
+            plan.history, bool(plan.history), alias, context, self.answered, self.failed, plan.tombstone, missing
+        )
+
+    def _has_read(self, alias: str, contents: Contents) -> None:
+        self.contents[alias] = contents
+        self._plan = None
 
     def _has(self, alias: str) -> bool:
         contents = self.contents.get(alias)
@@ -369,12 +367,6 @@ class _Look:
         except StoreUnavailable:
             self.failed |= {alias}
             return None
-
-
-def _without(history: History, other: History | None) -> tuple[Turn, ...]:
-    """Return the turns that the other history lacks."""
-    there = {message.id for message in other or ()}
-    return tuple(turn for turn in history.turns() if turn.id not in there)
 
 
 def _set_aside(one: HistoryStore, session: str) -> None:

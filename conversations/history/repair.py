@@ -3,8 +3,9 @@
 import logging
 import time
 
+from conversations import merge
 from conversations.errors import CorruptHistory
-from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, limits, store
 from conversations.stores.base import Contents, HistoryStore
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -23,20 +24,13 @@ def heal(session: str) -> bool:
     so that one which was cut off half way is done again whole.
     """
     found = {alias: _inspect(store(alias), session) for alias in ALIASES}
-    tombstone = max((contents.tombstone or "" for contents in found.values()), default="")
-    # Superseded turns stay in the stores, equal in both; readers leave them out.
-    whole = {turn.id: turn for contents in found.values() if contents.history for turn in contents.history.turns()}
-    changed = False
-    for alias, contents in found.items():
-        if (contents.tombstone or "") < tombstone:
-            store(alias).delete(session, tombstone)
-            changed = True
-        there = {turn.id for turn in contents.history.turns()} if contents.history else set()
-        missing = [whole[id_] for id_ in sorted(whole) if id_ not in there and id_ > tombstone]
-        missing = missing[-store(alias).limits.max_turns :]
-        if missing:
-            store(alias).append(session, None, missing)
-            changed = True
+    plan = merge.plan(found, limits())
+    for alias, missing in plan.missing.items():
+        if missing.tombstone and plan.tombstone:
+            store(alias).delete(session, plan.tombstone)
+        if missing.turns:
+            store(alias).append(session, None, missing.turns)
+    changed = any(plan.missing.values())
     for alias, contents in found.items():
         if contents.mark:
             store(alias).settle(session, contents.mark)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
+from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary
 from conversations.stores.redis.client import make_key, part_of_name
-from conversations.turns import History, Limits, Turn, unite
+from conversations.turns import History, Limits, Turn
 
 
 class MemoryStore(HistoryStore):
@@ -43,13 +44,14 @@ class MemoryStore(HistoryStore):
             if mark:
                 self._marks[session] = uuid4().hex
             tombstone = self._tombstone(session) or ""
-            new = [one for one in lacking if one.id > tombstone]
+            there = before.turns() if before else ()
+            ids = {one.id for one in there}
+            new = [one for one in lacking if one.id not in ids]
             stored = bool(turn and turn.id > tombstone and not (before and before.knows(turn)))
             if turn and stored:
                 new.append(turn)
-            after = unite(before, History.of(new))
-            if after.messages:
-                self.values[session] = History.of(self.limits.trim(after.turns()))
+            if after := merge.stored([*there, *new], self.limits, tombstone):
+                self.values[session] = after
                 self._expiry[session] = self._clock() + self.limits.ttl
             return Receipt(stored, before is None, tombstone if turn and turn.id <= tombstone else None)
 

@@ -12,10 +12,11 @@ from functools import partial
 
 from django.conf import settings
 
+from conversations import merge
 from conversations.errors import CorruptHistory
 from conversations.policy import Routing
 from conversations.stores import ALIASES, MONGO, REDIS, limits, store
-from conversations.turns import SESSION, History, now, time_of, unite
+from conversations.turns import SESSION, now, time_of
 from ops import direct
 from ops.direct import Found
 
@@ -86,25 +87,19 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
     """Return how what the two stores hold differs."""
     corrupt = tuple(alias for alias in ALIASES if isinstance(found[alias], CorruptHistory))
     whole = {alias: contents for alias, contents in found.items() if not isinstance(contents, CorruptHistory)}
-    histories = {alias: contents.history or History() for alias, contents in whole.items()}
-    tombstone = max((contents.tombstone or "" for contents in whole.values()), default="")
-    expected = limits().trim(unite(*histories.values()).after(tombstone).turns())
-    turns = {alias: {turn.id: turn for turn in history.turns()} for alias, history in histories.items()}
-    lacking = {alias: {turn.id for turn in expected if turn.id not in turns[alias]} for alias in whole}
-    for alias, contents in whole.items():
-        undead = any(id_ <= tombstone for id_ in turns[alias])
-        if (contents.tombstone or "") < tombstone and (undead or _counts(tombstone)):
+    plan = merge.plan(whole, limits())
+    lacking = {alias: {turn.id for turn in missing.turns} for alias, missing in plan.missing.items()}
+    for alias, missing in plan.missing.items():
+        if missing.tombstone and (missing.tombstoned or _counts(plan.tombstone or "")):
             lacking[alias].add(_TOMBSTONE)
     return Comparison(
         session,
-        stores=tuple(alias for alias in ALIASES if turns.get(alias)),
+        stores=tuple(alias for alias in ALIASES if alias in whole and whole[alias].history),
         lacking={alias: frozenset(ids) for alias, ids in lacking.items()},
-        conflicting=frozenset(
-            turn.id for turn in expected if len({held[turn.id] for held in turns.values() if turn.id in held}) > 1
-        ),
+        conflicting=plan.conflicts,
         corrupt=corrupt,
         marked=tuple(alias for alias, contents in whole.items() if contents.mark),
-        tombstoned=bool(tombstone),
+        tombstoned=bool(plan.tombstone),
     )
 
 

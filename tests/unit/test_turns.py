@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conversations.errors import NoLaterTurn
 from conversations.history import restamp
+from conversations.merge import merge
 from conversations.turns import (
     ANSWER,
     MESSAGE_ID,
@@ -20,7 +21,6 @@ from conversations.turns import (
     Message,
     Turn,
     make_turn,
-    merge,
     stamp,
 )
 from tests.builders import a_history, a_turn, some_turns

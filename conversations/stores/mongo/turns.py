@@ -17,12 +17,13 @@ from django.db import DatabaseError, connections
 from pymongo.collection import Collection as MongoCollection
 from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 
+from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.redis.client import make_key, part_of_name, session_of
-from conversations.turns import MESSAGE_ID, History, Turn, now, unite
+from conversations.turns import MESSAGE_ID, History, Turn, now
 
 _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
 _WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
@@ -267,7 +268,7 @@ class DocumentStore(HistoryStore):
         records = document.get("messages")
         history = History() if records == [] else self._history(records)
         pending.compare(history, tombstone_in(self.alias, session_of(pending.key), document.get("tombstone")) or "")
-        kept = self.limits.trim(unite(history, History.of(pending.turns())).turns())
+        kept = merge.stored([*history.turns(), *pending.turns()], self.limits).turns()
         pending.fit(kept)
         stay = [turn for turn in kept if turn not in pending.turns()]
         collection.update_one(
