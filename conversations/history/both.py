@@ -1,10 +1,8 @@
 """Reading and writing one conversation through both stores: the one module that talks to two of them."""
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from conversations import merge, policy
@@ -12,7 +10,7 @@ from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
 from conversations.policy import Inputs, Routing
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, limits, store
-from conversations.stores.base import Contents, HistoryStore, Receipt
+from conversations.stores.base import Contents, Receipt
 from conversations.turns import History, Turn, make_turn, stamp, time_of, tombstone_for
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -21,8 +19,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RESTAMPS = 3  # each needs another deletion in the very moment of writing
-READ, WRITE = "reads", "writes"
-_KIND = {"load": READ, "inspect": READ, "append": WRITE, "delete": WRITE, "set_aside": WRITE, "settle": WRITE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,7 @@ def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
             break
         mark = bool(missed - {alias})
         try:
-            found |= _call(store(alias), "delete", partial(_delete, session=session, upto=upto, mark=mark))
+            found |= store(alias).delete(session, upto, mark=mark)
         except StoreUnavailable:
             missed.add(alias)
             continue
@@ -159,10 +155,6 @@ def _delete_everywhere(session: str, upto: str, plan: policy.WritePlan) -> bool:
     elif len(done) < len(ALIASES):
         _mark(session, done[0])  # that the other missed it was not known before
     return found or len(done) < len(ALIASES)
-
-
-def _delete(one: HistoryStore, session: str, upto: str, mark: bool) -> bool:
-    return one.delete(session, upto, mark=mark)
 
 
 def _offer(session: str, turn: Turn, reading: Reading, facts: Inputs) -> tuple[Written, str | None]:
@@ -225,7 +217,7 @@ def _give(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, ma
 
 def _duplicate(alias: str, session: str, turn: Turn) -> Turn | None:
     """Return the turn that a store has in this one's place: the same, or another with its key."""
-    contents = _call(store(alias), "inspect", lambda one: one.inspect(session))
+    contents = store(alias).inspect(session)
     there = contents.history.turns() if contents.history else ()
     key = turn.question.key
     return next((one for one in there if one.id == turn.id or (key and one.question.key == key)), None)
@@ -244,10 +236,10 @@ def _append(alias: str, session: str, turn: Turn, lacking: tuple[Turn, ...], *, 
     one = store(alias)
     try:
         try:
-            return _call(one, "append", lambda one: one.append(session, turn, lacking, mark=mark))
+            return one.append(session, turn, lacking, mark=mark)
         except CorruptHistory:
-            _set_aside(one, session)
-            return _call(one, "append", lambda one: one.append(session, turn, lacking, mark=mark))
+            one.set_aside(session)
+            return one.append(session, turn, lacking, mark=mark)
     except StoreUnavailable as error:
         _count_persist_error(alias, session, error.reason)
         raise
@@ -264,7 +256,7 @@ def _count_persist_error(alias: str, session: str, reason: str) -> None:
 def _restore(session: str, history: History, alias: str) -> None:
     """Give a store back what it had when it was read and has lost since."""
     try:
-        _call(store(alias), "append", lambda one: one.append(session, None, history.turns()))
+        store(alias).append(session, None, history.turns())
         event(logger, logging.WARNING, "restored", store=alias, session=hashed(session))
     except StoreUnavailable:
         return  # said and counted; the next reader finds the other store's
@@ -272,7 +264,7 @@ def _restore(session: str, history: History, alias: str) -> None:
 
 def _mark(session: str, alias: str) -> None:
     try:
-        _call(store(alias), "append", lambda one: one.append(session, None, mark=True))
+        store(alias).append(session, None, mark=True)
     except StoreUnavailable:
         state().pending_flags.add((alias, session))  # the watcher tries again
     state().shared_flags.record(alias)
@@ -301,7 +293,7 @@ class _Look:
 
     def load(self, alias: str) -> bool:
         """Read a store's history alone; return whether it has any."""
-        history = self._ask(alias, "load", lambda one: one.load(self.session))
+        history = self._ask(alias, store(alias).load)
         if alias not in self.failed:
             self._has_read(alias, Contents(history, None, None))
         return history is not None
@@ -311,7 +303,7 @@ class _Look:
         for alias in order:
             if alias in self.failed or alias in self.compared:
                 continue
-            contents = self._ask(alias, "inspect", lambda one: one.inspect(self.session))
+            contents = self._ask(alias, store(alias).inspect)
             if alias not in self.failed:
                 self._has_read(alias, contents or Contents(None, None, None))
                 self.compared.add(alias)
@@ -323,7 +315,7 @@ class _Look:
             return
         turns = theirs.history.turns()
         try:
-            _call(store(route.primary), "append", lambda one: one.append(self.session, None, turns))
+            store(route.primary).append(self.session, None, turns)
         except StoreUnavailable:
             return  # said and counted; the history is safe where it was found
         event(
@@ -351,42 +343,14 @@ class _Look:
         contents = self.contents.get(alias)
         return contents is not None and contents.history is not None
 
-    def _ask(self, alias: str, operation: str, call: Callable[[HistoryStore], T]) -> T | None:
-        """Return what the store answers, None where that is corrupt and was set aside."""
+    def _ask(self, alias: str, call: Callable[[str], T]) -> T | None:
+        """Return what the store answers, None where that is corrupt and was quarantined."""
         try:
             try:
-                return _call(store(alias), operation, call)
-            except CorruptHistory as error:
-                event(
-                    logger, logging.ERROR, "corrupt_history", store=alias, session=hashed(self.session),
-                    error=str(error),
-                )  # fmt: skip
-                metrics.corrupt.labels(store=alias).inc()
-                _set_aside(store(alias), self.session)
+                return call(self.session)
+            except CorruptHistory:
+                store(alias).set_aside(self.session)
                 return None
         except StoreUnavailable:
             self.failed |= {alias}
             return None
-
-
-def _set_aside(one: HistoryStore, session: str) -> None:
-    _call(one, "set_aside", lambda one: one.set_aside(session))
-
-
-def _call(one: HistoryStore, operation: str, call: Callable[[HistoryStore], T]) -> T:
-    """Return what the store answers. What becomes of the call is told to the breaker and the metrics, and a
-    fault to the log, in the words the runbook greps for."""
-    breaker = getattr(state().stores[one.alias], _KIND[operation])
-    begun = time.monotonic()
-    failed = False
-    try:
-        return call(one)
-    except StoreUnavailable as error:
-        failed = True
-        metrics.store_errors.labels(store=one.alias, operation=operation).inc()
-        event(logger, logging.WARNING, f"{one.alias}_error", operation=operation, error=error.reason)
-        raise
-    finally:
-        took = time.monotonic() - begun
-        breaker.record(failed, took)
-        metrics.store_seconds.labels(store=one.alias, operation=operation).observe(took)

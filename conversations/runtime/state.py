@@ -15,15 +15,9 @@ from django.conf import settings
 from conversations.breaker import Breaker
 from conversations.policy import Inputs, Routing, Switch
 from conversations.runtime.journal import Journal
-from conversations.stores import ALIASES, MONGO, REDIS
+from conversations.stores import ALIASES, store
 from conversations.stores.base import Marks
 from telemetry import metrics
-
-
-def _breaker(alias: str, patience: int = 1) -> Breaker:
-    # A call counts as slow once it takes most of its timeout: a busy store is not an unavailable one.
-    timeout = {REDIS: settings.REDIS_SOCKET_TIMEOUT_MS, MONGO: settings.MONGO_TIMEOUT_MS}[alias]
-    return Breaker(slow=0.75 * patience * timeout / 1000)
 
 
 @dataclass
@@ -127,7 +121,7 @@ def state() -> ProcessState:
     global _state
     if _state is None:
         _state = ProcessState(
-            {alias: StoreState(_breaker(alias), _breaker(alias, patience=2)) for alias in ALIASES},
+            {alias: StoreState(*store(alias).renew_breakers()) for alias in ALIASES},
             SharedFlags(Path(settings.VAR_DIR) / "run" / "beacon"),
             Journal(Path(settings.VAR_DIR) / "run" / "underway"),
             Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from conversations.stores.base import HistoryStore
+from conversations.stores.measured import MeasuredStore
 from conversations.turns import Limits
 
 REDIS, MONGO = "redis", "mongo"
@@ -22,10 +23,10 @@ def limits() -> Limits:
 
 
 @cache
-def store(alias: str) -> HistoryStore:
-    """Return the store of that alias."""
+def store(alias: str) -> MeasuredStore:
+    """Return the store of that alias, measured for whoever calls it."""
     built: HistoryStore = import_string(_BACKENDS[alias])(alias, limits())
-    return built
+    return MeasuredStore(built)
 
 
 def other(alias: str) -> str:

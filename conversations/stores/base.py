@@ -5,6 +5,7 @@ A store answers a history, None for "no such conversation", or raises. An outage
 """
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ class HistoryStore(ABC):
     """Keeps histories by session. Every method raises StoreUnavailable when the store cannot be used or
     did not answer in time; a write may then have been applied all the same, so it is repeated by id."""
 
+    @property
+    def call_seconds(self) -> float:
+        """How long one call may take, as the settings say."""
+        return math.inf
+
     def __init__(self, alias: str, limits: Limits) -> None:
         self.alias = alias
         self.limits = limits
@@ -147,9 +153,9 @@ class HistoryStore(ABC):
         CorruptHistory: all in one round trip."""
 
     @abstractmethod
-    def set_aside(self, session: str) -> None:
-        """Move a corrupt conversation out of the way, whole, under a name where nothing overwrites it,
-        atomically; it is kept there for one TTL. Nothing happens when there is none."""
+    def set_aside(self, session: str) -> bool:
+        """Quarantine a corrupt conversation: move it, whole and atomically, to a name where nothing overwrites it; it
+        is kept there for one TTL. Return whether there was one."""
 
     @abstractmethod
     def note(self, name: str) -> str | None:

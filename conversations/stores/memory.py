@@ -115,10 +115,12 @@ class MemoryStore(HistoryStore):
         with self._usable():
             return {session: summary for session in sessions if (summary := self._summary(session))}
 
-    def set_aside(self, session: str) -> None:
+    def set_aside(self, session: str) -> bool:
         with self._usable():
-            if session in self.values:
-                self.aside.setdefault(session, []).append(self.values.pop(session))
+            if session not in self.values:
+                return False
+            self.aside.setdefault(session, []).append(self.values.pop(session))
+            return True
 
     def note(self, name: str) -> str | None:
         with self._usable():

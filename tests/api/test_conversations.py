@@ -292,9 +292,9 @@ class TestListing:
         self, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.CONV_DUAL_WRITE = True
-        headers, session, scan = a_tenant(settings), a_session(), CacheStore.scan
+        headers, session, scan = a_tenant(settings), a_session(), CacheStore._scan
         ask("What is Redis?", session, headers=headers)
-        monkeypatch.setattr(CacheStore, "scan", lambda *these: (scan(*these), redis_server.kill())[0])
+        monkeypatch.setattr(CacheStore, "_scan", lambda *these: (scan(*these), redis_server.kill())[0])
         try:
             page = get("conversations/", **headers).json()
         finally:

@@ -252,7 +252,7 @@ class Contract:
                 store.load(session)
             with pytest.raises(CorruptHistory):
                 store.append(session, turn)
-            store.set_aside(session)
+            assert store.set_aside(session) is True
             assert store.load(session) is None
             assert self.set_aside_copies(store, session) == count
         store.append(session, turn)
@@ -298,7 +298,7 @@ class Contract:
 
     def test_setting_aside_nothing_does_nothing(self, store: HistoryStore) -> None:
         session = a_session()
-        store.set_aside(session)
+        assert store.set_aside(session) is False
         assert self.set_aside_copies(store, session) == 0
 
     def test_pages_hold_every_session_of_the_tenant(self, store: HistoryStore) -> None:

@@ -34,6 +34,10 @@ _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so
 class DocumentStore(HistoryStore):
     """One document a conversation, its primary key the key it has in Redis."""
 
+    @property
+    def call_seconds(self) -> float:
+        return float(settings.MONGO_TIMEOUT_MS) / 1000
+
     def load(self, session: str) -> History | None:
         with self._errors():
             records = self._read(make_key(session))
@@ -130,16 +134,17 @@ class DocumentStore(HistoryStore):
         held = ((session_of(document["_id"]), document.get("messages")) for document in found)
         return {session: self._summary(records) for session, records in held if records != []}
 
-    def set_aside(self, session: str) -> None:
+    def set_aside(self, session: str) -> bool:
         key = make_key(session)
         with self._errors():
             document = self._collection(Conversation).find_one({"_id": key})
             if document is None:
-                return
+                return False
             kept = {"key": key, "document": document, "expires_at": self._expiry()}
             # Kept before it is taken away; a second copy after a crash in between harms nobody.
             self._collection(CorruptConversation).insert_one(kept)
             self._collection(Conversation).delete_one(document)
+        return True
 
     def note(self, name: str) -> str | None:
         with self._errors():

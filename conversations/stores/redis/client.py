@@ -139,10 +139,11 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         added, before, tombstone, corrupt = answer
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
 
-    def set_aside(self, session: str, ttl: int) -> None:
-        """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds."""
+    def set_aside(self, session: str, ttl: int) -> bool:
+        """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
+        there was anything."""
         key = self.make_key(session)
-        self._run("set_aside", session, [key, _aside(key)], [ttl])
+        return bool(self._run("set_aside", session, [key, _aside(key)], [ttl]))
 
     def forget(self, session: str, upto: str, ttl: int, *, mark: bool) -> int:
         """Delete turns up to an id and what was set aside, leaving a tombstone; return how many things went."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
@@ -30,6 +31,10 @@ _STEP = MOST_SCANNED
 
 class CacheStore(HistoryStore):
     """One STRING a conversation; appending, setting aside and deleting are one Lua script each."""
+
+    @property
+    def call_seconds(self) -> float:
+        return float(settings.REDIS_SOCKET_TIMEOUT_MS) / 1000
 
     def load(self, session: str) -> History | None:
         with self._errors():
@@ -90,9 +95,9 @@ class CacheStore(HistoryStore):
             found = self._client.read(sessions)
         return {session: Summary.of(history) if history else CORRUPT for session, history in found.items()}
 
-    def set_aside(self, session: str) -> None:
+    def set_aside(self, session: str) -> bool:
         with self._errors():
-            self._client.set_aside(session, self.limits.ttl)
+            return self._client.set_aside(session, self.limits.ttl)
 
     def note(self, name: str) -> str | None:
         with self._errors():

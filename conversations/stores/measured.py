@@ -1,0 +1,118 @@
+"""MeasuredStore: a store whose calls are timed, counted, logged and judged, whoever makes them."""
+
+import logging
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from conversations.breaker import Breaker
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, Summary
+from conversations.turns import History, Turn
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+
+_SLOW = 0.75  # of what a call may take: a busy store is not an absent one
+_WRITE_PATIENCE = 2  # a write waits for other writers and for a disk
+
+
+class MeasuredStore(HistoryStore):
+    """Wraps a store once. A turn's own operations are measured; what the watcher asks for is not, since it judges
+    that itself, and must not have it judged twice."""
+
+    def __init__(self, store: HistoryStore) -> None:
+        super().__init__(store.alias, store.limits)
+        self._store = store
+        self.renew_breakers()
+
+    def renew_breakers(self) -> tuple[Breaker, Breaker]:
+        """Begin with breakers that have seen nothing; return those of reads and of writes."""
+        slow = _SLOW * self._store.call_seconds
+        self.reads, self.writes = Breaker(slow), Breaker(_WRITE_PATIENCE * slow)
+        return self.reads, self.writes
+
+    @property
+    def call_seconds(self) -> float:
+        return self._store.call_seconds
+
+    def load(self, session: str) -> History | None:
+        with self._measured("load", self.reads, session):
+            return self._store.load(session)
+
+    def inspect(self, session: str) -> Contents:
+        with self._measured("inspect", self.reads, session):
+            return self._store.inspect(session)
+
+    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+        with self._measured("append", self.writes, session):
+            return self._store._append(session, turn, lacking, mark)
+
+    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+        with self._measured("delete", self.writes, session):
+            return self._store.delete(session, upto, mark=mark)
+
+    def set_aside(self, session: str) -> bool:
+        with self._measured("set_aside", self.writes, session):
+            quarantined = self._store.set_aside(session)
+        if quarantined:
+            metrics.corrupt.labels(store=self.alias).inc()
+        return quarantined
+
+    def settle(self, session: str, mark: str) -> None:
+        with self._measured("settle", self.writes, session):
+            self._store.settle(session, mark)
+
+    def marks(self, limit: int) -> Marks:
+        return self._store.marks(limit)
+
+    def ttl(self, session: str) -> int | None:
+        return self._store.ttl(session)
+
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+        return self._store._scan(cursor, limit, tenant, contains)
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        return self._store.last_ids(sessions)
+
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        return self._store.summaries(sessions)
+
+    def note(self, name: str) -> str | None:
+        return self._store.note(name)
+
+    def write_note(self, name: str, text: str) -> None:
+        self._store.write_note(name, text)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        return self._store.lease(name, holder, seconds)
+
+    def identity(self) -> str:
+        return self._store.identity()
+
+    def ping(self) -> None:
+        self._store.ping()
+
+    @contextmanager
+    def _measured(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
+        """Tell the breaker and the metrics what becomes of a call, and the log of a fault, in the words that the
+        runbook greps for. A corrupt value is no fault of its store: it has answered."""
+        begun = time.monotonic()
+        failed = False
+        try:
+            yield
+        except StoreUnavailable as error:
+            failed = True
+            metrics.store_errors.labels(store=self.alias, operation=operation).inc()
+            event(logger, logging.WARNING, f"{self.alias}_error", operation=operation, error=error.reason)
+            raise
+        except CorruptHistory as error:
+            event(
+                logger, logging.ERROR, "corrupt_history", store=self.alias, session=hashed(session), error=str(error)
+            )  # fmt: skip
+            raise
+        finally:
+            took = time.monotonic() - begun
+            breaker.record(failed, took)
+            metrics.store_seconds.labels(store=self.alias, operation=operation).observe(took)

@@ -1,0 +1,121 @@
+"""Every caller of a store is measured: quarantines, timings, and what the breakers judge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conversations import history
+from conversations.breaker import CLOSED, Breaker
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.history import repair
+from conversations.runtime import watcher
+from conversations.runtime.state import state
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops.consistency import compare
+from telemetry import metrics
+from tests import environment
+from tests.api.talking import sample
+from tests.builders import a_session, a_turn
+from tests.commands.test_backup import make
+from tests.commands.working import hold, run
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.usefixtures("both_empty")
+
+
+@pytest.fixture(autouse=True)
+def _no_second_look_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "SECOND_LOOK_SECONDS", 0.0)
+
+
+def spoil(session: str) -> None:
+    with environment.REDIS.client() as client:
+        client.set(f"conv:{session}", "no history", ex=60)
+
+
+def append_to(session: str, folder: Path) -> None:
+    reading = history.read(session)
+    spoil(session)
+    history.append(session, a_turn(), reading)
+
+
+def repair_it(session: str, folder: Path) -> None:
+    spoil(session)
+    repair.heal(session)
+
+
+def reconcile_it(session: str, folder: Path) -> None:
+    spoil(session)
+    assert run("reconcile", "--apply")[0] == 0
+
+
+def restore_it(session: str, folder: Path) -> None:
+    backup = make(folder)
+    spoil(session)
+    code, said = run("restore", str(backup), "--into", "both", "--noinput")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("quarantine", [append_to, repair_it, reconcile_it, restore_it])
+def test_a_quarantine_is_counted_whoever_does_it(quarantine: Callable[[str, Path], None], tmp_path: Path) -> None:
+    metrics.start()
+    session = hold(*ALIASES)
+    before = sample("history_corrupt_total", store="redis")
+    quarantine(session, tmp_path)
+    assert sample("history_corrupt_total", store="redis") == before + 1
+
+
+def test_nothing_is_counted_where_nothing_was_quarantined() -> None:
+    metrics.start()
+    before = sample("history_corrupt_total", store="redis")
+    store(REDIS).set_aside(a_session())
+    assert sample("history_corrupt_total", store="redis") == before
+
+
+def test_clearing_an_unsynced_flag_is_timed() -> None:
+    metrics.start()
+    session = a_session()
+    store(MONGO).append(session, a_turn(), mark=True)
+    before = sample("store_duration_seconds_count", store="mongo", operation="settle")
+    repair.heal(session)
+    assert sample("store_duration_seconds_count", store="mongo", operation="settle") == before + 1
+
+
+def test_a_value_that_is_no_history_is_no_fault_of_its_store() -> None:
+    """The store answers: nobody else must be kept from it."""
+    session = a_session()
+    spoil(session)
+    for _ in range(10):
+        with pytest.raises(CorruptHistory):
+            store(REDIS).load(session)
+    assert state().stores[REDIS].reads.state == CLOSED
+
+
+def test_calls_that_fail_open_the_breaker_whoever_makes_them(redis_server: RedisServer) -> None:
+    reads = state().stores[REDIS].reads
+    redis_server.kill()
+    try:
+        for _ in range(5):
+            with pytest.raises(StoreUnavailable):
+                repair.heal(a_session())
+        assert not reads.allows()
+    finally:
+        redis_server.start()
+
+
+def test_what_the_watcher_tries_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It judges its own pings and its own write; the wrapper of the store leaves them to it."""
+    writes, judged = state().stores[REDIS].writes, list[Breaker]()
+    record = Breaker.record
+
+    def recording(self: Breaker, failed: bool, seconds: float = 0.0) -> None:
+        judged.append(self)
+        record(self, failed, seconds)
+
+    monkeypatch.setattr(Breaker, "record", recording)
+    monkeypatch.setattr("conversations.breaker.OPEN_FOR", (0.0, 0.0))
+    writes.trip()
+    watcher.look()
+    assert writes.state == CLOSED
+    assert judged == [writes]
