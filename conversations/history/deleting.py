@@ -1,0 +1,66 @@
+"""Deleting one conversation: from both stores, so that nothing brings it back."""
+
+from conversations import policy
+from conversations.errors import NoStore, StoreUnavailable
+from conversations.history.reading import Look
+from conversations.history.writing import flag_unsynced
+from conversations.runtime.state import state
+from conversations.stores import ALIASES, store
+from conversations.turns import tombstone_for
+
+
+def delete(session: str) -> bool:
+    """Delete the conversation and leave a tombstone in every store that can be reached; return whether
+    there was any, or may have been in a store that is out. Raise NoStore when none can be reached: nothing was
+    deleted then."""
+    inputs = state().inputs(session)
+    reading, look = policy.plan_read(inputs), Look(session)
+    look.compare(reading.order)
+    if not look.answered:
+        look.compare(reading.last_resort)
+    with state().journal.writing(session):
+        plan = policy.plan_write(inputs, look.failed)
+        return Deletion(session, tombstone_for(look.plan.last_id), plan).run()
+
+
+class Deletion:
+    """One deletion on its way into both stores."""
+
+    def __init__(self, session: str, upto: str, plan: policy.WritePlan) -> None:
+        self.session = session
+        self.upto = upto
+        self.plan = plan
+        self.done: list[str] = []
+        self.missed = set(plan.last_resort)
+        self.flagged: set[str] = set()
+        """Stores that were given an unsynced flag with the deletion."""
+        self.found = False
+
+    def run(self) -> bool:
+        """Delete in every store; return whether there was anything, or may have been. Raise NoStore."""
+        for alias in self.plan.order + self.plan.last_resort:
+            if self.done and alias in self.plan.last_resort:
+                break
+            self._delete(alias)
+        if not self.done:
+            raise NoStore
+        self._flag_missed()
+        return self.found or len(self.done) < len(ALIASES)
+
+    def _delete(self, alias: str) -> None:
+        flag = bool(self.missed - {alias})
+        try:
+            self.found |= store(alias).delete(self.session, self.upto, mark=flag)
+        except StoreUnavailable:
+            self.missed.add(alias)
+            return
+        self.done.append(alias)
+        if flag:
+            self.flagged.add(alias)
+
+    def _flag_missed(self) -> None:
+        """See to it that a store which has deleted it is flagged where another has not."""
+        if self.flagged:
+            state().shared_flags.record(self.done[-1])
+        elif len(self.done) < len(ALIASES):
+            flag_unsynced(self.session, self.done[0])  # that the other missed it was not known before

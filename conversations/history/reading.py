@@ -1,0 +1,177 @@
+"""Reading one conversation: from one store, or merged from both."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from conversations import merge, policy
+from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
+from conversations.policy import Inputs, Routing
+from conversations.runtime.state import state
+from conversations.stores import limits, store
+from conversations.stores.base import Contents
+from conversations.turns import History, Turn, stamp, time_of
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A conversation as one turn sees it."""
+
+    history: History
+    found: bool
+    store: str
+    """The store that answered first."""
+    context: str
+    """`full`, or `behind` when turns that the client was acknowledged may be missing."""
+    answered: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    tombstone: str | None = None
+    missing: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    """For each store that was compared, the turns that it is missing."""
+
+    @property
+    def seen(self) -> str | None:
+        """The `at` that a new turn must be later than."""
+        times = [self.history[-1].at] if self.history else []
+        if self.tombstone:
+            times.append(stamp(time_of(self.tombstone)))
+        return max(times, default=None)
+
+
+def routing() -> Routing:
+    """Return where traffic goes now."""
+    return state().routing
+
+
+def read(session: str, expected: str | None = None, *, fresh: bool = False) -> Reading:
+    """Return the conversation, empty when there is none; raise NoStore when no store can be read.
+
+    The primary is asked first, the other when the primary is out, has no turns, or has less than `expected`,
+    the id that the client was last given. An unsynced conversation, and any while MongoDB is the primary, is read
+    from both and merged. What only the other store had is copied back; a corrupt value is quarantined, and the
+    other store's is the history.
+    """
+    inputs = state().inputs(session)
+    look = Look(session)
+    look.follow(policy.plan_read(inputs), expected)
+    if not look.answered:
+        raise NoStore
+    look.copy_back(inputs.routing)
+    return look.reading(inputs, expected, fresh)
+
+
+class Look:
+    """What reading one conversation found so far.
+
+    A store is read in one of two ways: `load` gets its history alone, `compare` its tombstone too, so that the stores
+    can be merged.
+    """
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.contents: dict[str, Contents] = {}
+        self.compared: set[str] = set()
+        self.failed: frozenset[str] = frozenset()
+        self.merges = False
+        """Whether the policy wanted the stores merged."""
+        self._plan: merge.Plan | None = None
+
+    @property
+    def answered(self) -> frozenset[str]:
+        return frozenset(self.contents)
+
+    @property
+    def plan(self) -> merge.Plan:
+        """What the conversation should be, after what was read so far."""
+        if self._plan is None:
+            self._plan = merge.plan(self.contents, limits() if len(self.contents) > 1 else None)
+        return self._plan
+
+    def follow(self, plan: policy.ReadPlan, expected: str | None) -> None:
+        """Read what the policy says, and more where that is older than what the client was given."""
+        self.merges = plan.merge
+        if plan.merge:
+            self.compare(plan.order)
+        else:
+            any(map(self.load, plan.order))  # until one has it
+        if expected and (self.plan.last_id or "") < expected:
+            self.compare(plan.order)
+        if not self.answered:
+            self.compare(plan.last_resort)
+
+    def load(self, alias: str) -> bool:
+        """Read a store's history alone; return whether it has any."""
+        history = self._ask(alias, store(alias).load)
+        if alias not in self.failed:
+            self._has_read(alias, Contents(history, None, None))
+        return history is not None
+
+    def compare(self, order: tuple[str, ...]) -> None:
+        """Read all of them, with their tombstones, once each."""
+        for alias in order:
+            if alias in self.failed or alias in self.compared:
+                continue
+            contents = self._ask(alias, store(alias).inspect)
+            if alias not in self.failed:
+                self._has_read(alias, contents or Contents(None, None, None))
+                self.compared.add(alias)
+
+    def copy_back(self, route: Routing) -> None:
+        """Give the primary what only the fallback had, where nothing was merged: a merge is given with the turn."""
+        ours, theirs = self.contents.get(route.primary), self.contents.get(route.fallback)
+        if self.merges or not (ours and theirs and theirs.history and not ours.history):
+            return
+        try:
+            store(route.primary).append(self.session, None, theirs.history.turns())
+        except StoreUnavailable:
+            return  # logged and counted; the history is safe where it was found
+        names = {"store": route.primary, "source": route.fallback, "session": hashed(self.session)}
+        event(logger, logging.INFO, "copied_back", **names)
+
+    def reading(self, inputs: Inputs, expected: str | None, fresh: bool) -> Reading:
+        """Return what the turn is to see of it."""
+        plan = self.plan
+        return Reading(
+            plan.history,
+            found=bool(plan.history),
+            store=self._first_store(inputs.routing),
+            context=policy.context(inputs, self.answered, plan.last_id, expected, fresh=fresh),
+            answered=self.answered,
+            failed=self.failed,
+            tombstone=plan.tombstone,
+            missing={alias: plan.missing[alias].turns for alias in self.compared},
+        )
+
+    def _first_store(self, route: Routing) -> str:
+        """Return the first store that had the conversation, or else that answered; count it."""
+        first = next((alias for alias in route.order if self._has(alias)), None)
+        alias = first or next(alias for alias in route.order if alias in self.contents)
+        outcome = ("rescue" if first != route.primary else "hit") if first else "miss"
+        metrics.reads.labels(store=alias, outcome=outcome).inc()
+        return alias
+
+    def _has_read(self, alias: str, contents: Contents) -> None:
+        self.contents[alias] = contents
+        self._plan = None
+
+    def _has(self, alias: str) -> bool:
+        contents = self.contents.get(alias)
+        return contents is not None and contents.history is not None
+
+    def _ask(self, alias: str, call: Callable[[str], T]) -> T | None:
+        """Return what the store answers, None where that is corrupt and was quarantined."""
+        try:
+            try:
+                return call(self.session)
+            except CorruptHistory:
+                store(alias).set_aside(self.session)
+                return None
+        except StoreUnavailable:
+            self.failed |= {alias}
+            return None
