@@ -6,11 +6,8 @@ The watcher runs it in a thread of its own, so that it delays no ping. A figure 
 from contextlib import suppress
 from datetime import datetime
 
-from redis.exceptions import RedisError
-
 from conversations.errors import StoreUnavailable
-from conversations.stores import ALIASES, store
-from conversations.stores.redis.client import histories
+from conversations.stores import ALIASES, REDIS, info, store
 from telemetry import metrics
 
 EVERY = 10.0  # seconds
@@ -37,11 +34,11 @@ def backups_recorded() -> dict[str, float]:
 
 
 def _sample_memory() -> None:
-    with suppress(RedisError):  # Redis is unavailable, or an ACL forbids INFO
-        info = histories().client.get_client(write=True).info("memory")
-        if "used_memory" in info:
-            metrics.redis_memory_used.set(info["used_memory"])
-            metrics.redis_memory_max.set(info.get("maxmemory", 0))
+    with suppress(StoreUnavailable):
+        redis = info(REDIS)
+        if redis.memory_bytes is not None:  # an ACL may forbid INFO
+            metrics.redis_memory_used.set(redis.memory_bytes)
+            metrics.redis_memory_max.set(redis.max_memory_bytes or 0)
 
 
 def _sample_backup() -> None:

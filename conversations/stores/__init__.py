@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from conversations.stores.base import HistoryStore
+from conversations.stores.info import StoreInfo
 from conversations.stores.measured import MeasuredStore
 from conversations.turns import Limits
 
@@ -14,6 +15,10 @@ ALIASES = (REDIS, MONGO)
 _BACKENDS = {
     REDIS: "conversations.stores.redis.turns.CacheStore",
     MONGO: "conversations.stores.mongo.turns.DocumentStore",
+}
+_INFO = {
+    REDIS: "conversations.stores.redis.info.read",
+    MONGO: "conversations.stores.mongo.info.read",
 }
 
 
@@ -27,6 +32,12 @@ def store(alias: str) -> MeasuredStore:
     """Return the store of that alias, measured for whoever calls it."""
     built: HistoryStore = import_string(_BACKENDS[alias])(alias, limits())
     return MeasuredStore(built)
+
+
+def info(alias: str) -> StoreInfo:
+    """Return what the store's server says of itself; raise StoreUnavailable."""
+    read: StoreInfo = import_string(_INFO[alias])(alias)
+    return read
 
 
 def other(alias: str) -> str:

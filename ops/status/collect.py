@@ -13,9 +13,9 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import sampling, switching
-from conversations.stores import ALIASES, REDIS, store
+from conversations.stores import ALIASES, REDIS, info, store
 from ops import direct
-from ops.status import facts
+from ops.status.collect import facts
 
 COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
 MARKS = 10_000  # more are said to be more
@@ -124,7 +124,7 @@ def _ask(alias: str) -> StoreStatus:
     try:
         pings = facts.ping_ms(alias)
         marks = len(store(alias).marks(MARKS).sessions)
-        says = facts.redis_says() if alias == REDIS else facts.mongo_says()
+        says = asdict(info(alias))
     except StoreUnavailable as error:
         return StoreStatus(False, error.reason)
     try:

@@ -1,0 +1,99 @@
+"""What every store's server says of itself: see conversations/stores/info.py."""
+
+from pathlib import Path
+
+import pytest
+
+from conversations.errors import StoreUnavailable
+from conversations.stores import ALIASES, MONGO, REDIS, info
+from conversations.stores.info import StoreInfo
+from conversations.stores.mongo import info as mongo_info
+from conversations.stores.redis import info as redis_info
+from tests import environment
+from tests.servers import RedisServer, eventually
+
+SERVERS = {REDIS: environment.REDIS, MONGO: environment.MONGO}
+
+
+def answers(alias: str) -> StoreInfo | None:
+    try:
+        return info(alias)
+    except StoreUnavailable:
+        return None
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+class TestEveryStore:
+    @pytest.fixture(autouse=True)
+    def _up(self, alias: str) -> None:
+        eventually(lambda: answers(alias), f"{alias} does not answer")
+
+    def test_it_names_what_an_operator_looks_for(self, alias: str) -> None:
+        found = info(alias)
+        assert found.version
+        assert found.role in ("master", "primary of secantus")
+        assert found.clients is not None and found.clients > 0
+
+    def test_an_outage_is_not_an_answer(self, alias: str) -> None:
+        SERVERS[alias].kill()
+        try:
+            with pytest.raises(StoreUnavailable) as raised:
+                info(alias)
+        finally:
+            SERVERS[alias].start()
+        assert raised.value.store == alias
+
+
+class TestRedis:
+    def test_its_memory_is_told_with_and_without_what_it_takes_when_empty(self) -> None:
+        found = info(REDIS)
+        assert found.memory_bytes and found.data_bytes
+        assert 0 < found.data_bytes < found.memory_bytes
+        assert (found.max_memory_bytes, found.policy, found.persistence) == (0, "noeviction", "AOF ok, RDB ok")
+
+    def test_what_an_acl_forbids_is_none(self) -> None:
+        with environment.REDIS.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "-info")
+            try:
+                assert info(REDIS) == StoreInfo()
+            finally:
+                client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+    def test_a_replica_is_counted_and_how_far_it_is_behind(self, tmp_path: Path) -> None:
+        replica = RedisServer(tmp_path, "--replicaof", "127.0.0.1", str(environment.REDIS.port))
+        replica.start()
+        try:
+            eventually(lambda: info(REDIS).lag, "the replica does not connect")
+            found = info(REDIS)
+        finally:
+            replica.kill()
+        assert found.replicas == 1
+        assert found.lag and found.lag.endswith(" bytes")
+
+    @pytest.mark.parametrize(
+        ("fields", "lag"),
+        [
+            ({"role": "master"}, None),
+            ({"role": "slave", "master_link_status": "down"}, "the link to its primary is down"),
+            (
+                {"role": "slave", "master_link_status": "up", "master_last_io_seconds_ago": 3},
+                "3 s since its primary was heard",
+            ),
+            ({"master_repl_offset": 9, "slave0": {"offset": 7}, "slave1": {"offset": 4}}, "5 bytes"),
+        ],
+    )
+    def test_replication_is_told_in_words(self, fields: dict[str, object], lag: str | None) -> None:
+        assert redis_info._lag(fields) == lag
+
+
+class TestMongo:
+    @pytest.mark.parametrize(
+        ("hello", "role"),
+        [
+            ({"isWritablePrimary": True}, "primary"),
+            ({"secondary": True, "setName": "rs0"}, "secondary of rs0"),
+            ({}, "other"),
+        ],
+    )
+    def test_its_role_is_told_with_its_set(self, hello: dict[str, object], role: str) -> None:
+        assert mongo_info._role(hello) == role
