@@ -21,7 +21,7 @@ from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.redis.client import HistorySerializer, make_key, session_of
 from conversations.turns import MESSAGE_ID, History, now, stamp
 from ops import direct
-from ops.backup import snapshot
+from ops.backup import store_snapshot
 from ops.backup.archive import FORMAT, MAX_LINE, VERSION, Writer, is_ours
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.tar")
@@ -59,7 +59,7 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
         with _writer(folder) as (writer, created):
             census = _Census()
             writer.add_lines(census.lines(aliases, created, advance))
-            dump = snapshot.add(writer) if REDIS in aliases else "none: Redis could not be reached"
+            dump = store_snapshot.add(writer) if REDIS in aliases else "none: Redis could not be reached"
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,

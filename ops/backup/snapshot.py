@@ -9,32 +9,38 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
+from conversations.stores.redis.client import histories
 from embedded import children
-from ops import direct
-from ops.backup import rdb
-from ops.backup.archive import DUMP, Archive, Writer
 
 SNAPSHOT_SECONDS = 600
+_ANSWER_SECONDS = 30.0  # BGSAVE forks a large process, and Redis answers nothing meanwhile
 
 
-def add(writer: Writer) -> str:
-    """Add Redis' own snapshot and return how it was come by; without one, why. A backup is worth having all the
-    same: the conversations are in it."""
-    client = direct.redis()
-    try:
-        saved = _save(client)
-        with _dump(client, saved, writer.path.parent) as (dump, how):
-            writer.add(DUMP, dump)
-            return how
-    except (RedisError, OSError, subprocess.SubprocessError) as error:
-        reason = str(error) if isinstance(error, _NoDump) else type(error).__name__
-        return f"none: {reason}; the archive has every conversation all the same"
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """Have Redis save, and open the snapshot beside how it was come by; what is fetched is a file of the folder
+    meanwhile. Raise RedisError, SubprocessError, or OSError, of which NoSnapshot."""
+    client = _patient_client()
+    saved = _save(client)
+    with _dump(client, saved, folder) as found:
+        yield found
 
 
-class _NoDump(OSError):
+class NoSnapshot(OSError):
     """Why there is no snapshot."""
+
+
+def _patient_client() -> Any:
+    """Return a client of the configured Redis that waits longer than a turn may."""
+    client = histories().client.get_client(write=True)
+    pool = client.connection_pool
+    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
+        return client  # Sentinel's, or a cluster's: it finds its server itself
+    options = {**pool.connection_kwargs, "socket_timeout": _ANSWER_SECONDS}
+    return Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
 
 
 def _save(client: Any) -> int:
@@ -51,13 +57,13 @@ def _save(client: Any) -> int:
         elif client.lastsave() > before:
             return int(client.lastsave().timestamp())
         elif asked and state["rdb_last_bgsave_status"] != "ok":
-            raise _NoDump("BGSAVE failed; see the log of Redis")
+            raise NoSnapshot("BGSAVE failed; see the log of Redis")
         else:
             with suppress(ResponseError):  # one has just begun: that one is waited for
                 client.bgsave(schedule=True)
                 asked = True
             time.sleep(0.1)
-    raise _NoDump(f"BGSAVE took longer than {SNAPSHOT_SECONDS} s")
+    raise NoSnapshot(f"BGSAVE took longer than {SNAPSHOT_SECONDS} s")
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def _dump(client: Any, saved: int, folder: Path) -> Iterator[tuple[BinaryIO, str
                     return
     program = shutil.which("redis-cli") or str(Path(children.redis_binary()).with_name("redis-cli"))
     if not os.access(program, os.X_OK):
-        raise _NoDump("there is no redis-cli here to fetch it from a remote server")
+        raise NoSnapshot("there is no redis-cli here to fetch it from a remote server")
     draft = folder / ".onesource-dump.part"
     try:
         draft.touch(mode=0o600)
@@ -91,7 +97,7 @@ def _address(client: Any) -> dict[str, Any]:
     """Return how the server is reached, behind Sentinel too."""
     pool = getattr(client, "connection_pool", None)
     if pool is None:
-        raise _NoDump("a cluster has no one snapshot")
+        raise NoSnapshot("a cluster has no one snapshot")
     connection = pool.get_connection()
     try:
         found = {name: getattr(connection, name, None) for name in ("host", "port", "path")}
@@ -117,15 +123,4 @@ def _fetch(program: str, options: dict[str, Any], target: Path) -> None:
         check=False,
     )
     if done.returncode or not target.stat().st_size:
-        raise _NoDump("redis-cli --rdb could not fetch it: the user may lack the right to PSYNC")
-
-
-def count_keys(archive: Archive, folder: Path) -> int | None:
-    """Return how many keys the snapshot of a backup has, as `rdb.count_keys` does. Raise BadSnapshot."""
-    dump = folder / DUMP
-    try:
-        with dump.open("wb") as target:
-            archive.copy_dump(target)
-        return rdb.count_keys(dump)
-    finally:
-        dump.unlink(missing_ok=True)
+        raise NoSnapshot("redis-cli --rdb could not fetch it: the user may lack the right to PSYNC")

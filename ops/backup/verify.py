@@ -28,7 +28,7 @@ from conversations.stores.redis.client import make_key, tombstone_key
 from conversations.turns import Limits
 from embedded import children
 from ops import direct
-from ops.backup import snapshot
+from ops.backup import store_snapshot
 from ops.backup.archive import Archive, Record, counted, in_batches
 from ops.backup.rdb import BadSnapshot
 from ops.backup.restore import MongoTarget, RedisTarget, Target, load
@@ -68,7 +68,7 @@ def verify(path: Path, advance: Advance) -> dict[str, Any]:
 def _snapshot(archive: Archive, home: Path) -> dict[str, Any]:
     """Return how many keys the snapshot has, or why it cannot be read: the conversations can be restored without."""
     try:
-        return {"snapshot_keys": snapshot.count_keys(archive, home), "snapshot_error": ""}
+        return {"snapshot_keys": store_snapshot.count_keys(archive, home), "snapshot_error": ""}
     except BadSnapshot as error:
         return {"snapshot_keys": None, "snapshot_error": str(error)}
 
