@@ -5,7 +5,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from ops.backup import rdb, snapshot
+from conversations.stores.redis import rdb, snapshot
 from ops.backup.archive import DUMP, Archive, Writer
 
 

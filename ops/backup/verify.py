@@ -25,12 +25,12 @@ import embedded
 from conversations.errors import ConversationError
 from conversations.stores import ALIASES, MONGO, REDIS
 from conversations.stores.redis.client import make_key, tombstone_key
+from conversations.stores.redis.rdb import BadSnapshot
 from conversations.turns import Limits
 from embedded import children
 from ops import direct
 from ops.backup import store_snapshot
 from ops.backup.archive import Archive, Record, counted, in_batches
-from ops.backup.rdb import BadSnapshot
 from ops.backup.restore import MongoTarget, RedisTarget, Target, load
 
 _ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)

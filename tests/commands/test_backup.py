@@ -20,9 +20,10 @@ from django.conf import settings as django_settings
 from django.db import connections
 
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.redis import rdb
 from conversations.stores.redis.client import histories
 from conversations.turns import tombstone_for
-from ops.backup import archive, create, rdb, restore, verify
+from ops.backup import archive, create, restore, verify
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer, eventually
