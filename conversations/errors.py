@@ -121,3 +121,15 @@ class Unknown(ConversationError):
 
     code = "not_found"
     status = 404
+
+
+class NoSnapshot(ConversationError):
+    """A store has no snapshot of its own to give"""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BadSnapshot(ConversationError):
+    """The Redis snapshot cannot be read"""

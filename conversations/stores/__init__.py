@@ -1,6 +1,9 @@
 """The stores by alias, built from settings; imports no driver until one is asked for."""
 
+from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
+from typing import BinaryIO
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -20,6 +23,9 @@ _INFO = {
     REDIS: "conversations.stores.redis.info.read",
     MONGO: "conversations.stores.mongo.info.read",
 }
+_SNAPSHOTS = {  # the stores that have one of their own, beside the conversations that a backup reads from them
+    REDIS: ("conversations.stores.redis.snapshot.opened", "conversations.stores.redis.rdb.count_keys"),
+}
 
 
 def limits() -> Limits:
@@ -38,6 +44,20 @@ def info(alias: str) -> StoreInfo:
     """Return what the store's server says of itself; raise StoreUnavailable."""
     read: StoreInfo = import_string(_INFO[alias])(alias)
     return read
+
+
+def open_snapshot(alias: str, folder: Path) -> AbstractContextManager[tuple[BinaryIO, str]]:
+    """Return what has the store save, and yields its snapshot with how it was reached; one that has to be fetched is
+    a file in the folder meanwhile. It raises NoSnapshot."""
+    opened: AbstractContextManager[tuple[BinaryIO, str]] = import_string(_SNAPSHOTS[alias][0])(folder)
+    return opened
+
+
+def count_keys(alias: str, snapshot: Path) -> int | None:
+    """Return how many keys the store finds in such a snapshot, every one read; None where only a later version of its
+    server can read them, and the checksum is right. Raise BadSnapshot."""
+    number: int | None = import_string(_SNAPSHOTS[alias][1])(snapshot)
+    return number
 
 
 def other(alias: str) -> str:

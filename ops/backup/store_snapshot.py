@@ -1,32 +1,31 @@
 """Redis' own snapshot, which a backup has beside the conversations."""
 
-import subprocess
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
-from conversations.stores.redis import rdb, snapshot
+from conversations.errors import NoSnapshot
+from conversations.stores import REDIS, open_snapshot
+from conversations.stores import count_keys as keys_in
 from ops.backup.archive import DUMP, Archive, Writer
 
 
 def add(writer: Writer) -> str:
-    """Add Redis' own snapshot and return how it was come by; without one, why. A backup is worth having all the
+    """Add Redis' own snapshot and return how it was reached; without one, why. A backup is worth having all the
     same: the conversations are in it."""
     try:
-        with snapshot.opened(writer.path.parent) as (dump, how):
+        with open_snapshot(REDIS, writer.path.parent) as (dump, how):
             writer.add(DUMP, dump)
             return how
-    except (RedisError, OSError, subprocess.SubprocessError) as error:
-        reason = str(error) if isinstance(error, snapshot.NoSnapshot) else type(error).__name__
-        return f"none: {reason}; the archive has every conversation all the same"
+    except NoSnapshot as error:
+        return f"none: {error.reason}; the archive has every conversation all the same"
 
 
 def count_keys(archive: Archive, folder: Path) -> int | None:
-    """Return how many keys the snapshot of a backup has, as `rdb.count_keys` does. Raise BadSnapshot."""
+    """Return how many keys the snapshot of a backup has, None where only a later Redis can read them. Raise
+    BadSnapshot."""
     dump = folder / DUMP
     try:
         with dump.open("wb") as target:
             archive.copy_dump(target)
-        return rdb.count_keys(dump)
+        return keys_in(REDIS, dump)
     finally:
         dump.unlink(missing_ok=True)

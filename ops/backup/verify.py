@@ -22,10 +22,9 @@ from pymongo import MongoClient
 from redis import Redis
 
 import embedded
-from conversations.errors import ConversationError
+from conversations.errors import BadSnapshot, ConversationError
 from conversations.stores import ALIASES, MONGO, REDIS
 from conversations.stores.redis.client import make_key, tombstone_key
-from conversations.stores.redis.rdb import BadSnapshot
 from conversations.turns import Limits
 from embedded import children
 from ops import direct

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from conversations.errors import ConversationError
+from conversations.errors import BadSnapshot
 from embedded import children
 
 SECONDS = 600
@@ -19,10 +19,6 @@ _LATER = re.compile(r"Can't handle RDB format version [1-9]")
 _CHUNK = 2**20
 _END, _SUM = b"\xff", 8  # a snapshot's last bytes: the opcode, then the checksum
 _POLYNOMIAL = 0x95AC9329AC4BC9B5  # Redis' CRC-64, by Jones, its bits in reverse
-
-
-class BadSnapshot(ConversationError):
-    """The Redis snapshot cannot be read"""
 
 
 def count_keys(dump: Path) -> int | None:

@@ -1,17 +1,18 @@
-"""Redis' own snapshot, which a backup has beside the conversations: made by BGSAVE, waited for, and fetched."""
+"""Redis' own snapshot: made by BGSAVE, waited for, and opened where it is or fetched."""
 
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
+from conversations.errors import NoSnapshot
 from conversations.stores.redis.client import histories
 from embedded import children
 
@@ -21,16 +22,15 @@ _ANSWER_SECONDS = 30.0  # BGSAVE forks a large process, and Redis answers nothin
 
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """Have Redis save, and open the snapshot beside how it was come by; what is fetched is a file of the folder
-    meanwhile. Raise RedisError, SubprocessError, or OSError, of which NoSnapshot."""
-    client = _patient_client()
-    saved = _save(client)
-    with _dump(client, saved, folder) as found:
-        yield found
-
-
-class NoSnapshot(OSError):
-    """Why there is no snapshot."""
+    """Have Redis save, and yield the snapshot with how it was reached; one that has to be fetched is a file in
+    the folder meanwhile. Raise NoSnapshot."""
+    with ExitStack() as stack:
+        try:
+            client = _patient_client()
+            found = stack.enter_context(_dump(client, _save(client), folder))
+        except (RedisError, OSError, subprocess.SubprocessError) as error:
+            raise NoSnapshot(type(error).__name__) from error
+        yield found  # outside: what fails here is the reader's, a full disk for one
 
 
 def _patient_client() -> Any:
@@ -70,27 +70,38 @@ def _save(client: Any) -> int:
 def _dump(client: Any, saved: int, folder: Path) -> Iterator[tuple[BinaryIO, str]]:
     """Open the snapshot: the server's own file where this machine has it, else what redis-cli fetches."""
     options = _address(client)
-    local = options.get("path") or options.get("host") in ("localhost", "127.0.0.1", "::1")
-    if local:
-        with suppress(RedisError, OSError):
-            config = client.config_get("dir", "dbfilename")
-            path = Path(config["dir"], config["dbfilename"])
-            # A forwarded port is local too, and the file of that name then another server's.
-            if abs(path.stat().st_mtime - saved) < 3:
-                with path.open("rb") as dump:
-                    yield dump, "copied from the disk of the server"
-                    return
-    program = shutil.which("redis-cli") or str(Path(children.redis_binary()).with_name("redis-cli"))
-    if not os.access(program, os.X_OK):
-        raise NoSnapshot("there is no redis-cli here to fetch it from a remote server")
+    if path := _local_file(client, options, saved):
+        with path.open("rb") as dump:
+            yield dump, "copied from the disk of the server"
+        return
     draft = folder / ".onesource-dump.part"
     try:
         draft.touch(mode=0o600)
-        _fetch(program, options, draft)
+        _fetch(_redis_cli(), options, draft)
         with draft.open("rb") as dump:
             yield dump, "fetched by redis-cli --rdb"
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _local_file(client: Any, options: dict[str, Any], saved: int) -> Path | None:
+    """Return the server's own file, None where it is on another machine or cannot be read."""
+    if not options.get("path") and options.get("host") not in ("localhost", "127.0.0.1", "::1"):
+        return None
+    with suppress(RedisError, OSError):
+        config = client.config_get("dir", "dbfilename")
+        path = Path(config["dir"], config["dbfilename"])
+        # A forwarded port is local too, and the file of that name then another server's.
+        if abs(path.stat().st_mtime - saved) < 3 and os.access(path, os.R_OK):
+            return path
+    return None
+
+
+def _redis_cli() -> str:
+    program = shutil.which("redis-cli") or str(Path(children.redis_binary()).with_name("redis-cli"))
+    if not os.access(program, os.X_OK):
+        raise NoSnapshot("there is no redis-cli here to fetch it from a remote server")
+    return program
 
 
 def _address(client: Any) -> dict[str, Any]:
