@@ -11,9 +11,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection, connections
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
 
+from conversations.errors import StoreUnavailable
+from conversations.models import ALIAS
+from conversations.stores import MONGO, store
 from embedded import children
 
 MIGRATE_SECONDS = 300
@@ -28,7 +29,7 @@ def migrate() -> None:
     close_sqlite()
     tries = [
         Migration("default", here=connection.vendor == "sqlite"),
-        Migration("mongo", here=settings.EMBEDDED_MONGO),
+        Migration(ALIAS, here=settings.EMBEDDED_MONGO),
     ]
     for each in tries:
         each.start()
@@ -76,15 +77,15 @@ class Migration(threading.Thread):
             self._migrate()
         except subprocess.CalledProcessError as error:
             return _last_line(error.stderr)
-        except (OSError, subprocess.TimeoutExpired, DatabaseError, PyMongoError) as error:
+        except (OSError, subprocess.TimeoutExpired, DatabaseError, StoreUnavailable) as error:
             return _last_line(f"{type(error).__name__}: {error}")
         return None
 
     def _reach(self) -> None:
-        if self.database == "mongo":
-            limits: Any = settings.DATABASES["mongo"]["OPTIONS"]
-            with MongoClient[dict[str, Any]](settings.MONGO_URL, **limits) as client:
-                client.admin.command("ping")
+        if self.database == ALIAS:
+            store(MONGO).ping()
+            mongo: Any = connections[ALIAS]
+            mongo.close_pool()  # this process has no more use for the client, nor for its threads
         else:
             with closing(connections[self.database]) as there:
                 there.ensure_connection()
