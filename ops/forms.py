@@ -10,13 +10,10 @@ from conversations.policy import Routing, Switch
 from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS
 from ops import audit, lease
+from ops.errors import OperatorError, Overtaken
 from ops.status import collect
 
 NAMES = {REDIS: "Redis", MONGO: "MongoDB"}
-
-
-class Overtaken(ConversationError):
-    """Somebody has switched since this page was shown; nothing was changed. Look again"""
 
 
 class SwitchForm(forms.Form):
@@ -62,7 +59,7 @@ class SwitchForm(forms.Form):
         try:
             with lease.held(f"{who}:{uuid4().hex}"):
                 done = self._switch(who, reason, before)
-        except ConversationError as error:
+        except (ConversationError, OperatorError) as error:
             audit.record("switch", f"failed: {error}", who=who, reason=reason, before=_fields(*before))
             raise
         audit.record("switch", "done", who=who, reason=reason, before=_fields(*before), after=_fields(self.routing()))

@@ -4,15 +4,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from conversations.errors import ConversationError, StoreUnavailable
+from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, store
+from ops.errors import Busy
 
 SECONDS = 10.0
 _NAME = "operator"
-
-
-class Busy(ConversationError):
-    """another operator's command is running; it keeps its lease until ten seconds after it ends"""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from django_prometheus.exports import ExportToDjangoView
 from conversations.errors import ConversationError
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS
+from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
 from ops.status import collect, facts
 
@@ -36,7 +37,7 @@ def switch(request: HttpRequest) -> HttpResponse:
         return _confirmation(request, form)
     try:
         messages.success(request, form.switch(request.user.get_username()))
-    except ConversationError as error:
+    except (ConversationError, OperatorError) as error:
         messages.error(request, str(error))
     return HttpResponseRedirect(reverse("admin:status"))
 

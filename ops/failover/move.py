@@ -23,16 +23,13 @@ from conversations.stores import ALIASES, other, store
 from ops import direct, http
 from ops.consistency import compare, reconcile
 from ops.consistency.reconcile import Advance
+from ops.errors import Refused
 from ops.status import facts
 
 FOLLOW_SECONDS = 2.5  # every process follows a switch within two
 NOTE = "failover"
 SLOW_MS = 50.0  # the runbook's limit
 _SAMPLE = 20
-
-
-class Refused(ConversationError):
-    """Refused, and nothing was changed"""
 
 
 @dataclass

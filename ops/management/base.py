@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from conversations.errors import ConversationError
 from ops import audit, direct, lease
+from ops.errors import OperatorError
 from telemetry.escaping import visible
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
@@ -55,7 +56,8 @@ class OperatorCommand(BaseCommand):
 
     @abstractmethod
     def run(self, *args: Any, **options: Any) -> Result:
-        """Do it and return what was done. Raise ConversationError or CommandError when it cannot be."""
+        """Do it and return what was done. Raise OperatorError, ConversationError or CommandError
+        when it cannot be."""
 
     def options(self, parser: CommandParser) -> None:
         """Add the command's own options."""
@@ -87,7 +89,7 @@ class OperatorCommand(BaseCommand):
         try:
             with self._alone():
                 result = self.run(**options)
-        except (ConversationError, OSError) as error:
+        except (ConversationError, OperatorError, OSError) as error:
             self._audit("failed: " + str(error), options, None)
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from error
         except CommandError as error:
