@@ -18,3 +18,11 @@ class Busy(OperatorError):
 
 class Overtaken(OperatorError):
     """Somebody has switched since this page was shown; nothing was changed. Look again"""
+
+
+class NoServer(OperatorError):
+    """Nothing that speaks HTTP answers there"""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

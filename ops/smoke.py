@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import orjson
 
-from ops import http
+from ops.errors import NoServer
+from ops.service import Service
 
 FOLLOW_UP = "What did I just ask about?"
 
@@ -23,14 +24,14 @@ class Step:
 
 
 def check(url: str, token: str = "") -> list[Step]:
-    """Return every step; raise http.NoServer, and nothing was tried, when no server answers there."""
+    """Return every step; raise NoServer, and nothing was tried, when no server answers there."""
     talk = _Talk(url.rstrip("/"), token)
     status, health = talk.call("GET", "/healthz")
     steps = [Step("healthz", status == 200, f"{status} {health.get('status', 'is not ours')}")]
     try:
         steps += talk.steps()
-    except http.NoServer as error:
-        steps.append(Step("connection", False, str(error)))
+    except NoServer as error:
+        steps.append(Step("connection", False, error.reason))
     finally:
         talk.clean_up()
     return steps
@@ -40,13 +41,13 @@ class _Talk:
     """One conversation with the service; the words asked about are nobody else's."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
+        self.service = Service(url, token)
         self.session = f"smoke-{uuid4().hex}"
         self.word = f"memory-{uuid4().hex[:8]}"
         self.gone = True
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
-        status, said = http.call(self.url + path, method, body, self.token)
+        status, said = self.service.call(method, path, body)
         try:
             told = orjson.loads(said) if said else {}
         except ValueError:
@@ -78,7 +79,7 @@ class _Talk:
         try:
             if not self.gone:
                 self.call("DELETE", f"/api/chat/conversations/{self.session}/")
-        except http.NoServer:
+        except NoServer:
             return
 
     def _ask(self, question: str, last: Any = None) -> tuple[int, dict[str, Any]]:
@@ -98,5 +99,8 @@ def _status_in_words(status: int, told: dict[str, Any]) -> str:
 
 def without_secrets(url: str) -> str:
     """Return the address without user and password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "that address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

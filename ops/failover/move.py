@@ -20,10 +20,11 @@ from conversations.history import repair
 from conversations.policy import Routing, Switch
 from conversations.runtime import switching
 from conversations.stores import ALIASES, other, store
-from ops import direct, http
+from ops import direct
 from ops.consistency import compare, reconcile
 from ops.consistency.reconcile import Advance
-from ops.errors import Refused
+from ops.errors import NoServer, Refused
+from ops.service import Service
 from ops.status import facts
 
 FOLLOW_SECONDS = 2.5  # every process follows a switch within two
@@ -218,10 +219,10 @@ class Failover:
     def _server_says(self) -> str:
         """Return what /healthz of this machine's server says, which may be another service's."""
         try:
-            status, body = http.call(f"{facts.server_url()}/healthz", seconds=2)
+            status, body = Service(facts.server_url(), seconds=2).call("GET", "/healthz")
             told = orjson.loads(body)
             return f"{facts.server_url()} says {told['status']}, primary {told['primary']} ({status})"
-        except (http.NoServer, ValueError, KeyError, TypeError):
+        except (NoServer, ValueError, KeyError, TypeError):
             return f"no server of ours answers on {facts.server_url()}"
 
     # --- what was before ----------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import MONGO, store
-from ops import http
 from ops.direct import documents, errors, turns_redis
+from ops.errors import NoServer
+from ops.service import Service
 
 _SAMPLE = 1000  # keys that tell which part of them are conversations
 
@@ -58,8 +59,8 @@ def served_metrics() -> dict[tuple[str, str, str], float] | None:
     """Return what the server of this machine counts, by name, store, and outcome or kind; None when no
     server answers on PORT."""
     try:
-        status, body = http.call(f"{server_url()}/metrics", seconds=2)
-    except http.NoServer:
+        status, body = Service(server_url(), seconds=2).call("GET", "/metrics")
+    except NoServer:
         return None
     if status != 200:
         return None

@@ -1,6 +1,10 @@
 """`smoke`: the runbook's end-to-end test against a service that answers, forgets, refuses, or is not there."""
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pytest_django import Settings
@@ -8,6 +12,8 @@ from pytest_django import Settings
 from conversations.answerers.recall import RecallAnswerer
 from conversations.api.authentication import make_token
 from conversations.stores import ALIASES, store
+from ops.errors import NoServer
+from ops.service import Service
 from tests.commands.working import run, run_json
 
 pytestmark = pytest.mark.usefixtures("both_empty")
@@ -73,5 +79,58 @@ def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
     assert "secret" not in said
 
 
+def test_an_address_that_cannot_be_read_is_said() -> None:
+    assert run("smoke", "--url", "http://[::1") == (2, "no server answers on that address: this is no address\n")
+
+
 def test_a_token_file_that_is_not_there_is_said(server: str, tmp_path: Path) -> None:
     assert run("smoke", "--url", server, "--token-file", str(tmp_path / "none"))[0] == 2
+
+
+class _Redirecting(BaseHTTPRequestHandler):
+    """Sends everybody elsewhere, and notes which headers it was sent."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers["Authorization"]))
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def redirecting() -> Iterator[str]:
+    _Redirecting.seen.clear()
+    with HTTPServer(("127.0.0.1", 0), _Redirecting) as serving:
+        thread = threading.Thread(target=serving.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+def test_no_redirect_is_followed_since_the_token_would_go_along(redirecting: str) -> None:
+    assert Service(redirecting, "a-token").call("GET", "/healthz") == (302, b"")
+    assert _Redirecting.seen == [("/healthz", "Bearer a-token")]
+
+
+def test_no_proxy_of_the_environment_is_used(redirecting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert Service(redirecting).call("GET", "/")[0] == 302
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:9\n"])
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(NoServer):
+        Service(url).call("GET", "/")
+
+
+def test_a_token_that_no_header_can_hold_is_said_and_not_repeated(redirecting: str) -> None:
+    with pytest.raises(NoServer) as raised:
+        Service(redirecting, "gehe\N{LATIN SMALL LETTER I WITH DIAERESIS}m\n").call("GET", "/")
+    assert "gehe" not in str(raised.value)

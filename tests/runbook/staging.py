@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 
+import httpx
+
 from conversations.turns import now
-from ops import http
 from tests.builders import a_turn
 from tests.deploy.files import containers, manifest
 from tests.faults.clients import Load
@@ -169,8 +170,8 @@ def people_talking(cluster: Cluster) -> Iterator[None]:
 def ask(cluster: Cluster, session: str, question: str = "What is Redis?", **more: str) -> dict[str, Any]:
     """Return the service's answer to a question of this session, an error's too."""
     body = {"question": question, "session_id": session, **more}
-    _, said = http.call(f"http://127.0.0.1:{cluster.front.port}/api/chat/ask", "POST", body)
-    told: dict[str, Any] = json.loads(said)
+    url = f"http://127.0.0.1:{cluster.front.port}/api/chat/ask"
+    told: dict[str, Any] = httpx.post(url, json=body, timeout=30, trust_env=False).json()
     return told
 
 

@@ -22,3 +22,9 @@ def test_an_operators_command_loads_nothing_of_the_rest_interface() -> None:
     code = "import django, sys; django.setup(); import ops.management.commands.status as _; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "rest_framework.views" not in done.stdout.split()
+
+
+def test_an_operators_command_loads_the_http_client_only_where_it_asks_a_server() -> None:
+    code = "import django, sys; django.setup(); import ops.management.commands.status as _; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "httpx" not in done.stdout.split()

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ops import http, smoke
+from ops import smoke
+from ops.errors import NoServer
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 from ops.status import facts
 
@@ -24,8 +25,8 @@ class Command(OperatorCommand):
         shown = smoke.without_secrets(url)
         try:
             steps = smoke.check(url, token)
-        except http.NoServer as error:
-            raise CommandError(f"no server answers on {shown}: {error}", returncode=COULD_NOT_RUN) from None
+        except NoServer as error:
+            raise CommandError(f"no server answers on {shown}: {error.reason}", returncode=COULD_NOT_RUN) from None
         lines = [f"{'ok' if step.ok else 'FAILED':<8}{step.name:<18}{step.said}" for step in steps]
         failed = [step.name for step in steps if not step.ok]
         told = {"url": shown, "ok": not failed, "steps": steps}
