@@ -11,7 +11,8 @@ from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS
 from ops import audit, lease
 from ops.errors import OperatorError, Overtaken
-from ops.status import collect
+from ops.status.collect import collect
+from ops.status.render import in_words
 
 NAMES = {REDIS: "Redis", MONGO: "MongoDB"}
 
@@ -71,9 +72,9 @@ class SwitchForm(forms.Form):
         if _since(newest) > self.cleaned_data["since"]:
             raise Overtaken
         if before == [self.routing()]:
-            return f"It is so already: {collect.in_words(self.routing())}."
+            return f"It is so already: {in_words(self.routing())}."
         _, taken = switching.record(self.routing(), who, reason)
-        told = f"{collect.in_words(self.routing())}; recorded in {' and '.join(taken)}."
+        told = f"{in_words(self.routing())}; recorded in {' and '.join(taken)}."
         return f"{told} Every process follows within two seconds."
 
 

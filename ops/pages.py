@@ -16,7 +16,7 @@ from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
-from ops.status import collect, facts
+from ops.status.collect import collect, facts, render
 
 
 @require_safe
@@ -44,16 +44,17 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
     seen = _look(request)
-    (_, routing), (_, stores), _ = collect.tables(seen)
+    routing, stores, figures = render.tables(seen)
     context = {
         "title": "Status",
         "seen": seen,
         "at": datetime.fromisoformat(seen.at),
         "wrong": seen.trouble.split("; ") if seen.trouble else [],
-        "routing": routing,
-        "stores": stores,
+        "routing": routing.rows,
+        "stores": stores.rows,
+        "figures": figures.rows,
         "names": [NAMES[alias] for alias in ALIASES],
-        "memory": _memory_used(seen),
+        "memory": render.memory_used(seen.stores[REDIS].info),
         "form": form or SwitchForm.of(seen),
     }
     return _page(request, "status", context)
@@ -64,8 +65,8 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
     context = {
         "title": "Switch?",
         "form": form,
-        "before": collect.in_words(seen.routing),
-        "after": collect.in_words(form.routing()),
+        "before": render.in_words(seen.routing),
+        "after": render.in_words(form.routing()),
         "warnings": form.warnings(seen),
     }
     return _page(request, "switch", context)
@@ -74,12 +75,6 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 def _look(request: HttpRequest) -> collect.Status:
     """Return how things stand; this server's own counters are read where they are, with no request to itself."""
     return collect.look(facts.in_page(ExportToDjangoView(request).content.decode()), state().switch)
-
-
-def _memory_used(seen: collect.Status) -> float | None:
-    """Return which part of its maxmemory Redis uses, None where that cannot be told."""
-    used, most = (seen.stores[REDIS].says.get(name) for name in ("memory_bytes", "max_memory_bytes"))
-    return used / most if used is not None and most else None
 
 
 def _page(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

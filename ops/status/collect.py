@@ -2,23 +2,23 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import pymongo
 from django.db import connections
 
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import sampling, switching
 from conversations.stores import ALIASES, REDIS, info, store
+from conversations.stores.info import StoreInfo
 from ops import direct
 from ops.status.collect import facts
 
 COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
-MARKS = 10_000  # more are said to be more
+MOST_UNSYNCED = 10_000  # of more than these it is only known that they are more
 FEW = 1000  # with fewer conversations memory by conversation says nothing
 P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's
 
@@ -36,12 +36,18 @@ class StoreStatus:
     conversations: int | None = None
     """About how many."""
     unsynced: int | None = None
-    says: dict[str, Any] = field(default_factory=dict)
+    info: StoreInfo = StoreInfo()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for machines, who know the server's own account as `says`."""
+        fields = asdict(self)
+        info = fields.pop("info")
+        return {**fields, "says": info if self.up else {}}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One of the runbook's normal figures; `ok` is None when it cannot be told."""
+    """One of the runbook's normal figures; `ok` is None when it is not known."""
 
     name: str
     value: float | None
@@ -82,7 +88,8 @@ class Status:
 
     def facts(self) -> dict[str, Any]:
         """Return it for machines."""
-        return {**asdict(self), "trouble": self.trouble}
+        stores = {alias: one.as_dict() for alias, one in self.stores.items()}
+        return {**asdict(self), "stores": stores, "trouble": self.trouble}
 
 
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
@@ -123,17 +130,22 @@ def _closing(call: Callable[[], Any]) -> Any:
 def _ask(alias: str) -> StoreStatus:
     try:
         pings = facts.ping_ms(alias)
-        marks = len(store(alias).marks(MARKS).sessions)
-        says = asdict(info(alias))
+        unsynced = len(store(alias).marks(MOST_UNSYNCED).sessions)
+        found = info(alias)
     except StoreUnavailable as error:
         return StoreStatus(False, error.reason)
-    try:
-        with pymongo.timeout(COUNT_SECONDS):
-            conversations: int | None = facts.estimate(alias)
-    except StoreUnavailable:  # it answers pings; the embedded MongoDB counts one by one
-        conversations = None
     middle = round(pings[len(pings) // 2], 3)
-    return StoreStatus(True, "", middle, round(facts.p95(pings), 3), conversations, marks, says)
+    return StoreStatus(True, "", middle, round(facts.p95(pings), 3), _count(alias), unsynced, found)
+
+
+def _count(alias: str) -> int | None:
+    """Return about how many conversations the store has, None where it takes long to count them, as the embedded
+    MongoDB, which counts one by one."""
+    try:
+        with direct.patient(alias, COUNT_SECONDS):
+            return facts.estimate(alias)
+    except StoreUnavailable:
+        return None
 
 
 def _figures(redis: StoreStatus, served: Served | None) -> tuple[Figure, ...]:
@@ -173,103 +185,9 @@ def _hit_rate(served: Served | None) -> float | None:
 
 def _memory(redis: StoreStatus) -> float | None:
     """Return the memory that 10,000 conversations take in Redis, as a part of 100 MB."""
-    used, number = redis.says.get("data_bytes"), redis.conversations or 0
+    used, number = redis.info.data_bytes, redis.conversations or 0
     return used * 10_000 / number / MEMORY_PER_10K if used is not None and number >= FEW else None
 
 
 def _sum(served: Served, name: str, label: str = "") -> float:
     return sum(value for (key, _, other), value in served.items() if key == name and (not label or other == label))
-
-
-# --- for people -----------------------------------------------------------------------------------
-
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""A head and rows, every cell a string."""
-
-
-def tables(status: Status) -> list[Table]:
-    """Return what to show, the same on a terminal and in a pipe."""
-    store_rows: list[tuple[str, ...]] = [
-        (name, *(read(status.stores[alias]) for alias in ALIASES)) for name, read in _STORE_ROWS.items()
-    ]
-    figures: list[tuple[str, ...]] = [(one.name, one.text, one.limit, _VERDICT[one.ok]) for one in status.figures]
-    return [
-        (("routing", ""), _routing_rows(status)),
-        (("store", *ALIASES), store_rows),
-        (("figure", "now", "normal", ""), figures),
-    ]
-
-
-_VERDICT = {True: "ok", False: "NOT NORMAL", None: "not known"}
-
-
-def _routing_rows(status: Status) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("traffic", in_words(status.routing)),
-        ("environment", in_words(status.environment)),
-    ]
-    if status.switch:
-        at = datetime.fromtimestamp(status.switch.at, UTC).isoformat(timespec="seconds")
-        reason = f": {status.switch.reason}" if status.switch.reason else ""
-        rows += [("switched by", f"{status.switch.by} at {at}{reason}"),
-                 ("against", in_words(status.switch.against))]  # fmt: skip
-        if status.environment != status.switch.against:
-            rows.append(("note", "a server started now follows the environment where it differs from `against`"))
-    elif status.blind:
-        rows.append(("switched by", "not known: neither store answers"))
-    else:
-        rows.append(("switched by", "nobody: the environment counts"))
-    return [
-        *rows,
-        ("server", status.server),
-        ("breakers open", ", ".join(status.breakers) or "none known"),
-        ("newest backup", _backup_in_words(status)),
-    ]
-
-
-def _backup_in_words(status: Status) -> str:
-    if not status.backup:
-        return "not known" if status.backup is None else "none is recorded"
-    at = datetime.fromtimestamp(status.backup, UTC)
-    hours = (datetime.fromisoformat(status.at) - at).total_seconds() / 3600
-    return f"{max(hours, 0):.1f} hours ago, at {at.isoformat(timespec='seconds')}"
-
-
-_STORE_ROWS: dict[str, Callable[[StoreStatus], str]] = {
-    "state": lambda one: "up" if one.up else f"OUT ({one.error})",
-    "ping": lambda one: _ms(one.ping_ms),
-    "p95": lambda one: _ms(one.p95_ms),
-    "memory": lambda one: _memory_in_words(one.says),
-    "policy": lambda one: one.says.get("policy") or "-",
-    "clients": lambda one: _or_dash(one.says.get("clients")),
-    "role": lambda one: one.says.get("role") or "-",
-    "replicas": lambda one: _or_dash(one.says.get("replicas")),
-    "lag": lambda one: one.says.get("lag") or "-",
-    "persistence": lambda one: one.says.get("persistence") or "-",
-    "conversations": lambda one: "-" if one.conversations is None else f"about {one.conversations}",
-    "unsynced": lambda one: "-" if one.unsynced is None else f"{one.unsynced}{'+' * (one.unsynced >= MARKS)}",
-}
-
-
-def in_words(routing: Routing) -> str:
-    return f"primary {routing.primary}, dual write {'on' if routing.dual_write else 'off'}"
-
-
-def _memory_in_words(says: dict[str, Any]) -> str:
-    used, most = says.get("memory_bytes"), says.get("max_memory_bytes")
-    if used is None:
-        return "-"
-    of = f" of {_mb(most)} ({used / most:.0%})" if most else ", no maxmemory" if most == 0 else ""
-    return f"{_mb(used)}{of}"
-
-
-def _mb(number: float) -> str:
-    return f"{number / 1_048_576:.1f} MB"
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ms"
-
-
-def _or_dash(value: Any) -> str:
-    return "-" if value is None else str(value)

@@ -153,7 +153,7 @@ def test_the_status_is_found_and_a_switch_is_made_there(
     open_in_admin(service, browser, "")
     follow(browser, By.CSS_SELECTOR, ".model-status a")
     see(browser, ".verdict h1")
-    assert see(browser, ".badge.good") == "up"
+    assert see(browser, ".badge.ok") == "up"
     assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
     browser.save_screenshot(str(tmp_path / "status.png"))
     browser.find_element(By.NAME, "dual_write").click()

@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from rich.console import Console
 
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
-from ops.status.collect import facts
+from ops.status.collect import collect, facts
+from ops.status.layout import on_a_terminal
+from ops.status.render import Level, _memory
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json, run_on_a_terminal
 from tests.servers import RedisServer
@@ -157,6 +161,52 @@ def test_on_a_terminal_it_is_tables_and_a_reason_is_no_markup() -> None:
     call_command("status", stdout=out)
     assert "┃" in out.getvalue()
     assert "[bold]why[/bold]" in out.getvalue()
+
+
+def coloured() -> str:
+    """Return what a terminal with colours is sent."""
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200, record=True)
+    console.print(on_a_terminal(collect.look()))
+    return console.export_text(styles=True)
+
+
+RED = "\x1b[1;31m"
+
+
+def test_a_figure_over_its_limit_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 60.0})
+    assert f"{RED}NOT NORMAL" in coloured()
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_store_that_is_out_is_red_on_a_terminal() -> None:
+    assert f"{RED}OUT (" in coloured()
+
+
+def test_what_is_right_has_no_colour_on_a_terminal() -> None:
+    assert RED not in coloured()
+
+
+@pytest.mark.parametrize(("used", "level"), [(79, None), (80, Level.WARN), (94, Level.WARN), (95, Level.BAD)])
+def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level: Level | None) -> None:
+    cell = _memory(StoreInfo(memory_bytes=used, max_memory_bytes=100))
+    assert (cell.text.endswith(f" ({used}%)"), cell.level) == (True, level)
+
+
+def test_machines_get_the_same_fields_as_ever() -> None:
+    told = run_json("status")[1]
+    assert list(told) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers", "backup",
+                          "trouble"]  # fmt: skip
+    assert list(told["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says"]
+    assert list(told["stores"]["redis"]["says"]) == [
+        "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
+        "persistence",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_store_that_is_out_says_nothing_to_machines() -> None:
+    assert run_json("status")[1]["stores"]["redis"]["says"] == {}
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])

@@ -74,6 +74,7 @@ class TestLooking:
         response = superuser().get(PAGE)
         assert response.status_code == 200
         assert f"Something is wrong {out} is out (" in text(response)
+        assert '<span class="badge bad">OUT (' in response.content.decode()
 
     def test_with_both_out_it_still_answers(self, redis_out: None, mongo_out: None) -> None:
         response = superuser().get(PAGE)

@@ -1,0 +1,161 @@
+"""The status in words: tables of cells, the same on a terminal, in a pipe and in the admin."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from conversations.policy import Routing
+from conversations.stores import ALIASES
+from conversations.stores.info import StoreInfo
+from ops.status.collect import MOST_UNSYNCED, Figure, Status, StoreStatus
+
+FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
+
+
+class Level(StrEnum):
+    """How good what a cell says is; a terminal and a page each have their colours for it."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell; without a level what it says is neither good nor bad."""
+
+    text: str
+    level: Level | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A head and rows; the first cell of a row is its name."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def tables(status: Status) -> tuple[Table, Table, Table]:
+    """Return the routing, the stores and the figures."""
+    stores = tuple((Cell(name), *(cell(status.stores[alias]) for alias in ALIASES)) for name, cell in _STORE.items())
+    return (
+        Table(("routing", ""), tuple((Cell(name), cell) for name, cell in _routing(status))),
+        Table(("store", *ALIASES), stores),
+        Table(("figure", "now", "normal", ""), tuple(map(_figure, status.figures))),
+    )
+
+
+def in_words(routing: Routing) -> str:
+    return f"primary {routing.primary}, dual write {'on' if routing.dual_write else 'off'}"
+
+
+def memory_used(info: StoreInfo) -> float | None:
+    """Return which part of its memory a store uses, None where it has no limit or does not tell."""
+    used, most = info.memory_bytes, info.max_memory_bytes
+    return used / most if used is not None and most else None
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def _figure(figure: Figure) -> tuple[Cell, ...]:
+    return Cell(figure.name), Cell(figure.text), Cell(figure.limit), _VERDICTS[figure.ok]
+
+
+_VERDICTS = {True: Cell("ok", Level.OK), False: Cell("NOT NORMAL", Level.BAD), None: Cell("not known", Level.UNKNOWN)}
+
+# --- routing --------------------------------------------------------------------------------------
+
+
+def _routing(status: Status) -> list[tuple[str, Cell]]:
+    return [
+        ("traffic", Cell(in_words(status.routing))),
+        ("environment", Cell(in_words(status.environment))),
+        *_switch(status),
+        ("server", Cell(status.server)),
+        ("breakers open", _breakers(status.breakers)),
+        ("newest backup", Cell(_backup(status))),
+    ]
+
+
+def _switch(status: Status) -> list[tuple[str, Cell]]:
+    if status.switch is None:
+        unknown = Cell("not known: neither store answers", Level.UNKNOWN)
+        return [("switched by", unknown if status.blind else Cell("nobody: the environment counts"))]
+    at = datetime.fromtimestamp(status.switch.at, UTC).isoformat(timespec="seconds")
+    reason = f": {status.switch.reason}" if status.switch.reason else ""
+    rows = [
+        ("switched by", Cell(f"{status.switch.by} at {at}{reason}")),
+        ("against", Cell(in_words(status.switch.against))),
+    ]
+    if status.environment != status.switch.against:
+        note = "a server started now follows the environment where it differs from `against`"
+        rows.append(("note", Cell(note, Level.WARN)))
+    return rows
+
+
+def _breakers(names: tuple[str, ...]) -> Cell:
+    return Cell(", ".join(names), Level.WARN) if names else Cell("none known")
+
+
+def _backup(status: Status) -> str:
+    if not status.backup:
+        return "not known" if status.backup is None else "none is recorded"
+    at = datetime.fromtimestamp(status.backup, UTC)
+    hours = (datetime.fromisoformat(status.at) - at).total_seconds() / 3600
+    return f"{max(hours, 0):.1f} hours ago, at {at.isoformat(timespec='seconds')}"
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+def _state(store: StoreStatus) -> Cell:
+    return Cell("up", Level.OK) if store.up else Cell(f"OUT ({store.error})", Level.BAD)
+
+
+def _unsynced(number: int | None) -> Cell:
+    if number is None:
+        return Cell("-")
+    return Cell(f"{number}{'+' * (number >= MOST_UNSYNCED)}", Level.WARN if number else None)
+
+
+def _memory(info: StoreInfo) -> Cell:
+    used, most = info.memory_bytes, info.max_memory_bytes
+    if used is None:
+        return Cell("-")
+    part = memory_used(info)
+    if part is None or most is None:
+        return Cell(f"{_megabytes(used)}{', no maxmemory' if most == 0 else ''}")
+    level = Level.BAD if part >= FULL else Level.WARN if part >= ALMOST_FULL else None
+    return Cell(f"{_megabytes(used)} of {_megabytes(most)} ({part:.0%})", level)
+
+
+def _megabytes(number: float) -> str:
+    return f"{number / 1_048_576:.1f} MB"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+def _or_dash(value: object) -> Cell:
+    return Cell("-" if value is None else str(value))
+
+
+_STORE: dict[str, Callable[[StoreStatus], Cell]] = {
+    "state": _state,
+    "ping": lambda one: Cell(_milliseconds(one.ping_ms)),
+    "p95": lambda one: Cell(_milliseconds(one.p95_ms)),
+    "memory": lambda one: _memory(one.info),
+    "policy": lambda one: _or_dash(one.info.policy),
+    "clients": lambda one: _or_dash(one.info.clients),
+    "role": lambda one: _or_dash(one.info.role),
+    "replicas": lambda one: _or_dash(one.info.replicas),
+    "lag": lambda one: _or_dash(one.info.lag),
+    "persistence": lambda one: _or_dash(one.info.persistence),
+    "conversations": lambda one: Cell("-" if one.conversations is None else f"about {one.conversations}"),
+    "unsynced": lambda one: _unsynced(one.unsynced),
+}
