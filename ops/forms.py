@@ -11,7 +11,7 @@ from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS
 from ops import audit, lease
 from ops.errors import OperatorError, Overtaken
-from ops.status.collect import collect
+from ops.status import collect
 from ops.status.render import in_words
 
 NAMES = {REDIS: "Redis", MONGO: "MongoDB"}

@@ -16,7 +16,7 @@ from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
-from ops.status.collect import collect, facts, render
+from ops.status import collect, facts, render
 
 
 @require_safe

@@ -15,7 +15,7 @@ from conversations.runtime import sampling, switching
 from conversations.stores import ALIASES, REDIS, info, store
 from conversations.stores.info import StoreInfo
 from ops import direct
-from ops.status.collect import facts
+from ops.status import facts
 
 COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
 MOST_UNSYNCED = 10_000  # of more than these it is only known that they are more

@@ -20,7 +20,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
-from ops.status.collect import collect, facts
+from ops.status import collect, facts
 from ops.status.layout import on_a_terminal
 from ops.status.render import Level, _memory
 from tests.builders import a_session

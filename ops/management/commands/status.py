@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from ops.management.base import COULD_NOT_RUN, TROUBLE, OperatorCommand, Result
-from ops.status.collect import collect
+from ops.status import collect
 from ops.status.layout import in_a_pipe, on_a_terminal
 from telemetry.escaping import visible
 
