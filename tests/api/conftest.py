@@ -1,4 +1,4 @@
-"""A process that has just started, and stores that are out for one test and back before the next."""
+"""A process that has just started, and stores that are down for one test and up again before the next."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def _answers(alias: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _just_started(settings: Settings, tmp_path: Path) -> Iterator[None]:
-    """Know nothing of other tests' outages and settings, and find both stores up: a driver takes up to half
+    """Discard the state that other tests left, and wait until both stores answer: a driver takes up to half
     a second to notice that a server is back."""
     settings.VAR_DIR = tmp_path
     state.forget()
@@ -53,7 +53,7 @@ def mongo_out(mongo_server: MongoServer) -> Iterator[None]:
 
 @pytest.fixture
 def answered_by(settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a stand-in answer."""
+    """Have a stand-in answer the questions."""
     settings.ANSWERER = f"{request.param.__module__}.{request.param.__name__}"
     answerer.cache_clear()
     yield

@@ -1,4 +1,4 @@
-"""Plain functions that say to the API what a client says."""
+"""Functions that send a client's requests to the API."""
 
 import json
 import logging
@@ -35,8 +35,8 @@ def delete(path: str, **headers: str) -> Any:
     return Client().delete(f"/api/chat/{path}", headers=named(headers))
 
 
-def said(session: str) -> list[str]:
-    """Return the contents of the conversation's messages, as the API tells them."""
+def contents(session: str) -> list[str]:
+    """Return the contents of the conversation's messages, as the API returns them."""
     response = get(f"conversations/{session}/")
     return [message["content"] for message in response.json()["messages"]] if response.status_code == 200 else []
 
@@ -50,7 +50,7 @@ def let(stand_in: type[Answerer]) -> pytest.MarkDecorator:
 
 
 def sample(name: str, **labels: str) -> float:
-    """Return what /metrics says of a series now."""
+    """Return the value of a series in /metrics now."""
     page = Client().get("/metrics").content.decode()
     found = [
         each.value

@@ -1,4 +1,4 @@
-"""POST /api/chat/ask: one turn over HTTP, with both stores up and with either or both of them out."""
+"""POST /api/chat/ask: one turn over HTTP, with both stores up, and with one or both of them down."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
 from telemetry import metrics
 from tests import environment
-from tests.api.talking import Lines, ask, delete, get, let, post, said, sample
+from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer
 
@@ -28,7 +28,7 @@ LAST = a_turn(at=datetime(6429, 10, 17, 2, 45, 55, 327_000, tzinfo=UTC))
 
 
 class StopsTheStores(Answerer):
-    """Answers, and meanwhile both stores are lost."""
+    """Answers, and stops both stores meanwhile."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         environment.REDIS.kill()
@@ -38,7 +38,7 @@ class StopsTheStores(Answerer):
 
 
 class Fails(Answerer):
-    """A model that gives up when it has begun."""
+    """A model that fails in the middle of its answer."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         yield "The answer"
@@ -46,14 +46,14 @@ class Fails(Answerer):
 
 
 class HalfACharacter(Answerer):
-    """A model that says half of a surrogate pair, which is no text."""
+    """A model that answers with half a surrogate pair, which is no text."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         yield "so \ud83d"
 
 
 class Slowly(Answerer):
-    """Takes long enough for a twin of the request to come."""
+    """Takes long enough for a second request with the same key to arrive."""
 
     asked = 0
 
@@ -64,7 +64,7 @@ class Slowly(Answerer):
 
 
 class FreezesRedis(Answerer):
-    """Answers, and meanwhile Redis stands still: what it is sent then it may do later."""
+    """Answers, and freezes Redis meanwhile: Redis may execute later what it is sent then."""
 
     asked = 0
 
@@ -75,13 +75,13 @@ class FreezesRedis(Answerer):
 
 
 class Overtaken(Answerer):
-    """Answers, and meanwhile a twin of the request is answered by another machine."""
+    """Answers; meanwhile another machine answers a request with the same key."""
 
     session = ""
-    twin = a_turn("What is Redis?", "Theirs.", at=now(), key="k-1")
+    duplicate = a_turn("What is Redis?", "Theirs.", at=now(), key="k-1")
 
     def answer(self, question: str, history: History) -> Iterator[str]:
-        store(REDIS).append(self.session, self.twin)
+        store(REDIS).append(self.session, self.duplicate)
         yield "Ours."
 
 
@@ -102,7 +102,7 @@ class TestAnswer:
             "replayed": False,
         }
 
-    def test_the_second_answer_names_the_first_question(self) -> None:
+    def test_the_second_answer_quotes_the_first_question(self) -> None:
         """The runbook's end-to-end test."""
         session = a_session()
         ask("Test conversation memory", session)
@@ -110,7 +110,7 @@ class TestAnswer:
         assert answer["answer"] == "You just asked: “Test conversation memory”"
         assert (answer["msg_count_before"], answer["new_thread"]) == (2, False)
 
-    def test_the_count_is_of_messages_before_the_turn(self) -> None:
+    def test_msg_count_before_counts_messages_before_the_turn(self) -> None:
         session = a_session()
         answers = [ask("And?", session) for _ in range(4)]
         assert [answer["msg_count_before"] for answer in answers] == [0, 2, 4, 6]
@@ -120,37 +120,37 @@ class TestAnswer:
         session = a_session()
         answers = [ask(f"Question {number}", session) for number in range(18)]
         assert [answer["msg_count_before"] for answer in answers[-3:]] == [30, 32, 32]
-        assert said(session)[0] == "Question 2"
+        assert contents(session)[0] == "Question 2"
 
-    def test_without_a_session_a_new_one_is_begun(self) -> None:
+    def test_a_question_without_session_id_starts_a_conversation(self) -> None:
         first, second = ask("Who are you?"), ask("Who are you?")
         assert SESSION_ID.fullmatch(first["session_id"])
         assert first["session_id"] != second["session_id"]
         assert ask("What did I just ask?", first["session_id"])["answer"] == "You just asked: “Who are you?”"
 
-    def test_sessions_know_nothing_of_each_other(self) -> None:
+    def test_sessions_are_separate(self) -> None:
         ask("What is Redis?", a_session())
         assert ask("What did I just ask?", a_session())["msg_count_before"] == 0
 
     @pytest.mark.parametrize("text", ["żółć ☃ 𝄞", "  spaces\tkept \r\n\u2028", 'a "quoted" \\ back', "a" * 65_536])
-    def test_a_question_is_kept_as_it_was_asked(self, text: str) -> None:
+    def test_a_question_is_stored_unchanged(self, text: str) -> None:
         session = a_session()
         ask(text, session)
-        assert said(session)[0] == text
+        assert contents(session)[0] == text
 
-    def test_message_ids_sort_as_the_turns_came(self) -> None:
+    def test_message_ids_sort_in_the_order_of_turns(self) -> None:
         session = a_session()
         ids = [ask("And?", session)["message_id"] for _ in range(5)]
         assert ids == sorted(ids)
 
     @let(HalfACharacter)
-    def test_what_no_store_can_hold_is_not_acknowledged(self, answered_by: None) -> None:
+    def test_half_a_surrogate_pair_in_an_answer_is_replaced(self, answered_by: None) -> None:
         session = a_session()
-        assert ask("What?", session)["answer"] == said(session)[1] == "so ?"
+        assert ask("What?", session)["answer"] == contents(session)[1] == "so ?"
 
 
 class DeletedFarAhead(Answerer):
-    """Answers, and meanwhile the conversation is deleted up to the last time there is."""
+    """Answers; meanwhile the conversation is deleted up to the last possible time."""
 
     session = ""
 
@@ -160,10 +160,10 @@ class DeletedFarAhead(Answerer):
 
 
 class TestTheLastTime:
-    """No turn can follow one of the last time that an id has; a clock that was very wrong may have made it."""
+    """No turn can follow one with the last time that an id can have; a very wrong clock may have made it."""
 
     @pytest.mark.parametrize("stream", [False, True])
-    def test_no_model_is_asked_for_a_turn_that_cannot_be_stored(self, stream: bool) -> None:
+    def test_the_model_is_not_asked_where_no_later_turn_is_possible(self, stream: bool) -> None:
         session = a_session()
         store(REDIS).append(session, LAST)
         response = post({"question": "And?", "session_id": session, "stream": stream})
@@ -172,14 +172,14 @@ class TestTheLastTime:
         assert store(REDIS).load(session) == History.of([LAST])
 
     @let(DeletedFarAhead)
-    def test_the_answer_of_a_turn_that_cannot_be_stored_is_returned(self, answered_by: None) -> None:
+    def test_the_error_contains_the_answer_that_was_not_stored(self, answered_by: None) -> None:
         DeletedFarAhead.session = session = a_session()
         response = post({"question": "And?", "session_id": session})
         assert (response.status_code, response.json()["code"]) == (409, "no_later_turn")
         assert (response.json()["answer"], response.json()["persisted"]) == ("An answer that was paid for.", False)
         assert store(REDIS).load(session) is None
 
-    def test_what_was_stored_with_its_key_is_returned_again(self) -> None:
+    def test_a_stored_answer_is_replayed_by_its_key(self) -> None:
         session = a_session()
         turn = a_turn("And?", "So.", at=LAST.question.time, key="k-1")
         store(REDIS).append(session, turn)
@@ -187,10 +187,10 @@ class TestTheLastTime:
 
 
 class TestATombstoneThatIsNoId:
-    """Another program has written it."""
+    """A tombstone that another program wrote."""
 
     @pytest.mark.parametrize("dual_write", [False, True])
-    def test_the_conversation_goes_on_and_it_is_logged_and_counted(
+    def test_the_conversation_continues_and_the_fault_is_logged_and_counted(
         self, settings: Settings, log: Lines, dual_write: bool
     ) -> None:
         settings.CONV_DUAL_WRITE = dual_write
@@ -203,9 +203,9 @@ class TestATombstoneThatIsNoId:
         assert ask("And?", session)["msg_count_before"] == 2
         assert sample("history_corrupt_total", store="redis") > before
         assert [each["store"] for each in log.events() if each["event"] == "corrupt_tombstone"] == ["redis"]
-        assert len(said(session)) == 4
+        assert len(contents(session)) == 4
 
-    def test_the_conversation_can_be_deleted_and_stays_so(self) -> None:
+    def test_the_conversation_can_be_deleted_and_stays_deleted(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         with environment.REDIS.client() as client:
@@ -234,8 +234,8 @@ class TestStores:
         assert (answer["store"], answer["stored_in"]) == (primary, stored_in)
         assert {alias for alias in BOTH if store(alias).load(session)} == set(stored_in)
 
-    def test_a_conversation_that_only_the_fallback_has_goes_on(self, settings: Settings) -> None:
-        """After a switch, nobody is forgotten."""
+    def test_a_conversation_only_in_the_fallback_continues(self, settings: Settings) -> None:
+        """A switch forgets no conversation."""
         session = a_session()
         settings.CONV_STORE_PRIMARY = "mongo"
         ask("What is Redis?", session)
@@ -247,30 +247,30 @@ class TestStores:
 
 
 class TestContext:
-    def test_what_was_last_given_is_there(self) -> None:
+    def test_context_is_full_with_the_last_message_id(self) -> None:
         session = a_session()
         given = ask("What is Redis?", session)["message_id"]
         answer = ask("And?", session, last_message_id=given, require_context=True)
         assert (answer["context"], answer["msg_count_before"]) == ("full", 2)
 
-    def test_what_is_missing_is_said(self) -> None:
-        """An answer given without turns that its client was acknowledged says so."""
+    def test_context_is_behind_where_messages_are_missing(self) -> None:
+        """An answer without turns that were acknowledged to its client says so."""
         session = a_session()
         ask("What is Redis?", session)
         later = ask("Elsewhere", a_session())["message_id"]
         assert ask("And?", session, last_message_id=later)["context"] == "behind"
         assert ask("And?", a_session(), last_message_id=later)["context"] == "behind"
 
-    def test_a_client_that_needs_its_context_gets_503_instead(self) -> None:
+    def test_require_context_gets_503_where_messages_are_missing(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         later = ask("Elsewhere", a_session())["message_id"]
         response = post({"question": "And?", "session_id": session, "last_message_id": later, "require_context": True})
         assert (response.status_code, response.json()["code"]) == (503, "context_behind")
         assert response["Retry-After"] == "1"
-        assert len(said(session)) == 2
+        assert len(contents(session)) == 2
 
-    def test_a_client_that_was_given_nothing_misses_nothing(self) -> None:
+    def test_context_is_full_for_a_client_without_last_message_id(self) -> None:
         answer = ask("What is Redis?", a_session(), last_message_id=None, require_context=True)
         assert answer["context"] == "full"
 
@@ -283,21 +283,21 @@ class TestIdempotencyKey:
         ask("After", session)
         again = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
         assert again == first | {"replayed": True}
-        assert len(said(session)) == 6
+        assert len(contents(session)) == 6
 
-    def test_the_same_key_with_another_question_is_refused(self) -> None:
+    def test_the_same_key_with_another_question_is_422(self) -> None:
         session = a_session()
         ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
         response = post({"question": "What else?", "session_id": session}, Idempotency_Key="k-1")
         assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
-        assert len(said(session)) == 2
+        assert len(contents(session)) == 2
 
-    def test_the_same_key_in_another_session_is_another(self) -> None:
+    def test_the_same_key_in_another_session_is_independent(self) -> None:
         for session in (a_session(), a_session()):
             assert not ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
 
-    def test_what_a_killed_process_stored_in_one_store_is_acknowledged_from_both(self, settings: Settings) -> None:
-        """It was killed between the two writes of a dual write, and its client asks again."""
+    def test_a_replay_adds_the_turn_to_the_store_where_it_is_missing(self, settings: Settings) -> None:
+        """A process was killed between the two writes of a dual write, and the client asks again."""
         settings.CONV_DUAL_WRITE = True
         session, turn = a_session(), a_turn("What is Redis?", "Ours.", at=now(), key="k-1")
         store(REDIS).append(session, turn)
@@ -305,7 +305,7 @@ class TestIdempotencyKey:
         assert (answer["answer"], answer["replayed"], answer["stored_in"]) == ("Ours.", True, BOTH)
         assert store(MONGO).load(session) == History.of([turn])
 
-    def test_a_replay_brings_nothing_back_that_was_deleted(self, settings: Settings) -> None:
+    def test_a_replay_restores_nothing_that_was_deleted(self, settings: Settings) -> None:
         settings.CONV_DUAL_WRITE = True
         session, turn = a_session(), a_turn("What is Redis?", "Ours.", at=now(), key="k-1")
         store(REDIS).append(session, turn)
@@ -314,8 +314,8 @@ class TestIdempotencyKey:
         assert store(MONGO).load(session) is None
 
     @let(Slowly)
-    def test_twins_at_once_are_answered_alike_by_one_call_of_the_model(self, answered_by: None) -> None:
-        """A client that gave up waiting, and asks again while its question is still being answered."""
+    def test_concurrent_requests_with_one_key_share_one_call_of_the_model(self, answered_by: None) -> None:
+        """A client repeats its question while it is still being answered."""
         session, asked = a_session(), Slowly.asked
 
         def send() -> Any:
@@ -328,28 +328,28 @@ class TestIdempotencyKey:
             one, two = (future.result() for future in [pool.submit(send), pool.submit(send)])
         assert one["message_id"] == two["message_id"]
         assert sorted([one["replayed"], two["replayed"]]) == [False, True]
-        assert (len(said(session)), Slowly.asked - asked) == (2, 1)
+        assert (len(contents(session)), Slowly.asked - asked) == (2, 1)
 
     @pytest.mark.parametrize("dual_write", [False, True])
     @let(Overtaken)
-    def test_a_twin_on_another_machine_is_stored_once_and_answered_alike(
+    def test_a_duplicate_from_another_machine_is_stored_once_and_gets_the_same_answer(
         self, answered_by: None, settings: Settings, dual_write: bool
     ) -> None:
         settings.CONV_DUAL_WRITE = dual_write
         Overtaken.session = a_session()
         answer = ask("What is Redis?", Overtaken.session, headers={"Idempotency_Key": "k-1"})
         assert (answer["answer"], answer["replayed"]) == ("Theirs.", True)
-        assert answer["message_id"] == Overtaken.twin.answer.id
-        assert said(Overtaken.session) == ["What is Redis?", "Theirs."]
+        assert answer["message_id"] == Overtaken.duplicate.answer.id
+        assert contents(Overtaken.session) == ["What is Redis?", "Theirs."]
 
     @pytest.mark.parametrize("key", ["k" * 128, "550e8400-e29b-41d4-a716-446655440000", "a:b~c+d/e=f._-"])
-    def test_any_usual_key_will_do(self, key: str) -> None:
+    def test_usual_idempotency_keys_are_accepted(self, key: str) -> None:
         session = a_session()
         ask("What is Redis?", session, headers={"Idempotency_Key": key})
         assert ask("What is Redis?", session, headers={"Idempotency_Key": key})["replayed"]
 
     @pytest.mark.parametrize("key", ["", "k" * 129, "a b", 'a"b', "é", "a\\b"])
-    def test_another_key_is_refused_by_name(self, key: str) -> None:
+    def test_an_invalid_idempotency_key_is_400(self, key: str) -> None:
         response = post({"question": "What?", "session_id": a_session()}, Idempotency_Key=key)
         assert response.status_code == 400
         assert "Idempotency-Key" in response.json()["detail"]
@@ -357,15 +357,15 @@ class TestIdempotencyKey:
 
 class TestAnswererFails:
     @let(Fails)
-    def test_nothing_is_stored_and_502_is_told(self, answered_by: None) -> None:
+    def test_a_failed_answerer_is_502_and_nothing_is_stored(self, answered_by: None) -> None:
         session = a_session()
         response = post({"question": "What is Redis?", "session_id": session})
         assert (response.status_code, response.json()["code"]) == (502, "answerer_failed")
-        assert said(session) == []
+        assert contents(session) == []
 
 
 class TestRedisOut:
-    def test_mongo_answers_alone(self, settings: Settings, redis_server: RedisServer) -> None:
+    def test_mongo_answers_while_redis_is_down(self, settings: Settings, redis_server: RedisServer) -> None:
         settings.CONV_DUAL_WRITE = True
         session = a_session()
         ask("What is Redis?", session)
@@ -377,23 +377,23 @@ class TestRedisOut:
         assert answer["answer"] == "You just asked: “What is Redis?”"
         assert (answer["store"], answer["stored_in"]) == ("mongo", ["mongo"])
 
-    def test_a_new_conversation_is_begun_in_mongo(self, redis_out: None) -> None:
+    def test_a_new_conversation_starts_in_mongo(self, redis_out: None) -> None:
         session = a_session()
         first, second = ask("What is Redis?", session), ask("What did I just ask?", session)
         assert [answer["store"] for answer in (first, second)] == ["mongo", "mongo"]
         assert [answer["stored_in"] for answer in (first, second)] == [["mongo"], ["mongo"]]
         assert second["answer"] == "You just asked: “What is Redis?”"
 
-    @pytest.mark.parametrize("says_what_it_was_given", [True, False])
-    def test_what_only_redis_has_is_missed_and_that_is_said(
-        self, redis_server: RedisServer, says_what_it_was_given: bool
+    @pytest.mark.parametrize("sends_last_message_id", [True, False])
+    def test_context_is_behind_where_only_redis_has_turns(
+        self, redis_server: RedisServer, sends_last_message_id: bool
     ) -> None:
-        """Without dual write, while the store that has the turns is out."""
+        """Without dual write, while the store that has the turns is down."""
         session = a_session()
         given = ask("What is Redis?", session)["message_id"]
         redis_server.kill()
         try:
-            answer = ask("And?", session, last_message_id=given if says_what_it_was_given else None)
+            answer = ask("And?", session, last_message_id=given if sends_last_message_id else None)
         finally:
             redis_server.start()
         assert (answer["store"], answer["context"], answer["msg_count_before"]) == ("mongo", "behind", 0)
@@ -418,7 +418,7 @@ class TestRedisOut:
     def test_a_retry_after_an_unknown_outcome_calls_no_model(
         self, answered_by: None, settings: Settings, redis_server: RedisServer, dual_write: bool, primary: str
     ) -> None:
-        """Redis was sent the turn and did not say whether it has it; then an operator switches, or not."""
+        """Redis got the turn and did not answer; then an operator switches, or not."""
         settings.CONV_DUAL_WRITE = dual_write
         session, asked = a_session(), FreezesRedis.asked
         try:
@@ -439,21 +439,21 @@ class TestRedisOut:
 
 
 class TestMongoOut:
-    def test_nobody_notices(self, mongo_out: None) -> None:
+    def test_answers_are_the_same_while_mongo_is_down(self, mongo_out: None) -> None:
         session = a_session()
         ask("What is Redis?", session)
         answer = ask("What did I just ask?", session)
         assert answer["answer"] == "You just asked: “What is Redis?”"
         assert (answer["store"], answer["stored_in"], answer["context"]) == ("redis", ["redis"], "full")
 
-    def test_with_dual_write_only_stored_in_tells(self, settings: Settings, mongo_out: None) -> None:
+    def test_with_dual_write_only_stored_in_changes(self, settings: Settings, mongo_out: None) -> None:
         settings.CONV_DUAL_WRITE = True
         answer = ask("What is Redis?", a_session())
         assert (answer["store"], answer["stored_in"], answer["persisted"]) == ("redis", ["redis"], True)
 
 
 class TestBothOut:
-    def test_nothing_is_acknowledged_and_nobody_waits(self, redis_out: None, mongo_out: None) -> None:
+    def test_with_both_stores_down_the_answer_is_a_fast_503(self, redis_out: None, mongo_out: None) -> None:
         for _ in range(3):
             begun = time.monotonic()
             response = post({"question": "What is Redis?", "session_id": a_session()})
@@ -462,7 +462,7 @@ class TestBothOut:
             assert response["Retry-After"] == "1"
 
     @let(StopsTheStores)
-    def test_an_answer_that_nobody_could_store_is_not_thrown_away(
+    def test_an_answer_that_no_store_took_is_in_the_503(
         self, answered_by: None, redis_server: RedisServer, mongo_server: MongoServer
     ) -> None:
         session = a_session()
@@ -471,12 +471,14 @@ class TestBothOut:
         finally:
             redis_server.start()
             mongo_server.start()
-        told = response.json()
-        assert (response.status_code, told.pop("code")) == (503, "not_persisted")
-        assert told.pop("detail")
-        assert told == {"answer": "An answer that was paid for.", "session_id": session, "persisted": False}
+        error = response.json()
+        assert (response.status_code, error.pop("code")) == (503, "not_persisted")
+        assert error.pop("detail")
+        assert error == {"answer": "An answer that was paid for.", "session_id": session, "persisted": False}
 
-    def test_when_they_are_back_all_goes_on(self, redis_server: RedisServer, mongo_server: MongoServer) -> None:
+    def test_the_conversation_continues_when_the_stores_are_back(
+        self, redis_server: RedisServer, mongo_server: MongoServer
+    ) -> None:
         session = a_session()
         ask("What is Redis?", session)
         redis_server.kill()

@@ -21,7 +21,7 @@ from tests.servers import RedisServer
 
 
 def a_tenant(settings: Settings, name: str = "") -> dict[str, str]:
-    """Return the header of a tenant of the test's own, so that its lists are too."""
+    """Return the header of a new tenant, whose lists have only this test's conversations."""
     settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
     return {"Authorization": f"Bearer {make_token('tester', name or a_session())}"}
 
@@ -45,7 +45,7 @@ class TestSlash:
             assert get(path.format(session) + slash).status_code == 200
 
     def test_the_trailing_slash_is_optional_for_asking(self) -> None:
-        """A redirect would lose what was posted."""
+        """A redirect would lose the body."""
         for path in ("/api/chat/ask", "/api/chat/ask/"):
             assert post({"question": "What is Redis?", "session_id": a_session()}, path).status_code == 200
 
@@ -57,18 +57,21 @@ class TestSlash:
 
 
 class TestReading:
-    def test_every_message_is_told_oldest_first(self) -> None:
+    def test_messages_are_returned_oldest_first(self) -> None:
         session = a_session()
         first = ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})
         second = ask("What did I just ask?", session)
-        told = get(f"conversations/{session}/").json()
-        assert (told["session_id"], told["store"]) == (session, "redis")
-        assert [message["role"] for message in told["messages"]] == ["user", "assistant"] * 2
-        assert [message["id"] for message in told["messages"][1::2]] == [first["message_id"], second["message_id"]]
-        assert list(told["messages"][0]) == ["role", "content", "key", "id", "at"]
-        assert told["messages"][0]["key"] == "k-1"
+        conversation = get(f"conversations/{session}/").json()
+        assert (conversation["session_id"], conversation["store"]) == (session, "redis")
+        assert [message["role"] for message in conversation["messages"]] == ["user", "assistant"] * 2
+        assert [message["id"] for message in conversation["messages"][1::2]] == [
+            first["message_id"],
+            second["message_id"],
+        ]
+        assert list(conversation["messages"][0]) == ["role", "content", "key", "id", "at"]
+        assert conversation["messages"][0]["key"] == "k-1"
 
-    def test_it_is_what_redis_holds(self) -> None:
+    def test_messages_are_those_in_redis(self) -> None:
         """The runbook's `GET conv:...` shows the same."""
         session = a_session()
         ask("What is Redis?", session)
@@ -76,46 +79,46 @@ class TestReading:
             lines = client.get(f"conv:{session}").splitlines()  # type: ignore[union-attr]
         assert [json.loads(line) for line in lines] == get(f"conversations/{session}/").json()["messages"]
 
-    def test_what_only_mongo_has_is_found(self) -> None:
+    def test_a_conversation_only_in_mongo_is_found(self) -> None:
         session = a_session()
         store(MONGO).append(session, a_turn("What is Redis?"))
-        told = get(f"conversations/{session}/").json()
-        assert (told["store"], told["messages"][0]["content"]) == ("mongo", "What is Redis?")
+        conversation = get(f"conversations/{session}/").json()
+        assert (conversation["store"], conversation["messages"][0]["content"]) == ("mongo", "What is Redis?")
 
-    def test_an_unknown_one_is_404(self) -> None:
+    def test_an_unknown_conversation_is_404(self) -> None:
         response = get(f"conversations/{a_session()}/")
         assert response.status_code == 404
         assert response.json() == {"code": "not_found", "detail": "No such conversation."}
 
-    def test_while_redis_is_out_mongo_tells_what_it_has(self, settings: Settings, redis_server: RedisServer) -> None:
+    def test_while_redis_is_down_mongo_answers(self, settings: Settings, redis_server: RedisServer) -> None:
         settings.CONV_DUAL_WRITE = True
         session = a_session()
         ask("What is Redis?", session)
         redis_server.kill()
         try:
-            told = get(f"conversations/{session}/").json()
+            conversation = get(f"conversations/{session}/").json()
         finally:
             redis_server.start()
-        assert (told["store"], len(told["messages"])) == ("mongo", 2)
+        assert (conversation["store"], len(conversation["messages"])) == ("mongo", 2)
 
-    def test_while_redis_is_out_it_is_said_that_there_may_be_more(self, redis_server: RedisServer) -> None:
+    def test_while_redis_is_down_context_is_behind(self, redis_server: RedisServer) -> None:
         session = a_session()
         ask("What is Redis?", session)
         assert get(f"conversations/{session}/").json()["context"] == "full"
         redis_server.kill()
         try:
             ask("And?", session)
-            told = get(f"conversations/{session}/").json()
+            conversation = get(f"conversations/{session}/").json()
         finally:
             redis_server.start()
-        assert (told["store"], told["context"], len(told["messages"])) == ("mongo", "behind", 2)
+        assert (conversation["store"], conversation["context"], len(conversation["messages"])) == ("mongo", "behind", 2)
 
-    def test_while_redis_is_out_nobody_says_that_there_is_none(self, redis_out: None) -> None:
+    def test_while_redis_is_down_an_unknown_conversation_is_503(self, redis_out: None) -> None:
         """An outage is never read as emptiness."""
         response = get(f"conversations/{a_session()}/")
         assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
 
-    def test_when_both_are_out_it_is_503(self, redis_out: None, mongo_out: None) -> None:
+    def test_with_both_stores_down_reading_is_503(self, redis_out: None, mongo_out: None) -> None:
         for path in (f"conversations/{a_session()}/", "conversations/", f"conversations/{a_session()}/export"):
             response = get(path)
             assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
@@ -134,8 +137,8 @@ class TestDeleting:
         assert [store(alias).load(session) for alias in (REDIS, MONGO)] == [None, None]
 
     @pytest.mark.parametrize("dual_write", [False, True])
-    def test_mongo_is_waited_for_three_times_at_most(self, settings: Settings, dual_write: bool) -> None:
-        """A deletion ends within two seconds, also where each round trip to MongoDB takes half of one."""
+    def test_a_deletion_takes_three_round_trips_to_mongo(self, settings: Settings, dual_write: bool) -> None:
+        """A deletion ends within two seconds, even if each round trip to MongoDB takes half a second."""
         settings.CONV_DUAL_WRITE = dual_write
         session = a_session()
         ask("What is Redis?", session)
@@ -143,8 +146,10 @@ class TestDeleting:
             delete(f"conversations/{session}/")
         assert sent == ["find", "delete", "findAndModify"]
 
-    def test_while_redis_is_out_mongo_is_waited_for_no_more_often(self, settings: Settings, redis_out: None) -> None:
-        """What Redis missed is flagged by the deletion itself."""
+    def test_while_redis_is_down_a_deletion_takes_no_more_round_trips(
+        self, settings: Settings, redis_out: None
+    ) -> None:
+        """The deletion itself sets the unsynced flag."""
         session = a_session()
         store(MONGO).append(session, a_turn())
         with to_mongo() as sent:
@@ -152,28 +157,26 @@ class TestDeleting:
         assert sent == ["find", "delete", "findAndModify"]
         assert store(MONGO).inspect(session).mark
 
-    def test_there_is_nothing_in_the_answer(self) -> None:
+    def test_the_response_to_a_deletion_is_empty(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         assert delete(f"conversations/{session}/").content == b""
 
-    def test_what_is_gone_cannot_be_deleted(self) -> None:
+    def test_deleting_twice_is_404(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         codes = [delete(f"conversations/{session}/").status_code for _ in range(2)]
         assert codes == [204, 404]
         assert delete(f"conversations/{a_session()}/").json()["code"] == "not_found"
 
-    def test_a_session_may_be_used_again(self) -> None:
+    def test_a_deleted_session_can_be_used_again(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         delete(f"conversations/{session}/")
         answer = ask("What did I just ask?", session)
         assert (answer["answer"], answer["new_thread"]) == ("You have asked nothing before this question.", True)
 
-    def test_what_was_deleted_while_redis_was_out_stays_deleted(
-        self, settings: Settings, redis_server: RedisServer
-    ) -> None:
+    def test_a_deletion_while_redis_is_down_is_final(self, settings: Settings, redis_server: RedisServer) -> None:
         settings.CONV_DUAL_WRITE = True
         session = a_session()
         ask("What is Redis?", session)
@@ -186,19 +189,19 @@ class TestDeleting:
         assert get(f"conversations/{session}/").status_code == 404
         assert ask("What did I just ask?", session)["msg_count_before"] == 0
 
-    def test_when_both_are_out_nothing_is_acknowledged(self, redis_out: None, mongo_out: None) -> None:
+    def test_with_both_stores_down_deleting_is_503(self, redis_out: None, mongo_out: None) -> None:
         response = delete(f"conversations/{a_session()}/")
         assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
 
 
 class TestListing:
-    def test_a_conversation_is_listed_with_what_it_holds(self, settings: Settings) -> None:
+    def test_a_listed_conversation_has_count_time_and_stores(self, settings: Settings) -> None:
         headers, session = a_tenant(settings), a_session()
         ask("What is Redis?", session, headers=headers)
         at = get(f"conversations/{session}/", **headers).json()["messages"][-1]["at"]
         assert listed(headers) == [{"session_id": session, "messages": 2, "updated_at": at, "stores": ["redis"]}]
 
-    def test_those_of_both_stores_are_listed_once(self, settings: Settings) -> None:
+    def test_a_conversation_in_both_stores_is_listed_once(self, settings: Settings) -> None:
         headers = a_tenant(settings)
         sessions = {"redis": a_session(), "mongo": a_session(), "both": a_session()}
         for kind, session in sessions.items():
@@ -214,7 +217,7 @@ class TestListing:
         }
 
     @pytest.mark.parametrize("limit", [1, 4, 100])
-    def test_the_pages_together_hold_all(self, settings: Settings, limit: int) -> None:
+    def test_all_pages_together_have_every_conversation(self, settings: Settings, limit: int) -> None:
         settings.CONV_DUAL_WRITE = True
         headers = a_tenant(settings)
         sessions = {ask("And?", headers=headers)["session_id"] for _ in range(9)}
@@ -224,7 +227,7 @@ class TestListing:
         headers = a_tenant(settings)
         assert listed(headers) == []
 
-    def test_while_redis_is_out_the_list_says_that_it_may_be_incomplete(
+    def test_while_redis_is_down_the_list_is_marked_incomplete(
         self, settings: Settings, redis_server: RedisServer
     ) -> None:
         settings.CONV_DUAL_WRITE = True
@@ -238,17 +241,15 @@ class TestListing:
         assert [each["session_id"] for each in page["results"]] == [session]
         assert page["complete"] is False
 
-    def test_while_mongo_is_out_the_list_says_that_it_may_be_incomplete(
-        self, settings: Settings, mongo_out: None
-    ) -> None:
+    def test_while_mongo_is_down_the_list_is_marked_incomplete(self, settings: Settings, mongo_out: None) -> None:
         headers, session = a_tenant(settings), a_session()
         ask("What is Redis?", session, headers=headers)
         page = get("conversations/", **headers).json()
         assert page["complete"] is False
         assert [each["session_id"] for each in listed(headers)] == [session]
 
-    def test_a_corrupt_one_is_listed_as_such(self, settings: Settings) -> None:
-        """Somebody must be able to see it, and nobody is refused the others for it."""
+    def test_a_corrupt_conversation_is_listed_without_count(self, settings: Settings) -> None:
+        """It must be visible, and must not hide the others."""
         tenant, session = a_session(), a_session()
         headers = a_tenant(settings, tenant)
         good = ask("What is Redis?", headers=headers)["session_id"]
@@ -257,7 +258,7 @@ class TestListing:
         found = {each["session_id"]: each["messages"] for each in listed(headers)}
         assert found == {good: 2, session: None}
 
-    def test_one_of_another_type_is_listed_as_such(self, settings: Settings) -> None:
+    def test_a_key_of_another_type_is_listed_without_count(self, settings: Settings) -> None:
         tenant, session = a_session(), a_session()
         headers = a_tenant(settings, tenant)
         store(MONGO).append(f"{tenant}:{session}", a_turn())
@@ -265,7 +266,7 @@ class TestListing:
             client.hset(f"conv:{tenant}:{session}", "a", "b")
         assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
 
-    def test_one_that_is_corrupt_in_mongo_is_listed_as_such(self, settings: Settings) -> None:
+    def test_a_conversation_corrupt_in_mongo_is_listed_without_count(self, settings: Settings) -> None:
         tenant, session = a_session(), a_session()
         headers = a_tenant(settings, tenant)
         later = now() + timedelta(days=1)
@@ -274,7 +275,7 @@ class TestListing:
         assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
 
     @pytest.mark.parametrize("alias", [REDIS, MONGO])
-    def test_a_page_of_fifty_waits_twice_for_its_store_and_once_for_the_other(
+    def test_a_page_of_fifty_takes_two_round_trips_to_its_store_and_one_to_the_other(
         self, settings: Settings, alias: str
     ) -> None:
         tenant = a_session()
@@ -288,7 +289,7 @@ class TestListing:
         assert [name for name in redis if name != "SCAN"] == ["GET"]
         assert mongo == {REDIS: ["find"], MONGO: ["aggregate", "find"]}[alias]
 
-    def test_a_page_whose_store_dies_half_way_comes_from_the_other(
+    def test_a_page_whose_store_fails_in_the_middle_comes_from_the_other(
         self, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.CONV_DUAL_WRITE = True
@@ -302,14 +303,14 @@ class TestListing:
         assert [(each["session_id"], each["messages"]) for each in page["results"]] == [(session, 2)]
         assert page["complete"] is False
 
-    def test_a_list_goes_on_while_one_store_lives(self, settings: Settings, mongo_out: None) -> None:
-        """Redis was out on the page before, and is back; now MongoDB is out."""
+    def test_a_list_continues_while_one_store_is_up(self, settings: Settings, mongo_out: None) -> None:
+        """Redis was down on the page before and is up again; now MongoDB is down."""
         cursor = listing.Cursor(MONGO, "", complete=False).encode()
         response = get(f"conversations/?cursor={cursor}", **a_tenant(settings))
         assert (response.status_code, response.json()) == (200, {"results": [], "next": None, "complete": False})
 
     def test_a_key_that_is_no_session_is_left_out(self, settings: Settings) -> None:
-        """Somebody else wrote it; nobody is refused the others for it."""
+        """Another program wrote it; it must not hide the others."""
         session = f"{a_session()} with blanks"
         with environment.REDIS.client() as client:
             client.set(f"conv:{session}", "x", ex=60)
@@ -318,7 +319,7 @@ class TestListing:
 
     @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000,
                                        "0100999999", "01", "007", "%2B5", "%205", "5%0A", "5_0"])  # fmt: skip
-    def test_a_limit_that_is_none_is_refused_by_name(self, limit: str) -> None:
+    def test_an_invalid_limit_is_400(self, limit: str) -> None:
         response = get(f"conversations/?limit={limit}")
         assert (response.status_code, response.json()["code"]) == (400, "invalid")
         assert response.json()["detail"].startswith("limit: ")
@@ -340,14 +341,14 @@ class TestListing:
             "MQ",  # 1
         ],
     )
-    def test_a_cursor_that_is_not_ours_is_refused_by_name(self, cursor: str) -> None:
+    def test_an_invalid_cursor_is_400(self, cursor: str) -> None:
         response = get(f"conversations/?cursor={cursor}")
         assert (response.status_code, response.json()["code"]) == (400, "invalid")
         assert response.json()["detail"].startswith("cursor: ")
 
 
 class TestExporting:
-    def test_json_is_the_conversation(self) -> None:
+    def test_exported_json_is_the_conversation(self) -> None:
         session = a_session()
         ask("What is Redis?", session)
         for path in (f"conversations/{session}/export", f"conversations/{session}/export?as=json"):
@@ -356,7 +357,7 @@ class TestExporting:
             assert response["Content-Disposition"] == f'attachment; filename="{session}.json"'
             assert response.json() == get(f"conversations/{session}/").json()
 
-    def test_markdown_is_for_people(self) -> None:
+    def test_exported_markdown_has_headings_and_times(self) -> None:
         session = a_session()
         turn = a_turn("What is Żółć?", "It is\n\n- bile.")
         store(REDIS).append(session, turn)
@@ -368,12 +369,12 @@ class TestExporting:
             f"\n## Answer\n\n*{turn.answer.at}*\n\nIt is\n\n- bile.\n"
         )
 
-    def test_an_unknown_one_is_404(self) -> None:
+    def test_an_unknown_conversation_is_404(self) -> None:
         for wanted in ("json", "markdown"):
             response = get(f"conversations/{a_session()}/export?as={wanted}")
             assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
-    def test_another_form_is_refused_by_name(self) -> None:
+    def test_another_export_format_is_400(self) -> None:
         response = get(f"conversations/{a_session()}/export?as=pdf")
         assert (response.status_code, response.json()["detail"]) == (400, "as: Must be json or markdown.")
 
@@ -381,8 +382,8 @@ class TestExporting:
 @pytest.mark.parametrize(
     "accept", ["*/*", "application/json", "text/html", "text/markdown", "text/event-stream", "image/png"]
 )
-def test_what_a_client_prefers_never_keeps_it_from_the_answer(accept: str) -> None:
-    """The address says what is sent: a browser, or an event source, gets it too."""
+def test_the_accept_header_is_ignored(accept: str) -> None:
+    """The address decides what is sent, also to a browser or an event source."""
     session = a_session()
     assert post({"question": "What is Redis?", "session_id": session}, Accept=accept).status_code == 200
     for path in ("conversations/", f"conversations/{session}/", f"conversations/{session}/export?as=markdown"):
@@ -390,9 +391,9 @@ def test_what_a_client_prefers_never_keeps_it_from_the_answer(accept: str) -> No
 
 
 class TestCaching:
-    """What people said belongs in no cache on the way, nor in a browser's."""
+    """What users said must be in no proxy's or browser's cache."""
 
-    def test_no_answer_may_be_cached(self) -> None:
+    def test_responses_forbid_caching(self) -> None:
         session = a_session()
         question = {"question": "What is Redis?", "session_id": session}
         answers = [post(question), post(question | {"stream": True}), get("conversations/")]
@@ -403,7 +404,7 @@ class TestCaching:
             (204, "no-store"),
         ]
 
-    def test_nor_any_error(self, settings: Settings) -> None:
+    def test_errors_forbid_caching(self, settings: Settings) -> None:
         errors = [
             post({}),
             get("conversations/?limit=0"),

@@ -1,4 +1,4 @@
-"""Quarantined conversations in the admin: read as text, whatever they are, and with MongoDB out."""
+"""Quarantined conversations in the admin: any document is shown as text, also with MongoDB down."""
 
 from datetime import UTC, datetime
 from html import unescape
@@ -29,11 +29,11 @@ def staff() -> Client:
     return client
 
 
-def quarantined(**spoilt: Any) -> tuple[str, str]:
-    """Spoil a conversation in MongoDB and quarantine it; return its session and the address of its page."""
+def quarantined(**corrupt: Any) -> tuple[str, str]:
+    """Corrupt a conversation in MongoDB and quarantine it; return its session and the address of its page."""
     session = a_session()
     store(MONGO).append(session, None, mark=True)
-    collection("conversation").update_one({"_id": f"conv:{session}"}, {"$set": spoilt})
+    collection("conversation").update_one({"_id": f"conv:{session}"}, {"$set": corrupt})
     store(MONGO).set_aside(session)
     return session, address(session)
 
@@ -49,7 +49,7 @@ def text(client: Client, page: str) -> str:
     return unescape(response.content.decode().partition('<pre class="document">')[2].partition("</pre>")[0])
 
 
-def test_they_are_listed_and_found_by_their_session(staff: Client) -> None:
+def test_corrupt_conversations_are_listed_and_found_by_session(staff: Client) -> None:
     (one, page), (other, _) = quarantined(messages="spoilt"), quarantined(messages=5)
     found = staff.get(LIST, {"q": one})
     assert found.status_code == 200
@@ -60,7 +60,7 @@ def test_they_are_listed_and_found_by_their_session(staff: Client) -> None:
     assert one in listed.content.decode() and other in listed.content.decode()
 
 
-def test_one_is_shown_as_text_and_can_only_be_read(staff: Client) -> None:
+def test_a_document_is_shown_as_text_and_read_only(staff: Client) -> None:
     session, page = quarantined(messages="<script>alert(1)</script> & \x1b\u202e")
     assert f'"_id": "conv:{session}"' in text(staff, page)
     assert r'"messages": "<script>alert(1)</script> & \u001b\u202e"' in text(staff, page)
@@ -82,12 +82,12 @@ def test_one_is_shown_as_text_and_can_only_be_read(staff: Client) -> None:
         (float("inf"), "Infinity"),
     ],
 )
-def test_what_only_mongodb_knows_is_shown_too(staff: Client, value: Any, shown: str) -> None:
+def test_types_that_only_mongodb_has_are_shown(staff: Client, value: Any, shown: str) -> None:
     assert f'"messages": {shown}' in text(staff, quarantined(messages=value)[1])
 
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, [{"n": 1}] * 100_000], ids=["string", "list"])
-def test_of_a_long_one_the_beginning_is_shown(staff: Client, value: Any) -> None:
+def test_a_long_document_is_cut(staff: Client, value: Any) -> None:
     _, page = quarantined(messages=value)
     assert text(staff, page).endswith("\n… cut after 20,000 characters")
     assert len(text(staff, page)) < 20_100
@@ -95,12 +95,12 @@ def test_of_a_long_one_the_beginning_is_shown(staff: Client, value: Any) -> None
 
 
 @pytest.mark.parametrize("page", ["", f"{NONE}/change/", f"{NONE}/history/", f"{NONE}/delete/"])
-def test_with_mongo_out_it_says_so(staff: Client, mongo_out: None, page: str) -> None:
+def test_with_mongo_down_the_pages_are_503_with_a_message(staff: Client, mongo_out: None, page: str) -> None:
     response = staff.get(LIST + page)
     assert response.status_code == 503
     assert "MongoDB cannot be read now" in response.content.decode()
 
 
 @pytest.mark.parametrize("wanted", ["?q=(", "?q=%00", "?p=nine", "?o=9", "?key__regex=(", "?e=1", "nonsense/change/"])
-def test_an_address_that_makes_no_sense_is_no_fault_of_the_server(staff: Client, wanted: str) -> None:
+def test_an_invalid_address_is_no_server_error(staff: Client, wanted: str) -> None:
     assert staff.get(LIST + wanted, follow=True).status_code in (200, 503)

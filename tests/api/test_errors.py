@@ -1,4 +1,4 @@
-"""Whatever a client sends: the right 4xx, `{"code", "detail"}`, never a 500, and the conversation as it was."""
+"""Invalid requests: the right 4xx with `{"code", "detail"}`, never a 500, and an unchanged conversation."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from conversations.turns import now
 from onesource import urls
-from tests.api.talking import ASK, ask, get, named, post, said
+from tests.api.talking import ASK, ask, contents, get, named, post
 from tests.builders import a_session, a_turn
 
 
@@ -34,11 +34,11 @@ def refused(response: Any, status: int, code: str) -> str:
     """Check that the response is an error as promised; return its detail."""
     assert response.status_code == status, response.content
     assert response["Content-Type"] == "application/json"
-    told = response.json()
-    assert told["code"] == code
-    assert isinstance(told["detail"], str)
-    assert told["detail"]
-    return str(told["detail"])
+    error = response.json()
+    assert error["code"] == code
+    assert isinstance(error["detail"], str)
+    assert error["detail"]
+    return str(error["detail"])
 
 
 def body(session: str, **fields: Any) -> bytes:
@@ -64,16 +64,16 @@ BODIES: dict[str, Callable[[str], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_a_body_that_is_no_json_is_400(kind: str) -> None:
+def test_an_invalid_json_body_is_400(kind: str) -> None:
     session = a_session()
     ask("What is Redis?", session)
     response = Client().generic("POST", ASK, BODIES[kind](session), content_type="application/json")
     refused(response, 400, "invalid" if kind in ("no body", "nested in a field") else "parse_error")
-    assert len(said(session)) == 2
+    assert len(contents(session)) == 2
 
 
-def test_a_body_that_ends_early_is_400() -> None:
-    """The client has gone, and that is no fault of ours to be woken for."""
+def test_an_incomplete_body_is_400() -> None:
+    """The client has disconnected; this is no error of the server."""
 
     class Gone(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -84,7 +84,7 @@ def test_a_body_that_ends_early_is_400() -> None:
 
 
 @pytest.mark.parametrize("value", [b"null", b"[]", b'"And?"', b"5", b"1e400", b"true"], ids=bytes.decode)
-def test_a_body_that_is_no_object_is_400(value: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_400(value: bytes) -> None:
     response = Client().generic("POST", ASK, value, content_type="application/json")
     refused(response, 400, "parse_error" if value == b"1e400" else "invalid")
 
@@ -132,17 +132,17 @@ def test_a_body_that_is_no_object_is_400(value: bytes) -> None:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_field_that_is_not_valid_is_refused_by_name(field: str, value: Any) -> None:
+def test_an_invalid_field_is_named_in_the_400(field: str, value: Any) -> None:
     session = a_session()
     ask("What is Redis?", session)
     response = post({"question": "And?", "session_id": session} | {field: value})
     assert refused(response, 400, "invalid").startswith(f"{field}: ")
     assert list(response.json()["errors"]) == [field]
-    assert len(said(session)) == 2
+    assert len(contents(session)) == 2
 
 
-def test_an_id_of_the_future_is_refused_and_the_conversation_stays() -> None:
-    """The turn after it would be of a time that no id has, and the whole conversation then no history."""
+def test_a_last_message_id_of_the_future_is_400_and_changes_nothing() -> None:
+    """The next turn would get a time that no id can have, and the conversation would be unreadable."""
     session = a_session()
     ask("What is Redis?", session)
     for seen in ("7fffffff-ffff-7000-8000-000000000001", id_of(now() + timedelta(minutes=6))):
@@ -152,8 +152,8 @@ def test_an_id_of_the_future_is_refused_and_the_conversation_stays() -> None:
     assert ask("And?", session)["msg_count_before"] == 2
 
 
-def test_a_clock_may_be_a_little_ahead() -> None:
-    """Another machine of ours may have made the id."""
+def test_a_last_message_id_may_be_four_minutes_ahead() -> None:
+    """Another machine of the service may have made the id."""
     seen = id_of(now() + timedelta(minutes=4))
     assert ask("And?", a_session(), last_message_id=seen)["message_id"] > seen
 
@@ -162,31 +162,31 @@ def id_of(time: datetime) -> str:
     return a_turn(at=time).answer.id
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_invalid_fields_are_reported_together() -> None:
     response = post({"session_id": "a b", "stream": 5, "qestion": "And?"})
     refused(response, 400, "invalid")
     assert set(response.json()["errors"]) == {"question", "session_id", "stream", "qestion"}
 
 
 @pytest.mark.parametrize("size", [524_288, 11_000_000])
-def test_a_body_that_is_too_long_is_413(size: int) -> None:
+def test_a_long_body_is_413(size: int) -> None:
     session = a_session()
     ask("What is Redis?", session)
     refused(post(body(session, question="a" * size)), 413, "too_large")
-    assert len(said(session)) == 2
+    assert len(contents(session)) == 2
 
 
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "x"]
 )
-def test_a_body_of_another_kind_is_415(kind: str) -> None:
+def test_another_content_type_is_415(kind: str) -> None:
     session = a_session()
     refused(Client().generic("POST", ASK, body(session), content_type=kind), 415, "unsupported_media_type")
-    assert said(session) == []
+    assert contents(session) == []
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"])
-def test_json_is_json_however_it_is_spelled(kind: str) -> None:
+def test_json_content_type_is_accepted_in_every_spelling(kind: str) -> None:
     response = Client().generic("POST", ASK, body(a_session(), question="żółć"), content_type=kind)
     assert response.status_code == 200
 
@@ -223,7 +223,7 @@ def test_another_address_is_404(path: str) -> None:
 @pytest.mark.parametrize(
     "session", ["a%0A", "a%00", "tenant:a", "tenant%3Aa", "a b", "a" * 129, "%C3%A9", "%FF", "*", "%2e%2e%5c"]
 )
-def test_what_is_no_session_in_an_address_is_400(session: str) -> None:
+def test_an_invalid_session_id_in_an_address_is_400(session: str) -> None:
     for address in (f"conversations/{session}/", f"conversations/{session}/export"):
         assert refused(get(address), 400, "invalid").startswith("session_id: ")
 
@@ -232,18 +232,18 @@ def test_another_host_is_400() -> None:
     refused(Client(headers={"Host": "elsewhere.example"}).get("/api/chat/conversations/"), 400, "bad_request")
 
 
-def test_our_own_fault_is_500_and_says_nothing_of_it(settings: Settings) -> None:
+def test_an_unexpected_error_is_500_without_details(settings: Settings) -> None:
     settings.ROOT_URLCONF = WithAFault
     response = Client(raise_request_exception=False).get("/fails")
     assert "words" not in refused(response, 500, "error")
 
 
-class TestHowLongAnErrorIs:
-    """What a client sends comes back to it named, not whole: an answer many times as long would be a weapon."""
+class TestLengthOfErrors:
+    """An error names what the client sent but does not repeat it whole: it could be many times as long."""
 
     MOST = 8192
 
-    def test_of_many_unknown_fields_ten_are_named_and_the_others_counted(self) -> None:
+    def test_ten_unknown_fields_are_named_and_the_others_counted(self) -> None:
         session = a_session()
         response = post({"question": "And?", "session_id": session} | {f"field-{n:05}": 1 for n in range(25_000)})
         detail = refused(response, 400, "invalid")
@@ -251,14 +251,14 @@ class TestHowLongAnErrorIs:
         assert len(response.content) < self.MOST
         assert [name for name in errors if name.startswith("field-")] == [f"field-{n:05}" for n in range(10)]
         assert "There are 24990 other unknown fields." in detail
-        assert said(session) == []
+        assert contents(session) == []
 
-    def test_a_faulty_field_is_named_however_many_are_unknown(self) -> None:
+    def test_an_invalid_field_is_named_beside_many_unknown_ones(self) -> None:
         response = post({"question": 5} | {f"a{n}": 1 for n in range(1000)})
         assert response.json()["errors"]["question"] == ["Must be a string."]
 
     @pytest.mark.parametrize("letter", ["x", "é", "\x01", '"', "\U0001f600"])
-    def test_a_long_name_is_cut(self, letter: str) -> None:
+    def test_a_long_field_name_is_cut(self, letter: str) -> None:
         response = post({"question": "And?"} | {str(n) + letter * 3_000: 1 for n in range(10)})
         refused(response, 400, "invalid")
         assert len(response.content) < self.MOST
@@ -274,7 +274,7 @@ class TestHowLongAnErrorIs:
         ],
         ids=lambda path: path[:24],
     )
-    def test_an_address_does_not_come_back(self, path: str) -> None:
+    def test_a_long_address_is_not_repeated(self, path: str) -> None:
         response = get(path)
         assert 400 <= response.status_code < 500
         assert len(response.content) < self.MOST
@@ -291,7 +291,7 @@ class TestHowLongAnErrorIs:
         ],
         ids=lambda headers: next(iter(headers)),
     )
-    def test_nor_does_a_header(self, settings: Settings, headers: dict[str, str]) -> None:
+    def test_a_long_header_is_not_repeated(self, settings: Settings, headers: dict[str, str]) -> None:
         if "Authorization" in headers:
             settings.CHAT_AUTH = "token"
         kind = headers.pop("Content-Type", "application/json")
@@ -299,7 +299,7 @@ class TestHowLongAnErrorIs:
         assert 400 <= response.status_code < 500
         assert len(response.content) < self.MOST
 
-    def test_nor_does_a_method(self) -> None:
+    def test_a_long_method_is_not_repeated(self) -> None:
         response = Client().generic("X" * 50_000, ASK, b"{}", content_type="application/json")
         refused(response, 405, "method_not_allowed")
         assert len(response.content) < self.MOST

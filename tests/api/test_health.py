@@ -1,4 +1,4 @@
-"""What probes, scrapers and on-call people are told: health, metrics, and log lines."""
+"""What probes, Prometheus and people on call read: health, metrics, and log lines."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ class LosesTheStores(Answerer):
 
 @pytest.fixture
 def loses_the_stores(settings: Settings) -> Iterator[None]:
-    """While a question is answered, both stores go out."""
+    """Both stores are stopped while a question is answered."""
     settings.ANSWERER = f"{__name__}.LosesTheStores"
     answerer.cache_clear()
     yield
@@ -68,14 +68,14 @@ class TestProbes:
     def test_the_trailing_slash_is_optional(self, path: str) -> None:
         assert [probe(path).status_code, probe(f"{path}/").status_code] == [200, 200]
 
-    def test_liveness_asks_nobody(self, redis_out: None, mongo_out: None) -> None:
+    def test_liveness_needs_no_store(self, redis_out: None, mongo_out: None) -> None:
         response = probe("/livez")
         assert (response.status_code, response.content) == (200, b"ok\n")
 
-    def test_the_version_is_told(self) -> None:
+    def test_the_version_is_returned(self) -> None:
         assert probe("/version").json() == {"version": ours.VERSION}
 
-    def test_health_names_the_routing_and_each_store(self, settings: Settings) -> None:
+    def test_health_has_the_routing_and_each_store(self, settings: Settings) -> None:
         settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = "mongo", True
         watcher.look()
         report = probe("/healthz").json()
@@ -84,7 +84,7 @@ class TestProbes:
         assert all(store["latency_ms"] > 0 for store in report["stores"].values())
 
     @pytest.mark.parametrize("out", ["redis", "mongo"])
-    def test_with_one_store_out_it_is_degraded_and_200(self, out: str, request: pytest.FixtureRequest) -> None:
+    def test_with_one_store_down_health_is_degraded_and_200(self, out: str, request: pytest.FixtureRequest) -> None:
         """The service can be used, and must not be restarted."""
         request.getfixturevalue(f"{out}_out")
         watcher.look()
@@ -93,20 +93,20 @@ class TestProbes:
         assert [name for name, store in response.json()["stores"].items() if not store["up"]] == [out]
         assert response.json()["stores"][out]["error"]
 
-    def test_with_both_out_it_is_unavailable_and_503(self, redis_out: None, mongo_out: None) -> None:
+    def test_with_both_stores_down_health_is_unavailable_and_503(self, redis_out: None, mongo_out: None) -> None:
         watcher.look()
         for path in ("/healthz", "/readyz"):
             response = probe(path)
             assert (response.status_code, response.json()["status"]) == (503, "unavailable")
 
-    def test_health_is_what_was_last_seen_and_readiness_what_is_now(self, redis_out: None) -> None:
-        """A health check that asks would be as slow as the store that is out."""
+    def test_health_is_from_the_last_ping_and_readiness_pings_now(self, redis_out: None) -> None:
+        """A health check that calls the stores would be as slow as a store that is down."""
         assert probe("/readyz").json()["status"] == "degraded"
         environment.REDIS.start()
         assert probe("/healthz").json()["status"] == "degraded"
         assert probe("/readyz").json()["status"] == probe("/healthz").json()["status"] == "ok"
 
-    def test_a_frozen_store_does_not_hold_up_health(self) -> None:
+    def test_a_frozen_store_does_not_delay_health(self) -> None:
         watcher.look()
         environment.REDIS.freeze()
         try:
@@ -116,10 +116,10 @@ class TestProbes:
         finally:
             environment.REDIS.thaw()
 
-    def test_no_address_or_password_is_told(self, redis_out: None, mongo_out: None) -> None:
+    def test_health_has_no_address_or_password(self, redis_out: None, mongo_out: None) -> None:
         watcher.look()
-        told = probe("/healthz").content.decode()
-        assert not [secret for secret in (str(environment.REDIS.port), "127.0.0.1", "redis://") if secret in told]
+        text = probe("/healthz").content.decode()
+        assert not [secret for secret in (str(environment.REDIS.port), "127.0.0.1", "redis://") if secret in text]
 
 
 class TestMetrics:
@@ -133,7 +133,7 @@ class TestMetrics:
         assert series >= RUNBOOK_SERIES
         assert "redis_up 1.0" in page.splitlines()
 
-    def test_redis_up_is_what_the_watcher_sees(self, redis_out: None) -> None:
+    def test_redis_up_follows_the_watcher(self, redis_out: None) -> None:
         watcher.look()
         assert (sample("redis_up"), sample("mongo_up")) == (0, 1)
         environment.REDIS.start()
@@ -150,7 +150,7 @@ class TestMetrics:
         assert after == {store: count + 1 for store, count in before.items()}
         assert sample("history_not_persisted_total") == lost + 1
 
-    def test_msg_count_before_holds_every_turn(self) -> None:
+    def test_msg_count_before_counts_every_turn(self) -> None:
         session = a_session()
         before = {name: sample(f"msg_count_before_{name}") for name in ("count", "sum")}
         for _ in range(3):
@@ -158,7 +158,7 @@ class TestMetrics:
         assert sample("msg_count_before_count") == before["count"] + 3
         assert sample("msg_count_before_sum") == before["sum"] + 0 + 2 + 4
 
-    def test_context_that_was_missing_is_counted(self) -> None:
+    def test_missing_context_is_counted(self) -> None:
         before = [sample("context_expected_total"), sample("context_missing_total")]
         session = a_session()
         given = ask("What is Redis?", session)["message_id"]
@@ -176,7 +176,7 @@ class TestMetrics:
 
 
 class TestLogs:
-    def test_every_turn_says_msg_count_before(self, log: Lines) -> None:
+    def test_every_turn_logs_msg_count_before(self, log: Lines) -> None:
         """The runbook's grep for it."""
         session = a_session()
         for _ in range(2):
@@ -186,12 +186,12 @@ class TestLogs:
         assert {line["session"] for line in turns} == {hashed(session)}
         assert {"at", "level", "logger", "store", "context"} <= set(turns[0])
 
-    def test_a_store_that_is_out_is_named(self, log: Lines, redis_out: None) -> None:
+    def test_a_store_that_is_down_is_logged_by_name(self, log: Lines, redis_out: None) -> None:
         """The runbook's grep for redis_error."""
         ask(WORDS, a_session())
         assert [line["error"] for line in log.events() if line["event"] == "redis_error"]
 
-    def test_a_turn_that_a_store_did_not_take_is_said(self, log: Lines, loses_the_stores: None) -> None:
+    def test_a_turn_that_a_store_did_not_take_is_logged(self, log: Lines, loses_the_stores: None) -> None:
         """The runbook's grep for persist_error."""
         assert post({"question": WORDS, "session_id": a_session()}).status_code == 503
         assert {line["store"] for line in log.events() if line["event"] == "persist_error"} == {"redis", "mongo"}
@@ -212,7 +212,7 @@ class TestLogs:
         assert "answerer_error" in {line["event"] for line in log.events()}
         assert not [line for line in log.lines if session in line or WORDS in line]
 
-    def test_nor_has_any_line_while_a_value_is_corrupt_or_a_store_is_out(self, log: Lines, redis_out: None) -> None:
+    def test_no_line_has_them_while_a_value_is_corrupt_or_a_store_is_down(self, log: Lines, redis_out: None) -> None:
         session = a_session()
         ask(WORDS, session)
         environment.REDIS.start()
@@ -223,7 +223,7 @@ class TestLogs:
         assert "corrupt_history" in {line["event"] for line in log.events()}
         assert not [line for line in log.lines if session in line or WORDS in line]
 
-    def test_the_same_session_has_the_same_hash_and_another_another(self, settings: Settings) -> None:
+    def test_each_session_has_its_own_stable_hash(self, settings: Settings) -> None:
         one, other = a_session(), a_session()
         first = hashed(one)
         assert first == hashed(one) != hashed(other)

@@ -1,4 +1,4 @@
-"""The documentation is true: whatever it allows is accepted, all else refused, and every answer is as it says."""
+"""The OpenAPI document is true: what it allows is accepted, all else refused, and every response conforms."""
 
 from typing import Any
 
@@ -32,22 +32,22 @@ schema = schemathesis.openapi.from_wsgi("/api/schema/", get_wsgi_application(), 
 
 @pytest.fixture(autouse=True)
 def _tokens(settings: Settings) -> None:
-    """Every operation is documented to need a token."""
+    """In the document every operation needs a token."""
     settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
 
 
 @schema.parametrize()
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_service_does_what_its_documentation_says(case: Any) -> None:
+def test_the_service_conforms_to_its_openapi_document(case: Any) -> None:
     case.call_and_validate()
 
 
-def test_the_documentation_is_made_without_a_warning() -> None:
+def test_the_openapi_document_is_generated_without_a_warning() -> None:
     call_command("spectacular", "--fail-on-warn", "--validate", file="/dev/null")
 
 
-def test_it_names_every_address_once() -> None:
-    """With its slash or without it, as the README has it; the other spelling works too."""
+def test_the_openapi_document_has_every_address_once() -> None:
+    """With or without the trailing slash as in the README; the other spelling works too."""
     page = Client().get("/api/schema/", headers={"Accept": "application/vnd.oai.openapi+json"})
     assert {path: sorted(methods) for path, methods in page.json()["paths"].items()} == {
         "/api/chat/ask": ["post"],

@@ -1,4 +1,4 @@
-"""Promises that are easily broken from far away: each of these was broken once."""
+"""Promises that a change elsewhere can break: each of these was broken once."""
 
 import base64
 from pathlib import Path
@@ -26,7 +26,7 @@ def bearer(name: str, tenant: str = "") -> dict[str, str]:
     return {"Authorization": f"Bearer {make_token(name, tenant)}"}
 
 
-def test_an_impossible_date_is_a_corrupt_value_and_no_500() -> None:
+def test_an_impossible_date_is_treated_as_corrupt() -> None:
     session = a_session()
     ask("What?", session)
     with environment.REDIS.client() as client:
@@ -35,7 +35,7 @@ def test_an_impossible_date_is_a_corrupt_value_and_no_500() -> None:
     assert ask("And?", session)["msg_count_before"] == 0
 
 
-def test_no_log_line_names_a_session_not_even_of_a_refused_host(log: Lines) -> None:
+def test_no_log_line_has_a_session_even_for_a_refused_host(log: Lines) -> None:
     session = a_session()
     Client(headers={"Host": "elsewhere.example"}).get(f"/api/chat/conversations/{session}/")
     assert log.lines
@@ -50,10 +50,10 @@ def test_a_turn_acknowledged_by_two_stores_is_the_same_in_both(answered_by: None
     answer = ask("What is Redis?", Overtaken.session, headers={"Idempotency_Key": "k-1"})
     assert answer["stored_in"] == ["redis", "mongo"]
     for alias in answer["stored_in"]:
-        assert [turn.id for turn in store(alias).load(Overtaken.session).turns()] == [Overtaken.twin.id]
+        assert [turn.id for turn in store(alias).load(Overtaken.session).turns()] == [Overtaken.duplicate.id]
 
 
-def test_a_store_that_dies_while_a_duplicate_is_looked_for_is_missed(
+def test_a_store_that_fails_during_the_duplicate_check_counts_as_missed(
     settings: Settings, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis has the turn: it is acknowledged, and MongoDB gets it when it is back."""
@@ -70,8 +70,8 @@ def test_a_store_that_dies_while_a_duplicate_is_looked_for_is_missed(
     assert store(REDIS).inspect(session).mark
 
 
-def test_a_value_that_spoils_while_a_duplicate_is_looked_for_is_missed(settings: Settings) -> None:
-    """MongoDB has the turn: it is acknowledged, and repair sees to what Redis has."""
+def test_a_value_corrupted_during_the_duplicate_check_counts_as_missed(settings: Settings) -> None:
+    """MongoDB has the turn: it is acknowledged, and repair corrects Redis."""
     settings.CONV_DUAL_WRITE, settings.CONV_STORE_PRIMARY = True, "mongo"
     state.forget()
     session, turn = a_session(), a_turn(key="k-1")
@@ -84,8 +84,8 @@ def test_a_value_that_spoils_while_a_duplicate_is_looked_for_is_missed(settings:
     assert store(MONGO).inspect(session).mark
 
 
-def test_to_have_the_last_message_is_not_to_have_all(redis_server: RedisServer) -> None:
-    """In an outage without dual write, the second answer lacks as much as the first, and says so."""
+def test_context_is_behind_with_the_last_message_but_not_all_before_it(redis_server: RedisServer) -> None:
+    """In an outage without dual write, the second answer misses the same turns as the first, and says so."""
     session = a_session()
     given = ask("What is Redis?", session)["message_id"]
     redis_server.kill()
@@ -97,7 +97,7 @@ def test_to_have_the_last_message_is_not_to_have_all(redis_server: RedisServer) 
     assert [first["context"], second["context"]] == ["behind", "behind"]
 
 
-def test_no_cursor_names_another_tenants_session(settings: Settings) -> None:
+def test_no_cursor_contains_another_tenants_session(settings: Settings) -> None:
     settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
     settings.CONV_STORE_PRIMARY = "mongo"
     state.forget()
@@ -109,8 +109,8 @@ def test_no_cursor_names_another_tenants_session(settings: Settings) -> None:
     assert not [cursor for cursor in seen for session in sessions if session in cursor]
 
 
-def test_a_store_that_is_passed_over_counts_as_an_error(settings: Settings, redis_out: None) -> None:
-    """PersistenceErrorsHigh must fire in an outage, also once nobody asks Redis any more."""
+def test_a_skipped_store_counts_as_a_persist_error(settings: Settings, redis_out: None) -> None:
+    """PersistenceErrorsHigh must fire in an outage, also while the breaker keeps calls from Redis."""
     settings.CONV_DUAL_WRITE = True
     metrics.start()
     before = sample("history_persist_errors_total", store="redis")
@@ -119,13 +119,13 @@ def test_a_store_that_is_passed_over_counts_as_an_error(settings: Settings, redi
     assert sample("history_persist_errors_total", store="redis") == before + 5
 
 
-def test_nobody_escapes_the_rate_by_a_header(settings: Settings) -> None:
+def test_a_header_does_not_evade_the_rate_limit(settings: Settings) -> None:
     settings.CHAT_RATE = "1/min"
     tries = [post({"question": "a"}, X_Forwarded_For=f"10.0.0.{number}").status_code for number in range(3)]
     assert tries == [200, 429, 429]
 
 
-def test_a_folder_that_cannot_be_used_stops_no_question(settings: Settings, tmp_path: Path) -> None:
+def test_questions_are_answered_without_a_usable_var_dir(settings: Settings, tmp_path: Path) -> None:
     state.state()
     settings.VAR_DIR = tmp_path / "file"
     settings.VAR_DIR.write_text("")
@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_used_stops_no_question(settings: Settings, tmp_
 
 
 def test_the_message_of_an_unexpected_error_is_not_logged(log: Lines, settings: Settings) -> None:
-    """It may quote a conversation; where it was raised is enough."""
+    """The message may quote a conversation; the class and the place are enough."""
     settings.ANSWERER = "tests.api.test_stream.Breaks"
     answerer.cache_clear()
     client = Client(raise_request_exception=False)
@@ -144,6 +144,6 @@ def test_the_message_of_an_unexpected_error_is_not_logged(log: Lines, settings: 
     assert not [line for line in log.lines if "the words of a conversation" in line]
 
 
-def test_what_a_probe_must_not_do_is_told_as_any_error() -> None:
+def test_another_method_on_a_probe_is_405() -> None:
     response = Client().post("/healthz")
     assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")

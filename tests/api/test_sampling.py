@@ -1,4 +1,4 @@
-"""How full Redis is and when it was last backed up: sampled from the stores, kept through whatever cannot be asked."""
+"""Redis' memory and the time of the newest backup: sampled from the stores, and kept through outages."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def _no_backup(redis_server: RedisServer, mongo_server: MongoServer, monkeypatch
 
 
 def _forget_backups() -> None:
-    """In both stores, as soon as they are seen to be up: a driver takes half a second to notice."""
+    """Remove the record from both stores, once they answer: a driver takes half a second to notice that they are up."""
     for alias in ALIASES:
         eventually(lambda alias=alias: _forgets(alias), f"{alias} does not answer")  # type: ignore[misc]
 
@@ -38,13 +38,13 @@ def _forgets(alias: str) -> bool:
 
 
 def backup() -> float:
-    """Return what /metrics says after a sample."""
+    """Return the value in /metrics after a sample."""
     sampling.sample()
     return sample("onesource_backup_timestamp_seconds")
 
 
 class TestMemory:
-    def test_it_is_what_redis_says(self, redis_server: RedisServer) -> None:
+    def test_memory_gauges_are_from_redis_info(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.config_set("maxmemory", "512mb")
             try:
@@ -55,12 +55,12 @@ class TestMemory:
         assert sample("redis_memory_max_bytes") == 512 * 1_048_576
         assert sample("redis_memory_used_bytes") == pytest.approx(used, rel=0.2)
 
-    def test_without_maxmemory_the_most_is_0(self) -> None:
+    def test_without_maxmemory_the_maximum_is_0(self) -> None:
         sampling.sample()
         assert sample("redis_memory_max_bytes") == 0
         assert sample("redis_memory_used_bytes") > 0
 
-    def test_an_outage_leaves_what_was_last_known(self, redis_server: RedisServer) -> None:
+    def test_an_outage_keeps_the_last_figures(self, redis_server: RedisServer) -> None:
         sampling.sample()
         before = sample("redis_memory_used_bytes")
         redis_server.freeze()
@@ -70,7 +70,7 @@ class TestMemory:
             redis_server.thaw()
         assert sample("redis_memory_used_bytes") == before > 0
 
-    def test_so_does_an_acl_that_forbids_info(self, redis_server: RedisServer) -> None:
+    def test_an_acl_that_forbids_info_keeps_the_last_figures(self, redis_server: RedisServer) -> None:
         sampling.sample()
         before = sample("redis_memory_used_bytes")
         with redis_server.client() as client:
@@ -83,22 +83,22 @@ class TestMemory:
 
 
 class TestBackup:
-    def test_with_none_recorded_it_is_0(self) -> None:
+    def test_without_a_recorded_backup_it_is_0(self) -> None:
         assert backup() == 0
 
     @pytest.mark.parametrize("newer", [REDIS, MONGO])
-    def test_of_two_stores_the_newer_counts(self, newer: str) -> None:
+    def test_the_newer_of_two_recorded_backups_is_used(self, newer: str) -> None:
         for alias in ALIASES:
             store(alias).write_note(NOTE, NEWER if alias == newer else OLDER)
         assert backup() == NEWER_AT
 
-    @pytest.mark.parametrize("knows", [REDIS, MONGO])
-    def test_one_store_that_knows_is_enough(self, knows: str) -> None:
-        """The other one was restored from nothing."""
-        store(knows).write_note(NOTE, OLDER)
+    @pytest.mark.parametrize("recorded_in", [REDIS, MONGO])
+    def test_a_record_in_one_store_is_enough(self, recorded_in: str) -> None:
+        """The other store has lost its data."""
+        store(recorded_in).write_note(NOTE, OLDER)
         assert backup() == OLDER_AT
 
-    def test_the_store_that_knew_goes_out_and_it_is_known_still(self, mongo_server: MongoServer) -> None:
+    def test_the_time_is_kept_when_the_store_with_the_record_fails(self, mongo_server: MongoServer) -> None:
         store(REDIS).write_note(NOTE, OLDER)
         store(MONGO).write_note(NOTE, NEWER)
         assert backup() == NEWER_AT
@@ -108,17 +108,17 @@ class TestBackup:
         finally:
             mongo_server.start()
 
-    def test_a_note_that_is_no_time_is_none(self) -> None:
+    def test_a_record_that_is_no_time_is_ignored(self) -> None:
         store(REDIS).write_note(NOTE, "yesterday")
         assert backup() == 0
 
-    def test_a_later_sample_sees_a_backup_that_was_made_elsewhere(self) -> None:
+    def test_a_later_sample_sees_another_process_backup(self) -> None:
         backup()
         store(MONGO).write_note(NOTE, OLDER)
         assert backup() == OLDER_AT
 
 
-def test_both_out_change_nothing_and_raise_nothing(request: pytest.FixtureRequest) -> None:
+def test_with_both_stores_down_nothing_changes_or_raises(request: pytest.FixtureRequest) -> None:
     sampling.sample()
     before = sample("redis_memory_used_bytes")
     for fixture in ("redis_out", "mongo_out"):

@@ -1,4 +1,4 @@
-"""POST /api/chat/ask with "stream": the answer piece by piece, as server-sent events."""
+"""POST /api/chat/ask with "stream": the answer in pieces, as server-sent events."""
 
 import json
 from collections.abc import Iterator
@@ -6,14 +6,12 @@ from threading import Event
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
-from conversations.answerers import answerer
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
 from conversations.turns import History
 from tests import environment
-from tests.api.talking import ask, post, said
+from tests.api.talking import ask, contents, let, post
 from tests.api.test_errors import refused
 from tests.builders import a_session
 from tests.servers import MongoServer, RedisServer, eventually
@@ -22,7 +20,7 @@ PIECES = ["The answer\n", "is: “żółć\u2028”\r\n\r\n", "data: 42"]
 
 
 class Pieces(Answerer):
-    """Answers in three pieces, the last two when it is let."""
+    """Answers in three pieces, the last two after `go_on` is set."""
 
     go_on = Event()
 
@@ -52,23 +50,10 @@ class StopsTheStores(Answerer):
 
 
 @pytest.fixture
-def answered_by(settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let a stand-in of this module answer."""
-    settings.ANSWERER = f"{__name__}.{request.param.__name__}"
-    answerer.cache_clear()
-    yield
-    answerer.cache_clear()
-
-
-@pytest.fixture
 def go_on() -> Iterator[Event]:
     Pieces.go_on.clear()
     yield Pieces.go_on
     Pieces.go_on.set()
-
-
-def let(stand_in: type[Answerer]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("answered_by", [stand_in], indirect=True)
 
 
 def stream(session: str, question: str = "What?", **headers: str) -> Any:
@@ -84,7 +69,7 @@ def events(response: Any) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_the_pieces_come_first_and_then_the_answer() -> None:
+def test_delta_events_come_before_the_answer() -> None:
     session = a_session()
     ask("What is Redis?", session)
     response = stream(session, "What did I just ask?")
@@ -95,7 +80,7 @@ def test_the_pieces_come_first_and_then_the_answer() -> None:
     assert (answer["answer"], answer["stored_in"]) == ("You just asked: “What is Redis?”", ["redis"])
 
 
-def test_the_last_event_is_what_is_answered_without_streaming() -> None:
+def test_the_last_event_equals_the_answer_without_streaming() -> None:
     plain, (_, streamed) = ask("What?", a_session()), events(stream(a_session()))[-1]
     assert list(streamed) == list(plain)
     assert {name: streamed[name] for name in streamed if name not in ("session_id", "message_id")} == {
@@ -103,7 +88,7 @@ def test_the_last_event_is_what_is_answered_without_streaming() -> None:
     }
 
 
-def test_nothing_on_the_way_may_keep_it_back() -> None:
+def test_headers_forbid_buffering_and_caching() -> None:
     response = stream(a_session())
     assert response["Content-Type"] == "text/event-stream"
     assert (response["Cache-Control"], response["X-Accel-Buffering"]) == ("no-store", "no")
@@ -111,7 +96,7 @@ def test_nothing_on_the_way_may_keep_it_back() -> None:
 
 
 @let(Pieces)
-def test_a_piece_is_sent_before_the_next_is_made(answered_by: None, go_on: Event) -> None:
+def test_a_piece_is_sent_before_the_next_is_produced(answered_by: None, go_on: Event) -> None:
     sent = iter(stream(a_session()).streaming_content)
     assert next(sent) == b'event: delta\ndata: {"text":"The answer\\n"}\n\n'
     go_on.set()
@@ -119,26 +104,26 @@ def test_a_piece_is_sent_before_the_next_is_made(answered_by: None, go_on: Event
 
 
 @let(Pieces)
-def test_any_text_comes_through(answered_by: None, go_on: Event) -> None:
-    """Line ends and field names would end an event if they were sent as they are."""
+def test_any_text_can_be_streamed(answered_by: None, go_on: Event) -> None:
+    """Unescaped line ends and field names would end an event."""
     go_on.set()
     session = a_session()
     *deltas, (_, answer) = events(stream(session))
     assert [data["text"] for _, data in deltas] == PIECES
-    assert answer["answer"] == said(session)[1] == "".join(PIECES)
+    assert answer["answer"] == contents(session)[1] == "".join(PIECES)
 
 
 @let(Pieces)
-def test_a_client_that_goes_away_does_not_lose_its_answer(answered_by: None, go_on: Event) -> None:
-    """It was paid for, and is there when the client asks for the conversation."""
+def test_the_answer_is_stored_after_the_client_disconnects(answered_by: None, go_on: Event) -> None:
+    """The answer was paid for; the client finds it in the conversation."""
     session = a_session()
     response = stream(session)
     next(iter(response.streaming_content))
     response.close()
-    assert said(session) == []
+    assert contents(session) == []
     go_on.set()
-    eventually(lambda: len(said(session)) == 2, "the turn was not stored")
-    assert said(session)[1] == "".join(PIECES)
+    eventually(lambda: len(contents(session)) == 2, "the turn was not stored")
+    assert contents(session)[1] == "".join(PIECES)
 
 
 def test_the_same_key_streams_the_stored_answer() -> None:
@@ -147,21 +132,23 @@ def test_the_same_key_streams_the_stored_answer() -> None:
     again = events(stream(session, Idempotency_Key="k-1"))
     assert again[0] == first[0]
     assert again[1][1] == first[1][1] | {"replayed": True}
-    assert len(said(session)) == 2
+    assert len(contents(session)) == 2
 
 
 @let(FailsHalfWay)
-def test_an_answerer_that_fails_half_way_is_said_and_nothing_is_stored(answered_by: None) -> None:
+def test_an_answerer_that_fails_in_the_middle_is_an_error_event_and_nothing_is_stored(answered_by: None) -> None:
     session = a_session()
     assert events(stream(session)) == [
         ("delta", {"text": PIECES[0]}),
         ("error", {"code": "answerer_failed", "detail": "The model gave no answer; nothing was stored. Try again."}),
     ]
-    assert said(session) == []
+    assert contents(session) == []
 
 
 @let(Breaks)
-def test_a_fault_of_ours_is_said_without_its_words(answered_by: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_an_error_event_without_details(
+    answered_by: None, caplog: pytest.LogCaptureFixture
+) -> None:
     sent = events(stream(a_session()))
     assert [(name, data.get("code")) for name, data in sent] == [("delta", None), ("error", "answerer_failed")]
     assert "words" not in str(sent)
@@ -169,32 +156,32 @@ def test_a_fault_of_ours_is_said_without_its_words(answered_by: None, caplog: py
 
 
 @let(StopsTheStores)
-def test_an_answer_that_nobody_could_store_is_an_error_that_carries_it(
+def test_the_error_event_contains_an_answer_that_no_store_took(
     answered_by: None, redis_server: RedisServer, mongo_server: MongoServer
 ) -> None:
     try:
-        *_, (name, told) = events(stream(a_session()))
+        *_, (name, error) = events(stream(a_session()))
     finally:
         redis_server.start()
         mongo_server.start()
-    assert (name, told["code"], told["answer"], told["persisted"]) == ("error", "not_persisted", PIECES[0], False)
+    assert (name, error["code"], error["answer"], error["persisted"]) == ("error", "not_persisted", PIECES[0], False)
 
 
 class TestBeforeTheFirstPiece:
-    """What is known by then is told as a status, as without streaming."""
+    """Errors before the first piece have a status, as without streaming."""
 
-    def test_a_question_that_is_not_valid(self) -> None:
+    def test_an_invalid_question_is_400(self) -> None:
         refused(post({"question": "", "stream": True}), 400, "invalid")
 
-    def test_a_key_that_was_used_with_another_question(self) -> None:
+    def test_a_key_used_with_another_question_is_422(self) -> None:
         session = a_session()
         ask("What?", session, headers={"Idempotency_Key": "k-1"})
         refused(stream(session, "What else?", Idempotency_Key="k-1"), 422, "idempotency_key_reused")
 
-    def test_context_that_is_needed_and_missing(self) -> None:
+    def test_missing_required_context_is_503(self) -> None:
         later = ask("Elsewhere", a_session())["message_id"]
         question = {"question": "And?", "session_id": a_session(), "last_message_id": later}
         refused(post(question | {"require_context": True, "stream": True}), 503, "context_behind")
 
-    def test_stores_that_are_both_out(self, redis_out: None, mongo_out: None) -> None:
+    def test_both_stores_down_is_503(self, redis_out: None, mongo_out: None) -> None:
         refused(stream(a_session()), 503, "store_unavailable")

@@ -1,4 +1,4 @@
-"""No page takes a file, and none is kept: neither in memory nor on a disk."""
+"""No page accepts a file, and none is kept, in memory or on a disk."""
 
 import tempfile
 
@@ -27,7 +27,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("size", [10, LARGE])
 @pytest.mark.parametrize("path", ["/livez", "/admin/login/", "/api/chat/ask"])
 def test_an_uploaded_file_is_written_nowhere(temporary: list[str], path: str, size: int) -> None:
-    """The check of the CSRF token reads the form, and with it the files, of any page that is posted to."""
+    """The CSRF check reads the form, and with it the files, of every POST."""
     client = Client(enforce_csrf_checks=True)
     client.cookies["csrftoken"] = CSRF
     response = client.post(path, {"question": "What?", "file": SimpleUploadedFile("f", b"x" * size)})
@@ -35,7 +35,7 @@ def test_an_uploaded_file_is_written_nowhere(temporary: list[str], path: str, si
     assert temporary == []
 
 
-def test_the_other_fields_of_such_a_form_are_read() -> None:
+def test_the_other_fields_of_the_form_are_read() -> None:
     client = Client(enforce_csrf_checks=True)
     client.cookies["csrftoken"] = CSRF
     fields = {"csrfmiddlewaretoken": CSRF, "file": SimpleUploadedFile("f", b"x" * LARGE)}

@@ -1,4 +1,4 @@
-"""Metrics of several worker processes, which count in one folder: nothing missing, nothing left of the dead."""
+"""Metrics of several worker processes, which share one folder: none is missing, none is left of ended workers."""
 
 import os
 import subprocess
@@ -37,19 +37,19 @@ def values(page: str, name: str) -> list[float]:
      ("breaker_open", 4), ("redis_memory_used_bytes", 1), ("redis_memory_max_bytes", 1),
      ("onesource_backup_timestamp_seconds", 1)],
 )  # fmt: skip
-def test_a_gauge_is_there_before_anybody_has_set_it(name: str, series: int, tmp_path: Path) -> None:
-    """With both stores out from the start, nothing is ever set: an alert must tell that from "not scraped"."""
+def test_a_gauge_is_exported_before_it_is_set(name: str, series: int, tmp_path: Path) -> None:
+    """With both stores down from the start, nothing is set: an alert must distinguish that from "not scraped"."""
     assert values(worker(tmp_path, SCRAPE), name) == [0.0] * series
 
 
-def test_a_worker_that_starts_leaves_standing_what_others_have_seen(tmp_path: Path) -> None:
+def test_a_new_worker_keeps_the_figures_of_others(tmp_path: Path) -> None:
     worker(tmp_path, "metrics.redis_memory_used.set(7)", "metrics.backup_timestamp.set(8)")
     page = worker(tmp_path, SCRAPE)
     assert values(page, "redis_memory_used_bytes") == [7.0]
     assert values(page, "onesource_backup_timestamp_seconds") == [8.0]
 
 
-def test_a_worker_that_died_holds_no_breaker_open(tmp_path: Path) -> None:
-    """Of several processes the highest counts: one that was killed in an outage would be open for ever."""
+def test_a_killed_worker_leaves_no_breaker_open(tmp_path: Path) -> None:
+    """The highest of all processes is exported: that of a process killed in an outage would stay open for ever."""
     worker(tmp_path, "metrics.breaker_open.labels(store='redis', kind='reads').set(1)")
     assert set(values(worker(tmp_path, SCRAPE), "breaker_open")) == {0.0}

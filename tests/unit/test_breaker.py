@@ -25,7 +25,7 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
-def test_a_few_failures_open_it() -> None:
+def test_three_failures_open_it() -> None:
     clock = Clock()
     breaker = a_breaker(clock)
     for _ in range(TRIPS - 1):
@@ -44,7 +44,7 @@ def test_a_success_between_failures_does_not_reset_the_count() -> None:
     assert breaker.state == OPEN
 
 
-def test_failures_long_ago_do_not_count() -> None:
+def test_old_failures_do_not_count() -> None:
     clock = Clock()
     breaker = a_breaker(clock)
     for _ in range(TRIPS * 2):
@@ -60,7 +60,7 @@ def test_slow_calls_count_like_failures() -> None:
     assert breaker.state == OPEN
 
 
-def test_one_probe_is_let_through_and_closes_it() -> None:
+def test_one_probe_is_allowed_and_closes_it() -> None:
     clock = Clock()
     breaker = opened(clock)
     assert not breaker.probe()
@@ -72,7 +72,7 @@ def test_one_probe_is_let_through_and_closes_it() -> None:
     assert breaker.allows()
 
 
-def test_it_recovers_for_as_long_as_another_may_be_open() -> None:
+def test_it_is_recovering_while_another_process_may_be_open() -> None:
     clock = Clock()
     breaker = opened(clock)
     assert not breaker.recovering
@@ -103,13 +103,13 @@ def test_a_probe_that_never_reports_does_not_hold_it_open_for_ever() -> None:
     assert breaker.probe()
 
 
-def test_calls_that_were_under_way_when_it_opened_change_nothing() -> None:
+def test_calls_begun_before_it_opened_change_nothing() -> None:
     breaker = opened(Clock())
     breaker.record(failed=False)
     assert breaker.state == OPEN
 
 
-def test_who_knows_can_trip_it_and_a_second_trip_does_not_lengthen_it() -> None:
+def test_a_second_trip_does_not_lengthen_the_first() -> None:
     clock = Clock()
     breaker = a_breaker(clock)
     breaker.trip()
@@ -120,8 +120,8 @@ def test_who_knows_can_trip_it_and_a_second_trip_does_not_lengthen_it() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ok", "fail", "slow", "probe", "trip"]), st.floats(0, 6)), max_size=60))
-def test_whatever_happens_it_comes_back(steps: list[tuple[str, float]]) -> None:
-    """It is never open for longer than the longest pause, and a good probe always closes it."""
+def test_it_always_allows_a_probe_in_the_end(steps: list[tuple[str, float]]) -> None:
+    """It is never open for longer than the longest pause, and a successful probe always closes it."""
     clock = Clock()
     breaker = Breaker(slow=0.1, clock=clock)
     for what, pause in steps:

@@ -1,4 +1,4 @@
-"""What the documents say of metrics, settings and commands is what there is, and neither has one more."""
+"""The documents have exactly the metrics, settings and commands that exist."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to wr
 
 
 def rows(text: str, heading: str) -> Iterator[list[str]]:
-    """Yield the cells of the first table after the heading, without its head."""
+    """Yield the cells of the first table after the heading, without its header row."""
     table = re.search(rf"^{re.escape(heading)}.*?^(\|.*?\n)(?!\|)", text, re.MULTILINE | re.DOTALL)
     assert table, heading
     for line in table[1].splitlines()[2:]:
@@ -30,7 +30,7 @@ def rows(text: str, heading: str) -> Iterator[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """Return what the cell has as code."""
+    """Return the code spans of the cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -49,7 +49,7 @@ def ours() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def alerts_by_metric() -> dict[str, set[str]]:
-    """Return which alerts ask for a metric, themselves or by a recorded series."""
+    """Return the alerts that use a metric, directly or by a recorded series."""
     groups: Any = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     recorded = {rule["record"]: {name for name, _ in selectors(rule["expr"])} for rule in rules if "record" in rule}
@@ -64,14 +64,14 @@ def alerts_by_metric() -> dict[str, set[str]]:
 class TestMetrics:
     TABLE = list(rows((ROOT / "docs" / "metrics.md").read_text(), "# Metrics"))
 
-    def test_the_table_has_each_of_ours_with_its_type_and_labels(self) -> None:
+    def test_the_table_has_each_metric_with_its_type_and_labels(self) -> None:
         assert {code(name)[0]: (kind, tuple(code(labels))) for name, kind, labels, *_ in self.TABLE} == ours()
 
-    def test_it_names_the_alerts_that_ask_for_each(self) -> None:
-        told = {code(name)[0]: set(code(used)) for name, *_, used in self.TABLE}
+    def test_the_table_has_the_alerts_of_each_metric(self) -> None:
+        documented = {code(name)[0]: set(code(used)) for name, *_, used in self.TABLE}
         asked = alerts_by_metric()
-        assert told == {name: asked.get(name, set()) for name in told}
-        assert set(asked) <= set(told)
+        assert documented == {name: asked.get(name, set()) for name in documented}
+        assert set(asked) <= set(documented)
 
 
 # --- Settings --------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def variables() -> set[str]:
 
 
 def as_variable(value: Any) -> str:
-    """Return the setting as its variable would be written."""
+    """Return the setting in the form of its environment variable."""
     if isinstance(value, bool):
         return str(int(value))
     text = ",".join(value) if isinstance(value, list) else str(value)
@@ -99,8 +99,8 @@ class TestSettings:
     def test_the_table_has_each_variable_that_is_read(self) -> None:
         assert {code(name)[0] for name, *_ in self.TABLE} == variables()
 
-    def test_the_defaults_are_those(self, tmp_path: Path) -> None:
-        """Before a semicolon stands that of a deployment, after it that of embedded stores."""
+    def test_the_table_has_the_defaults(self, tmp_path: Path) -> None:
+        """The part before a semicolon is for a deployment, the part after it for embedded stores."""
         deployed, embedded = settings_with(**DEPLOYED), settings_with(VAR_DIR=str(tmp_path))
         for name, default, _ in self.TABLE:
             name = code(name)[0]
@@ -111,30 +111,30 @@ class TestSettings:
                 assert deployed["DATABASES"]["default"]["NAME"] == str(ROOT / "var" / "onesource.sqlite3")
                 assert default == "SQLite in `var/`"
             else:
-                told = code(first)[0] if code(first) else IN_WORDS[first]
-                assert as_variable(deployed[name]) == told, name
+                documented = code(first)[0] if code(first) else IN_WORDS[first]
+                assert as_variable(deployed[name]) == documented, name
             if code(embedded_too) and name not in DEPLOYED:
                 assert as_variable(embedded[name]) == code(embedded_too)[0], name
 
-    def test_secrets_and_no_others_are_told_to_come_from_a_file_and_do(self, tmp_path: Path) -> None:
-        told = re.findall(r"`(\w+)_FILE`", README)
-        assert sorted(told) == sorted(SECRETS)
+    def test_exactly_the_documented_secrets_may_come_from_a_file(self, tmp_path: Path) -> None:
+        documented = re.findall(r"`(\w+)_FILE`", README)
+        assert sorted(documented) == sorted(SECRETS)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
-        for name in told:
+        for name in documented:
             (tmp_path / name).write_text(f"{secrets[name]}\n")
-        found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in told})
+        found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in documented})
         assert found["DATABASES"]["default"]["HOST"] == "db"
-        assert {name: found[name] for name in told if name in found} == {
+        assert {name: found[name] for name in documented if name in found} == {
             name: secret for name, secret in secrets.items() if name != "DATABASE_URL"
         }
 
-    def test_compose_sets_none_that_there_is_not(self) -> None:
-        """The manifests are held to it in tests/deploy/test_kubernetes.py."""
+    def test_compose_sets_only_existing_variables(self) -> None:
+        """tests/deploy/test_kubernetes.py checks the manifests."""
         compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-        told = {name.removesuffix("_FILE") for name in compose["services"]["onesource"]["environment"]}
-        assert told <= variables()
+        documented = {name.removesuffix("_FILE") for name in compose["services"]["onesource"]["environment"]}
+        assert documented <= variables()
 
-    def test_nor_does_the_runbook_or_any_other_document(self) -> None:
+    def test_documents_name_only_existing_variables(self) -> None:
         for path in (ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").glob("*.md")):
             text = re.sub(r"grep \S+", "", path.read_text())  # which may look for the beginning of a name
             named = set(re.findall(r"\b((?:CONV|REDIS|MONGO|CHAT|LLM|WEB)_[A-Z_]+)\b", text))
@@ -154,18 +154,18 @@ def options(command: str) -> set[str]:
 class TestCommands:
     TABLE = list(rows(README, "## Operating it"))
 
-    def test_the_table_has_each_of_ours(self) -> None:
+    def test_the_table_has_each_command(self) -> None:
         assert {each.split()[0] for name, _ in self.TABLE for each in code(name)} == COMMANDS
 
     @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
-    def test_a_row_names_options_that_there_are(self, row: list[str]) -> None:
+    def test_a_row_names_only_existing_options(self, row: list[str]) -> None:
         commands = {each.split()[0] for each in code(row[0])}
         there = set().union(*map(options, commands))
         assert set(re.findall(r"--[a-z][a-z-]*", " ".join(row))) <= there
 
     @pytest.mark.parametrize("path", [ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").rglob("*.md")],
                              ids=lambda path: path.name)  # fmt: skip
-    def test_whatever_is_called_is_there(self, path: Path) -> None:
+    def test_documents_call_only_existing_commands_and_options(self, path: Path) -> None:
         for command, rest in re.findall(r"manage\.py ([a-z]+)([^`\n|&;]*)", path.read_text()):
             assert command in get_commands()
             if command in COMMANDS:

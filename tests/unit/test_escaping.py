@@ -1,4 +1,4 @@
-"""Text that is shown cannot act on what shows it."""
+"""Printed text cannot control the terminal."""
 
 import json
 
@@ -18,12 +18,12 @@ from telemetry.escaping import visible
         ("Żółć, שלום, نص, 中文\u3000全, 👩\u200d🚀, a\u00a0b", "Żółć, שלום, نص, 中文\u3000全, 👩\u200d🚀, a\u00a0b"),
     ],
 )
-def test_only_what_acts_is_escaped(text: str, shown: str) -> None:
+def test_only_control_characters_are_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
 
-def test_json_still_means_the_same() -> None:
-    told = {"\x9b": ["\u202e", "\\\x7f", "\x1b"]}
-    escaped = visible(json.dumps(told, ensure_ascii=False))
+def test_escaped_json_has_the_same_value() -> None:
+    value = {"\x9b": ["\u202e", "\\\x7f", "\x1b"]}
+    escaped = visible(json.dumps(value, ensure_ascii=False))
     assert escaped.isascii()
-    assert json.loads(escaped) == told
+    assert json.loads(escaped) == value

@@ -1,4 +1,4 @@
-"""What a killed process leaves behind is found, once, and only when it is gone."""
+"""The journal of a killed process is recovered once, and only after the process has ended."""
 
 import fcntl
 import subprocess
@@ -24,29 +24,27 @@ def recovered(journal: Journal) -> list[str]:
     return found
 
 
-def test_a_process_that_is_killed_leaves_what_it_was_writing(tmp_path: Path) -> None:
+def test_the_journal_of_a_killed_process_is_recovered_once(tmp_path: Path) -> None:
     ours = Journal(tmp_path)
     with subprocess.Popen([sys.executable, "-c", _WRITES, str(tmp_path)], stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"writing\n"
-        assert recovered(ours) == []  # it lives
+        assert recovered(ours) == []  # the process still runs
         process.kill()
     assert recovered(ours) == ["acme:s-1"]
     assert recovered(ours) == []
 
 
-def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock, looked = fcntl.flock, []
+def test_a_journal_removed_between_open_and_lock_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, removed = fcntl.flock, []
 
-    def look_first(file: int, how: int) -> None:
-        if not looked:
-            looked.append(True)
-            next(tmp_path.iterdir()).unlink()  # as whoever adopts it does
+    def remove_first(file: int, how: int) -> None:
+        if not removed:
+            removed.append(True)
+            next(tmp_path.iterdir()).unlink()  # as a process does that recovers it
         lock(file, how)
 
-    monkeypatch.setattr("conversations.runtime.journal.fcntl.flock", look_first)
+    monkeypatch.setattr("conversations.runtime.journal.fcntl.flock", remove_first)
     ours = Journal(tmp_path)
     with ours.writing("s-1"):
         assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
@@ -54,7 +52,7 @@ def test_a_page_that_is_taken_for_a_dead_ones_as_it_is_made_is_made_again(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_marked_now_is_marked_later(tmp_path: Path) -> None:
+def test_a_journal_stays_until_its_sessions_are_flagged(tmp_path: Path) -> None:
     (tmp_path / "1-gone").write_bytes(b"s-1".ljust(264, b"\0") + b"s-2".ljust(264, b"\0"))
     ours = Journal(tmp_path)
 
@@ -66,13 +64,13 @@ def test_what_cannot_be_marked_now_is_marked_later(tmp_path: Path) -> None:
     assert recovered(ours) == ["s-1", "s-2"]
 
 
-def test_what_was_written_is_under_way_no_more(tmp_path: Path) -> None:
+def test_a_finished_write_is_removed_from_the_journal(tmp_path: Path) -> None:
     with Journal(tmp_path).writing("s-1"):
         assert b"s-1" in next(tmp_path.iterdir()).read_bytes()
     assert not any(next(tmp_path.iterdir()).read_bytes())
 
 
-def test_more_at_a_time_than_there_is_room_for_go_on(tmp_path: Path) -> None:
+def test_a_write_without_a_free_slot_continues(tmp_path: Path) -> None:
     ours = Journal(tmp_path)
     ours._free.clear()
     with ours.writing("s-1"):

@@ -1,4 +1,4 @@
-"""Answerers that call a model, against a server of the test's own that speaks the makers' protocols."""
+"""Answerers that call a model, against a test server with the vendors' protocols."""
 
 import json
 import time
@@ -52,7 +52,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 class Model(ThreadingHTTPServer):
-    """A model on a free port; `reply` says how it answers, `asked` what it was asked."""
+    """A model on a free port; `reply` sends its answer, `asked` has the requests."""
 
     daemon_threads = True
     block_on_close = False
@@ -65,7 +65,7 @@ class Model(ThreadingHTTPServer):
 
 
 class Dialect:
-    """How a maker's protocol says things."""
+    """A vendor's protocol."""
 
     def __init__(self, answerer: type[Answerer], path: str, piece: Callable[[str], str], end: str, error: str) -> None:
         self.answerer, self.path, self.piece, self.end, self.error = answerer, path, piece, end, error
@@ -110,7 +110,7 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 @pytest.fixture
 def model(dialect: Dialect, settings: Settings) -> Iterator[Model]:
-    """A running model, which the settings name."""
+    """A running model that the settings name."""
     with Model() as server:
         settings.LLM_BASE_URL = f"http://127.0.0.1:{server.server_port}{dialect.path}"
         settings.LLM_API_KEY, settings.LLM_MODEL = "a-key", "a-model"
@@ -125,19 +125,19 @@ def answer(dialect: Dialect, question: str = SECRET_WORDS, history: History | No
 
 
 def failure(dialect: Dialect) -> str:
-    """Return how the answer failed, in words that may be logged."""
+    """Return the error of a failed answer."""
     with pytest.raises(AnswererFailed) as caught:
         answer(dialect)
     assert SECRET_WORDS not in "".join(traceback.format_exception(caught.value))
     return str(caught.value)
 
 
-def test_the_answer_comes_piece_by_piece(dialect: Dialect, model: Model) -> None:
+def test_the_answer_is_streamed_in_pieces(dialect: Dialect, model: Model) -> None:
     model.reply = dialect.says("Hel", "lo", " żółć ☃\n")
     assert answer(dialect) == ["Hel", "lo", " żółć ☃\n"]
 
 
-def test_a_piece_is_there_before_the_next_is_made(dialect: Dialect, model: Model) -> None:
+def test_a_piece_arrives_before_the_next_is_produced(dialect: Dialect, model: Model) -> None:
     seen = Event()
 
     def reply(request: Request) -> None:
@@ -174,17 +174,17 @@ def test_a_long_history_is_cut_at_whole_turns(dialect: Dialect, model: Model) ->
     assert contents == [message.content for turn in turns[-3:] for message in turn.messages()] + ["And now?"]
 
 
-def test_the_key_is_sent_as_its_maker_wants_it(dialect: Dialect, model: Model) -> None:
+def test_the_key_is_sent_in_the_vendors_header(dialect: Dialect, model: Model) -> None:
     model.reply = dialect.says("yes")
     answer(dialect)
     sent = {name.lower(): value for name, value in model.headers[0].items()}
     assert "a-key" in (sent.get("x-api-key"), sent.get("authorization", "").removeprefix("Bearer "))
 
 
-def test_a_host_of_our_own_is_never_sent_its_makers_key(
+def test_another_host_never_gets_the_vendors_key(
     dialect: Dialect, model: Model, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The SDKs find keys in the environment; a local model needs none, and must not get those."""
+    """The SDKs read keys from the environment; a local model must not get them."""
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.setenv(name, "its-makers")
     settings.LLM_API_KEY = ""
@@ -202,7 +202,7 @@ def test_a_host_of_our_own_is_never_sent_its_makers_key(
         (500, "InternalServerError"),
     ],
 )
-def test_a_refusal_is_told_by_its_class_alone_and_asked_once(
+def test_a_refusal_is_reported_by_class_and_not_retried(
     dialect: Dialect, model: Model, status: int, fault: str
 ) -> None:
     def reply(request: Request) -> None:
@@ -214,13 +214,13 @@ def test_a_refusal_is_told_by_its_class_alone_and_asked_once(
     assert len(model.asked) == 1
 
 
-def test_a_model_that_is_not_there_is_a_failure(dialect: Dialect, model: Model) -> None:
+def test_an_unreachable_model_is_a_failure(dialect: Dialect, model: Model) -> None:
     model.shutdown()
     model.server_close()
     assert failure(dialect).endswith("APIConnectionError")
 
 
-def test_a_key_that_is_missing_is_a_failure(
+def test_a_missing_key_is_a_failure(
     dialect: Dialect, model: Model, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
@@ -229,7 +229,7 @@ def test_a_key_that_is_missing_is_a_failure(
     assert failure(dialect)
 
 
-def test_a_model_that_says_nothing_at_all_is_given_up(dialect: Dialect, model: Model, settings: Settings) -> None:
+def test_a_silent_model_fails_at_the_deadline(dialect: Dialect, model: Model, settings: Settings) -> None:
     settings.LLM_TIMEOUT_MS = 200
     model.reply = lambda request: time.sleep(20)
     begun = time.monotonic()
@@ -238,8 +238,8 @@ def test_a_model_that_says_nothing_at_all_is_given_up(dialect: Dialect, model: M
 
 
 @pytest.mark.parametrize("line", [": keep-alive\n", 'event: ping\ndata: {"type": "ping"}\n', "piece"])
-def test_a_model_that_never_ends_is_given_up(dialect: Dialect, model: Model, settings: Settings, line: str) -> None:
-    """Whatever it sends all the while."""
+def test_an_endless_answer_fails_at_the_deadline(dialect: Dialect, model: Model, settings: Settings, line: str) -> None:
+    """It sends keep-alives or text without end."""
     settings.LLM_TIMEOUT_MS = 300
 
     def reply(request: Request) -> None:
@@ -255,14 +255,14 @@ def test_a_model_that_never_ends_is_given_up(dialect: Dialect, model: Model, set
 
 
 @pytest.mark.parametrize("pieces", [(), ("",), (" ", "\n\t")], ids=str)
-def test_an_empty_answer_is_none(dialect: Dialect, model: Model, pieces: tuple[str, ...]) -> None:
-    """Stored, it would make the makers refuse every later question of the conversation."""
+def test_an_empty_answer_is_a_failure(dialect: Dialect, model: Model, pieces: tuple[str, ...]) -> None:
+    """If it were stored, the vendors would refuse every later question of the conversation."""
     model.reply = dialect.says(*pieces)
     assert failure(dialect).endswith("it said nothing")
 
 
-def test_half_an_answer_is_none(dialect: Dialect, model: Model) -> None:
-    """It would be remembered as if the model had meant it."""
+def test_an_incomplete_answer_is_a_failure(dialect: Dialect, model: Model) -> None:
+    """It must not be stored as if it were the whole answer."""
     model.reply = dialect.says("The answer is", end=False)
     assert failure(dialect).endswith("it broke off in the middle of its answer")
 
@@ -287,7 +287,7 @@ def test_garbage_is_a_failure(dialect: Dialect, model: Model, line: str) -> None
 
 
 class TestWindow:
-    def test_it_holds_the_newest_turns_that_fit(self) -> None:
+    def test_it_has_the_newest_turns_that_fit(self) -> None:
         turns = some_turns(5, size=100)
         size = sum(len(message.content) for message in turns[0].messages())
         assert window(History.of(turns), 2 * size) == turns[-2:]
@@ -299,6 +299,6 @@ class TestWindow:
         assert window(History.of([turn]), 200) == (turn,)
         assert window(History.of([turn]), 199) == ()
 
-    def test_nothing_older_jumps_over_what_did_not_fit(self) -> None:
+    def test_no_older_turn_follows_one_that_did_not_fit(self) -> None:
         small, large, last = a_turn(), a_turn("q", "a" * 500), a_turn()
         assert window(History.of([small, large, last]), 100) == (last,)

@@ -1,4 +1,4 @@
-"""The answerer without a model: right about the conversation, and honest about everything else."""
+"""The answerer without a model: correct about the conversation, and no answer to anything else."""
 
 import pytest
 from pytest_django import Settings
@@ -55,7 +55,7 @@ def ask(question: str, *asked: str) -> str:
         "The weather is nice. What did I just ask?",
     ],
 )
-def test_it_knows_what_was_asked_last(question: str) -> None:
+def test_it_recalls_the_last_question(question: str) -> None:
     assert ask(question, *ASKED) == "You just asked: “Which is faster?”"
 
 
@@ -75,7 +75,7 @@ def test_it_knows_what_was_asked_last(question: str) -> None:
         "Which question did I ask first?",
     ],
 )
-def test_it_knows_what_was_asked_first(question: str) -> None:
+def test_it_recalls_the_first_question(question: str) -> None:
     assert ask(question, *ASKED) == "Your first question was: “What is Redis?”"
 
 
@@ -116,8 +116,8 @@ def test_it_counts_the_questions(question: str) -> None:
     ],
 )
 def test_it_lists_the_questions(question: str) -> None:
-    told = "You have asked:\n- “What is Redis?”\n- “And MongoDB?”\n- “Which is faster?”"
-    assert ask(question, *ASKED) == told
+    expected = "You have asked:\n- “What is Redis?”\n- “And MongoDB?”\n- “Which is faster?”"
+    assert ask(question, *ASKED) == expected
 
 
 @pytest.mark.parametrize(
@@ -153,36 +153,36 @@ def test_it_lists_the_questions(question: str) -> None:
         "…",
     ],
 )
-def test_it_admits_that_it_is_no_model(question: str) -> None:
+def test_other_questions_get_the_answer_that_there_is_no_model(question: str) -> None:
     """A wrong "You just asked" would be worse than none."""
     assert ask(question, *ASKED) == NOT_A_MODEL
 
 
 @pytest.mark.parametrize("question", ["What did I just ask?", "What was my first question?", "Count my questions"])
-def test_before_the_first_question_there_is_nothing(question: str) -> None:
+def test_before_the_first_question_nothing_is_recalled(question: str) -> None:
     assert ask(question) == "You have asked nothing before this question."
 
 
 class TestForgotten:
-    """Where older turns may have been trimmed it does not speak of them as if they had never been."""
+    """Where older turns may have been trimmed, the answer says so."""
 
-    def test_a_full_history_may_lack_its_beginning(self, settings: Settings) -> None:
+    def test_a_full_history_may_miss_its_beginning(self, settings: Settings) -> None:
         settings.CONV_MAX_TURNS = 3
         assert ask("How many questions have I asked?", *ASKED) == "You have asked at least 3 questions before this one."
         assert ask("What was my first question?", *ASKED).startswith("The first question I still have was: “What is R")
         assert ask("List my questions", *ASKED).startswith("You have asked, of what I still have:\n- “What is R")
 
-    def test_a_history_that_is_not_full_has_it(self, settings: Settings) -> None:
+    def test_a_history_that_is_not_full_has_its_beginning(self, settings: Settings) -> None:
         settings.CONV_MAX_TURNS = 4
         assert ask("How many questions have I asked?", *ASKED) == "You have asked 3 questions before this one."
         assert ask("What was my first question?", *ASKED) == "Your first question was: “What is Redis?”"
 
-    def test_long_questions_may_have_pushed_the_beginning_out(self, settings: Settings) -> None:
-        """Few turns are left where CONV_MAX_BYTES is the limit that was met."""
+    def test_long_questions_may_have_trimmed_the_beginning(self, settings: Settings) -> None:
+        """Few turns are left where CONV_MAX_BYTES is the limit."""
         settings.CONV_MAX_BYTES = 4096
         assert "at least 2 questions" in ask("How many questions have I asked?", "a" * 600, "b" * 600)
 
-    def test_what_was_asked_last_is_certain(self, settings: Settings) -> None:
+    def test_the_last_question_is_always_certain(self, settings: Settings) -> None:
         settings.CONV_MAX_TURNS = 3
         assert ask("What did I just ask?", *ASKED) == "You just asked: “Which is faster?”"
 
@@ -193,5 +193,5 @@ def test_long_questions_are_quoted_shortened(length: int, quoted: str) -> None:
 
 
 def test_a_long_question_is_answered_at_once() -> None:
-    """Nothing here may take longer than in proportion to what was sent."""
+    """The time is linear in the length of the question."""
     assert ask("what did i just ask about " * 2500 + "redis", *ASKED) == NOT_A_MODEL

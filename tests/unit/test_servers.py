@@ -1,4 +1,4 @@
-"""The ports that tests give their servers."""
+"""The ports of the tests' servers."""
 
 import socket
 import sys
@@ -9,12 +9,12 @@ from tests.servers import free_port
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port cannot be kept")
-def test_a_port_that_was_given_is_nobody_elses_while_its_server_is_down() -> None:
+def test_a_port_stays_reserved_while_its_server_is_down() -> None:
     port = free_port()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
     with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
         stranger.bind(("127.0.0.1", port))
-    for _ in range(2):  # as a server does that is started again
+    for _ in range(2):  # like a server that is restarted
         with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
             pass

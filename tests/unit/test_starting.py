@@ -1,4 +1,4 @@
-"""Every command pays for what a process does at its start, and the operator waits for it."""
+"""What a process does at its start delays every command."""
 
 import subprocess
 import sys
@@ -13,12 +13,12 @@ print(connections["mongo"].vendor)
 """
 
 
-def test_no_process_looks_for_libraries_of_geography() -> None:
+def test_no_process_looks_for_gdal() -> None:
     done = subprocess.run([sys.executable, "-c", _STARTS], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("mongodb", "")
 
 
-def test_an_operators_command_loads_nothing_of_the_rest_interface() -> None:
+def test_an_operators_command_does_not_import_the_api() -> None:
     code = "import django, sys; django.setup(); import ops.management.commands.status as _; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "rest_framework.views" not in done.stdout.split()
