@@ -1,4 +1,4 @@
-"""What the system checks say of settings that start but do not do what they seem to."""
+"""System checks of settings that do not stop the start but do not do what they seem to."""
 
 from typing import Any
 

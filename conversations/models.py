@@ -1,4 +1,4 @@
-"""The documents in MongoDB, as Django models for the admin and for listing."""
+"""The documents in MongoDB, as Django models."""
 
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
@@ -17,7 +17,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """One conversation; conversations.stores adds turns and deletes, never save()."""
+    """One conversation; only conversations.stores adds turns and deletes, without save()."""
 
     key = models.CharField(primary_key=True, max_length=262, db_column="_id")
     messages = models.JSONField(default=list)
@@ -25,7 +25,7 @@ class Conversation(models.Model):
     updated_at = models.DateTimeField()
     expires_at = models.DateTimeField()
 
-    # Absent is not empty: the update's filter tells them apart.
+    # Null, not "": the update's filter distinguishes an absent tombstone.
     tombstone = models.CharField(  # noqa: DJ001
         max_length=36, null=True, help_text="The id up to which everything was deleted."
     )
@@ -43,7 +43,7 @@ class Conversation(models.Model):
 
 
 class CorruptConversation(models.Model):
-    """What was found in place of a conversation and is no history, kept as it was for one TTL."""
+    """A document that was no history and was quarantined, kept unchanged for one TTL."""
 
     id = ObjectIdAutoField(primary_key=True)
     key = models.CharField(max_length=262)  # indexed by the migration

@@ -1,4 +1,4 @@
-"""Which database holds what: conversations in MongoDB, Django's own tables on `default`."""
+"""The database router: conversations are in MongoDB, Django's own tables on `default`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from conversations.models import ALIAS
 
 
 class ConversationRouter:
-    """Sends this app, and nothing else, to MongoDB."""
+    """Routes this app, and no other, to MongoDB."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
         return ALIAS if model._meta.app_label == "conversations" else None

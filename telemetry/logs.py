@@ -12,7 +12,7 @@ from telemetry.escaping import visible
 
 
 class JsonFormatter(OrjsonFormatter):
-    """One line of JSON a record: time, level, logger, event, and what the event says of itself."""
+    """One line of JSON for each record: time, level, logger, event, and the fields of the event."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -23,18 +23,18 @@ class JsonFormatter(OrjsonFormatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; where it is read on a terminal, what it quotes cannot act there."""
+        """Return the line, in which no quoted character can control a terminal."""
         return visible(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
-        """Return where it was raised and its class; its message may quote a conversation."""
+        """Return the place and the class of the exception without its message, which may quote a conversation."""
         kind, _, where = ei
         frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(where)]
         return "\n".join([*frames, kind.__name__ if kind else ""])
 
 
 class NoPaths(logging.Filter):
-    """Django names the address of a failed request, and with it the session: say the route instead."""
+    """Replaces the address of a failed request, which contains the session, by its route."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(("django.request", "django.security")):
@@ -48,10 +48,10 @@ class NoPaths(logging.Filter):
 
 
 def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
-    """Log what happened under its name."""
+    """Log an event with its fields."""
     logger.log(level, name, extra=fields)
 
 
 def hashed(session: str) -> str:
-    """Return what stands for a session in a log line: the same one always, and nobody's name."""
+    """Return the pseudonym of a session in the log: always the same, and not reversible."""
     return salted_hmac("onesource.logs", session, algorithm="sha256").hexdigest()[:16] if settings.SECRET_KEY else ""

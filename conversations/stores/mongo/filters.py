@@ -1,4 +1,4 @@
-"""Which documents count, in MongoDB's own words; ConversationQuerySet says the same to the ORM.
+"""The filters of living documents for pymongo; ConversationQuerySet has the same for the ORM.
 
 MongoDB deletes expired documents once a minute, so every query must leave them out by itself.
 """
