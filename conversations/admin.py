@@ -27,7 +27,7 @@ from conversations.errors import ConversationError, StoreUnavailable
 from conversations.history import listing
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores import MONGO, store
-from conversations.stores.redis.client import make_key, session_of
+from conversations.stores.sessions import make_key, session_of
 from conversations.turns import now
 from telemetry.escaping import visible
 

@@ -15,6 +15,7 @@ from conversations import history, policy
 from conversations.answerers import answerer
 from conversations.errors import AnswererFailed, Behind, ConversationError, KeyReused, NoLaterTurn, NotPersisted
 from conversations.runtime.idempotency import idempotency_lock
+from conversations.stores.sessions import session_named
 from conversations.turns import Turn, make_turn, next_time, now, stamp, time_of
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -37,7 +38,7 @@ class Question:
 
     @property
     def session(self) -> str:
-        return f"{self.tenant}:{self.session_id}" if self.tenant else self.session_id
+        return session_named(self.session_id, self.tenant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,8 +271,8 @@ CACHES = {
         "LOCATION": REDIS_URL,
         "TIMEOUT": CONV_TTL_SECONDS,
         "KEY_PREFIX": "conv",
-        "KEY_FUNCTION": "conversations.stores.redis.client.make_key",
-        "REVERSE_KEY_FUNCTION": "conversations.stores.redis.client.session_of",
+        "KEY_FUNCTION": "conversations.stores.sessions.make_key",
+        "REVERSE_KEY_FUNCTION": "conversations.stores.sessions.session_of",
         "OPTIONS": {
             "CLIENT_CLASS": "conversations.stores.redis.client.HistoryClient",
             "SERIALIZER": "conversations.stores.redis.client.HistorySerializer",

@@ -23,7 +23,8 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.redis.client import MARKS, histories, make_key, session_of, tombstone_key
+from conversations.stores.redis.client import MARKS, histories, tombstone_key
+from conversations.stores.sessions import make_key, session_of
 from conversations.turns import History, now
 
 PATIENCE = 30.0  # seconds for one batch

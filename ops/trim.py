@@ -18,7 +18,8 @@ from conversations.errors import ConversationError, CorruptHistory, InvalidSessi
 from conversations.merge import unite
 from conversations.models import CorruptConversation
 from conversations.stores import ALIASES, MONGO, REDIS, limits
-from conversations.stores.redis.client import TAIL, HistorySerializer, make_key, session_of, tombstone_key
+from conversations.stores.redis.client import TAIL, HistorySerializer, tombstone_key
+from conversations.stores.sessions import make_key, session_of
 from conversations.turns import MESSAGE_ID, SESSION, History, now, time_of
 from ops import direct
 from ops.backup.restore import merge_into_mongo

@@ -28,6 +28,7 @@ from conversations.api.serializers import (
 from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
+from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
 
@@ -114,7 +115,7 @@ class ConversationView(_ChatViewSet):
         """Return the name of the session in the stores."""
         if not session_id:
             raise ValidationError({"session_id": [SESSION_RULE]})
-        return f"{self.tenant}:{session_id}" if self.tenant else session_id
+        return session_named(session_id, self.tenant)
 
     def _conversation(self, session_id: str) -> dict[str, Any]:
         """Return the conversation; raise Unknown, or NoStore where the primary could not be asked for it."""

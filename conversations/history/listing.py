@@ -10,6 +10,7 @@ import orjson
 from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
 from conversations.stores import ALIASES, MONGO, REDIS, other, store
 from conversations.stores.base import Summary
+from conversations.stores.sessions import id_of, is_key, is_of, session_of
 from conversations.turns import SESSION
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -94,7 +95,7 @@ def _summaries(alias: str, sessions: tuple[str, ...]) -> tuple[dict[str, Summary
 
 
 def _listed(session: str, summary: Summary, stores: tuple[str, ...], tenant: str | None) -> Listed:
-    session_id = session if tenant is None else session.rpartition(":")[2]
+    session_id = session if tenant is None else id_of(session)
     return Listed(session_id, summary.messages, summary.at, stores)
 
 
@@ -121,7 +122,4 @@ def _is_position(alias: str, position: str, tenant: str | None) -> bool:
     """Return whether the store can continue there, and the tenant may: a position in MongoDB is a key."""
     if alias == REDIS:
         return _NUMBER.fullmatch(position) is not None and int(position) < 2**64
-    prefix, _, session = position.partition(":")
-    return (
-        prefix == "conv" and SESSION.fullmatch(session) is not None and session.startswith(f"{tenant}:" * bool(tenant))
-    )
+    return is_key(position) and (not tenant or is_of(session_of(position), tenant))

@@ -10,7 +10,7 @@ from uuid import uuid4
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary
-from conversations.stores.redis.client import make_key, part_of_name
+from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import History, Limits, Turn
 
 
@@ -96,7 +96,7 @@ class MemoryStore(HistoryStore):
             rest = sorted(
                 session
                 for session in self.values
-                if session > cursor and contains in session and tenant in (None, session.rpartition(":")[0])
+                if session > cursor and contains in session and is_of(session, tenant)
             )
         page = tuple(rest[:limit])
         return Page(page, page[-1] if len(rest) > limit else "")

@@ -18,7 +18,8 @@ from django.conf import settings
 from conversations.errors import ConversationError, NoStore
 from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from conversations.stores.redis.client import HistorySerializer, make_key, session_of
+from conversations.stores.redis.client import HistorySerializer
+from conversations.stores.sessions import make_key, session_of
 from conversations.turns import MESSAGE_ID, History, now, stamp
 from ops import direct
 from ops.backup import store_snapshot

@@ -22,7 +22,8 @@ from conversations.errors import StoreUnavailable
 from conversations.merge import unite
 from conversations.stores import MONGO, REDIS, limits, store
 from conversations.stores.base import HistoryStore
-from conversations.stores.redis.client import make_key, tombstone_key
+from conversations.stores.redis.client import tombstone_key
+from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, now
 from ops import direct
 from ops.backup.archive import Archive, Record, counted, in_batches

@@ -24,7 +24,8 @@ from redis import Redis
 import embedded
 from conversations.errors import BadSnapshot, ConversationError
 from conversations.stores import ALIASES, MONGO, REDIS
-from conversations.stores.redis.client import make_key, tombstone_key
+from conversations.stores.redis.client import tombstone_key
+from conversations.stores.sessions import make_key
 from conversations.turns import Limits
 from embedded import children
 from ops import direct

@@ -16,8 +16,9 @@ from conversations.stores import base
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Receipt, Summary
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.turns import DocumentStore
-from conversations.stores.redis.client import make_key, tombstone_key
+from conversations.stores.redis.client import tombstone_key
 from conversations.stores.redis.turns import CacheStore
+from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns

@@ -22,7 +22,7 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
 from conversations.stores.mongo.filters import unexpired
-from conversations.stores.redis.client import make_key, part_of_name, session_of
+from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
 from conversations.turns import MESSAGE_ID, History, Turn, now
 
 _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
@@ -114,7 +114,7 @@ class DocumentStore(HistoryStore):
                 keys = keys.filter(pk__contains=contains)
             page = list(keys.order_by("pk").values_list("pk", flat=True)[: limit + 1])
         sessions = [session_of(key) for key in page[:limit]]
-        found = tuple(session for session in sessions if tenant in (None, session.rpartition(":")[0]))
+        found = tuple(session for session in sessions if is_of(session, tenant))
         return Page(found, page[limit - 1] if len(page) > limit else "")
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:

@@ -24,31 +24,12 @@ from redis.exceptions import RedisError, TimeoutError
 from redis.retry import Retry
 from redis.utils import SENTINEL
 
-from conversations.errors import CorruptHistory, InvalidSession
-from conversations.turns import SESSION, History, Limits, Turn
+from conversations.errors import CorruptHistory
+from conversations.turns import History, Limits, Turn
 
 TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see append.lua
 MARKS = "onesource:unsynced"  # a hash of session to mark
 _SCRIPTS = Path(__file__).parent / "lua"
-
-
-def make_key(session: str, prefix: str = "conv", version: int | None = None) -> str:
-    """Return the key of a session, which is also its primary key in MongoDB; raise InvalidSession."""
-    if not SESSION.fullmatch(session):
-        raise InvalidSession
-    return f"{prefix}:{session}"
-
-
-def part_of_name(text: str) -> str:
-    """Return the text if it can be part of a session's name, "" included; raise InvalidSession."""
-    if text and not SESSION.fullmatch(text.strip(":") or "x"):
-        raise InvalidSession
-    return text
-
-
-def session_of(key: str) -> str:
-    """Return the session of a key."""
-    return key.partition(":")[2]
 
 
 class HistorySerializer(BaseSerializer):

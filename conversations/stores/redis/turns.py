@@ -21,7 +21,8 @@ from conversations.stores.base import (
     report_tombstone,
     tombstone_in,
 )
-from conversations.stores.redis.client import HistoryClient, histories, part_of_name, session_of
+from conversations.stores.redis.client import HistoryClient, histories
+from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
 
 # What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
@@ -79,7 +80,7 @@ class CacheStore(HistoryStore):
             for _ in range(_STEPS):
                 position, keys = self._client.scan(position, pattern, count)
                 sessions = (session_of(key.decode()) for key in keys if key.isascii())
-                found += [session for session in sessions if tenant in (None, session.rpartition(":")[0])]
+                found += [session for session in sessions if is_of(session, tenant)]
                 if not position or len(found) >= limit:
                     break
                 if not keys:  # few match: a longer step saves round trips and finds hardly more than was asked for
