@@ -5,7 +5,7 @@ import time
 
 from conversations import merge
 from conversations.errors import CorruptHistory
-from conversations.stores import ALIASES, MONGO, REDIS, limits, store
+from conversations.stores import ALIASES, MONGO, REDIS, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -33,7 +33,7 @@ def heal(session: str) -> bool:
     changed = any(plan.missing.values())
     for alias, contents in found.items():
         if contents.mark:
-            store(alias).settle(session, contents.mark)
+            control(alias).settle(session, contents.mark)
     if changed:
         metrics.healed.inc()
         event(logger, logging.INFO, "healed", session=hashed(session))
@@ -44,7 +44,7 @@ def heal_marked(deadline: float) -> int:
     """Heal marked conversations until the deadline on the monotonic clock; return how many were looked at."""
     done = 0
     for alias in ALIASES:
-        for session in store(alias).marks(MARKS).sessions:
+        for session in control(alias).marks(MARKS).sessions:
             if time.monotonic() > deadline:
                 return done
             heal(session)

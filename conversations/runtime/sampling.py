@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from conversations.errors import StoreUnavailable
-from conversations.stores import ALIASES, REDIS, info, store
+from conversations.stores import ALIASES, REDIS, control, info
 from telemetry import metrics
 
 EVERY = 10.0  # seconds
@@ -29,7 +29,7 @@ def backups_recorded() -> dict[str, float]:
     recorded = {}
     for alias in ALIASES:
         with suppress(StoreUnavailable):
-            recorded[alias] = _time_of(store(alias).note(NOTE))
+            recorded[alias] = _time_of(control(alias).note(NOTE))
     return recorded
 
 

@@ -16,7 +16,7 @@ from conversations.breaker import Breaker
 from conversations.policy import Inputs, Routing, Switch
 from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, store
-from conversations.stores.base import Marks
+from conversations.stores.control import Marks
 from telemetry import metrics
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.policy import Routing, Switch
-from conversations.stores import ALIASES, store
+from conversations.stores import ALIASES, control
 from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def write(switch: Switch) -> tuple[str, ...]:
     recorded_in = []
     for alias in ALIASES:
         try:
-            store(alias).write_note(NOTE, orjson.dumps(asdict(switch)).decode())
+            control(alias).write_note(NOTE, orjson.dumps(asdict(switch)).decode())
             recorded_in.append(alias)
         except StoreUnavailable:
             continue
@@ -56,7 +56,7 @@ def read() -> dict[str, Switch | None]:
     recorded: dict[str, Switch | None] = {}
     for alias in ALIASES:
         try:
-            recorded[alias] = parse(store(alias).note(NOTE))
+            recorded[alias] = parse(control(alias).note(NOTE))
         except StoreUnavailable:
             continue
     return recorded

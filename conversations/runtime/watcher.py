@@ -22,7 +22,7 @@ from conversations.history import repair
 from conversations.policy import Switch
 from conversations.runtime import sampling, switching
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, control, store
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -150,7 +150,7 @@ def _probe_writes(alias: str) -> None:
     begun = time.perf_counter()
     failed = False
     try:
-        store(alias).write_note("probe", _ME)
+        control(alias).write_note("probe", _ME)
     except StoreUnavailable:
         failed = True
     state().stores[alias].writes.record(failed, time.perf_counter() - begun)
@@ -161,13 +161,13 @@ def _read_flags(alias: str) -> None:
     has the data that was last compared."""
     process = state()
     read_at = time.monotonic()
-    process.remember_flags(alias, store(alias).marks(repair.MARKS), read_at)
+    process.remember_flags(alias, control(alias).marks(repair.MARKS), read_at)
     for where, session in list(process.pending_flags):
         if where == alias:
             store(alias).append(session, None, mark=True)
             process.pending_flags.discard((where, session))
     if alias == REDIS:
-        process.suspect = store(REDIS).note("swept") != store(REDIS).identity()
+        process.suspect = control(REDIS).note("swept") != control(REDIS).identity()
 
 
 def _recover(alias: str) -> None:
@@ -208,7 +208,7 @@ def _repair() -> bool:
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
     if not (flagged or process.suspect) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
-    if not store(REDIS).lease("healing", _ME, _LEASE_SECONDS):
+    if not control(REDIS).lease("healing", _ME, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.heal_marked(deadline)
@@ -218,12 +218,12 @@ def _repair() -> bool:
 
 
 def _sweep(deadline: float) -> None:
-    identity = store(REDIS).identity()
+    identity = control(REDIS).identity()
     global _sweeping
     if _sweeping is None or _sweeping[0] != identity:
         _sweeping = (identity, repair.Sweep())
     if _sweeping[1].step(deadline):
-        store(REDIS).write_note("swept", identity)
+        control(REDIS).write_note("swept", identity)
         _sweeping = None
         event(logger, logging.INFO, "swept")
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from conversations.stores.base import HistoryStore
+from conversations.stores.control import ControlStore
 from conversations.stores.info import StoreInfo
 from conversations.stores.measured import MeasuredStore
 from conversations.turns import Limits
@@ -36,8 +37,13 @@ def limits() -> Limits:
 @cache
 def store(alias: str) -> MeasuredStore:
     """Return the store of that alias, measured for whoever calls it."""
-    built: HistoryStore = import_string(_BACKENDS[alias])(alias, limits())
-    return MeasuredStore(built)
+    built = import_string(_BACKENDS[alias])(alias, limits())
+    return MeasuredStore(built, control=built)
+
+
+def control(alias: str) -> ControlStore:
+    """Return what processes agree on through that store."""
+    return store(alias)
 
 
 def info(alias: str) -> StoreInfo:

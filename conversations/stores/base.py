@@ -53,14 +53,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """The sessions that a store has marked, as far as they were asked for."""
-
-    sessions: frozenset[str] = frozenset()
-    complete: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """What a list shows of a conversation; both are None where what is stored is no history."""
 
@@ -120,14 +112,6 @@ class HistoryStore(ABC):
         turns for one TTL: one atomic step. Return whether there was anything. `mark` as for append."""
 
     @abstractmethod
-    def marks(self, limit: int) -> Marks:
-        """Return marked sessions, at most about `limit` of them."""
-
-    @abstractmethod
-    def settle(self, session: str, mark: str) -> None:
-        """Take the mark away, unless it has been set anew since."""
-
-    @abstractmethod
     def ttl(self, session: str) -> int | None:
         """Return the whole seconds until the conversation expires, or None when there is none."""
 
@@ -156,22 +140,6 @@ class HistoryStore(ABC):
     def set_aside(self, session: str) -> bool:
         """Quarantine a corrupt conversation: move it, whole and atomically, to a name where nothing overwrites it; it
         is kept there for one TTL. Return whether there was one."""
-
-    @abstractmethod
-    def note(self, name: str) -> str | None:
-        """Return what was last written under this name, outside any conversation."""
-
-    @abstractmethod
-    def write_note(self, name: str, text: str) -> None:
-        """Write down what all processes should know; it does not expire."""
-
-    @abstractmethod
-    def lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Take the lease for so long, or renew it; return whether the holder has it: one atomic step."""
-
-    @abstractmethod
-    def identity(self) -> str:
-        """Return what changes when the server is started again or another one takes its place."""
 
     @abstractmethod
     def ping(self) -> None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from conversations.breaker import Breaker
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, Summary
+from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.control import ControlStore, Marks
 from conversations.turns import History, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -18,13 +19,14 @@ _SLOW = 0.75  # of what a call may take: a busy store is not an absent one
 _WRITE_PATIENCE = 2  # a write waits for other writers and for a disk
 
 
-class MeasuredStore(HistoryStore):
+class MeasuredStore(HistoryStore, ControlStore):
     """Wraps a store once. A turn's own operations are measured; what the watcher asks for is not, since it judges
     that itself, and must not have it judged twice."""
 
-    def __init__(self, store: HistoryStore) -> None:
+    def __init__(self, store: HistoryStore, control: ControlStore) -> None:
         super().__init__(store.alias, store.limits)
         self._store = store
+        self._control = control
         self.renew_breakers()
 
     def renew_breakers(self) -> tuple[Breaker, Breaker]:
@@ -62,10 +64,10 @@ class MeasuredStore(HistoryStore):
 
     def settle(self, session: str, mark: str) -> None:
         with self._measured("settle", self.writes, session):
-            self._store.settle(session, mark)
+            self._control.settle(session, mark)
 
     def marks(self, limit: int) -> Marks:
-        return self._store.marks(limit)
+        return self._control.marks(limit)
 
     def ttl(self, session: str) -> int | None:
         return self._store.ttl(session)
@@ -80,16 +82,16 @@ class MeasuredStore(HistoryStore):
         return self._store.summaries(sessions)
 
     def note(self, name: str) -> str | None:
-        return self._store.note(name)
+        return self._control.note(name)
 
     def write_note(self, name: str, text: str) -> None:
-        self._store.write_note(name, text)
+        self._control.write_note(name, text)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
-        return self._store.lease(name, holder, seconds)
+        return self._control.lease(name, holder, seconds)
 
     def identity(self) -> str:
-        return self._store.identity()
+        return self._control.identity()
 
     def ping(self) -> None:
         self._store.ping()

@@ -9,12 +9,13 @@ from uuid import uuid4
 
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary
+from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.control import ControlStore, Marks
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import History, Limits, Turn
 
 
-class MemoryStore(HistoryStore):
+class MemoryStore(HistoryStore, ControlStore):
     """Dicts under a lock; `down` makes it an outage."""
 
     def __init__(self, alias: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:

@@ -196,43 +196,6 @@ class Contract:
     def pass_ttl(self, store: HistoryStore) -> None:
         time.sleep(store.limits.ttl + 0.05)  # the server's own clock
 
-    def test_a_mark_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: HistoryStore) -> None:
-        session = a_session()
-        store.append(session, a_turn(), mark=True)
-        seen = store.inspect(session).mark
-        assert seen
-        assert session in store.marks(10_000).sessions
-        store.append(session, a_turn(), mark=True)
-        store.settle(session, seen)
-        again = store.inspect(session).mark
-        assert again not in (None, seen)
-        store.settle(session, again)
-        assert store.inspect(session).mark is None
-        assert session not in store.marks(10_000).sessions
-
-    def test_a_mark_alone_or_with_a_deletion(self, store: HistoryStore) -> None:
-        marked, deleted = a_session(), a_session()
-        store.append(marked, a_turn())
-        store.append(marked, None, mark=True)
-        store.delete(deleted, tombstone_for(), mark=True)
-        assert {marked, deleted} <= store.marks(10_000).sessions
-
-    def test_only_so_many_marks_are_told(self, store: HistoryStore) -> None:
-        sessions = [a_session() for _ in range(4)]
-        for session in sessions:
-            store.append(session, a_turn(), mark=True)
-        found = store.marks(1)
-        assert found.complete == (set(sessions) <= found.sessions)
-        for session in sessions:
-            store.settle(session, store.inspect(session).mark or "")
-
-    def test_a_note_is_what_was_last_written(self, store: HistoryStore) -> None:
-        name = a_session()
-        assert store.note(name) is None
-        store.write_note(name, "one")
-        store.write_note(name, "two")
-        assert store.note(name) == "two"
-
     @pytest.mark.parametrize(
         "text",
         ["", "żółć ☃ 𝄞 \U0001f9d1\u200d\U0001f680", "line\nline\r\n\u2028", 'a "quoted" \\ back', "\x00\x01\x7f",
@@ -339,14 +302,6 @@ class Contract:
         assert plain in found
         assert owned not in found
 
-    def test_a_lease_has_one_holder_until_it_ends(self) -> None:
-        store, name = self.make(Limits(1, 16, 262_144)), a_session()
-        assert store.lease(name, "a", 1) is True
-        assert store.lease(name, "b", 1) is False
-        assert store.lease(name, "a", 1) is True
-        self.pass_ttl(store)
-        assert store.lease(name, "b", 1) is True
-
     def test_the_last_ids_of_those_that_are_there(self, store: HistoryStore) -> None:
         there, gone, turns = a_session(), a_session(), some_turns(3)
         store.append(there, None, turns)
@@ -410,12 +365,6 @@ class Contract:
             lambda: store.append(session, turn),
             lambda: store.delete(session, tombstone_for()),
             lambda: store.inspect(session),
-            lambda: store.marks(1),
-            lambda: store.settle(session, ""),
-            lambda: store.note("switch"),
-            lambda: store.lease("test", "me", 1),
-            store.identity,
-            lambda: store.write_note("test", ""),
             lambda: store.ttl(session),
             lambda: store.scan(),
             lambda: store.last_ids([session]),

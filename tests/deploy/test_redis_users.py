@@ -24,7 +24,7 @@ from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn
-from tests.contract import test_stores
+from tests.contract import test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, K8S, containers, manifest
 from tests.servers import eventually, redis_binary
@@ -51,13 +51,21 @@ def use(settings: Settings, url: str) -> None:
     settings.CACHES = told
 
 
-class TestTheServicesUser(test_stores.TestCacheStore):
-    """Every promise of CacheStore, kept by a service that is logged in as its own user."""
+class AsTheServicesUser:
+    """The service is logged in as its own user."""
 
     @pytest.fixture(autouse=True)
     def _logged_in(self, deployed: DeployedRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(environment, "REDIS", deployed)
         use(settings, deployed.url_of("onesource"))
+
+
+class TestTheServicesControl(AsTheServicesUser, test_control.TestRedisControl):
+    """Every promise of what processes agree on, kept for that user."""
+
+
+class TestTheServicesUser(AsTheServicesUser, test_stores.TestCacheStore):
+    """Every promise of CacheStore, kept for that user."""
 
     def test_it_is_really_that_user(self, store: CacheStore, deployed: DeployedRedis) -> None:
         store.ping()

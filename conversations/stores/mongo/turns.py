@@ -20,7 +20,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import CORRUPT, Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
+from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
+from conversations.stores.control import ControlStore, Marks
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
 from conversations.turns import MESSAGE_ID, History, Turn, now
@@ -31,7 +32,7 @@ _ID = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # of a tombstone; one that another progr
 _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
 
 
-class DocumentStore(HistoryStore):
+class DocumentStore(HistoryStore, ControlStore):
     """One document a conversation, its primary key the key it has in Redis."""
 
     @property

@@ -14,13 +14,13 @@ from conversations.stores.base import (
     MOST_SCANNED,
     Contents,
     HistoryStore,
-    Marks,
     Page,
     Receipt,
     Summary,
     report_tombstone,
     tombstone_in,
 )
+from conversations.stores.control import ControlStore, Marks
 from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
@@ -30,7 +30,7 @@ _STEPS = 50
 _STEP = MOST_SCANNED
 
 
-class CacheStore(HistoryStore):
+class CacheStore(HistoryStore, ControlStore):
     """One STRING a conversation; appending, setting aside and deleting are one Lua script each."""
 
     @property

@@ -1,0 +1,112 @@
+"""What processes agree on through every store, run once a store: see conversations/stores/control.py."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conversations.errors import StoreUnavailable
+from conversations.stores.memory import MemoryStore
+from conversations.stores.mongo.turns import DocumentStore
+from conversations.stores.redis.turns import CacheStore
+from conversations.turns import Limits, tombstone_for
+from tests.builders import a_session, a_turn
+from tests.contract import test_stores
+from tests.contract.test_stores import LIMITS
+
+Store = MemoryStore | CacheStore | DocumentStore
+
+
+class ControlContract:
+    """One suite; a subclass a store says how to make one, let time pass, and take it down."""
+
+    def make(self, limits: Limits = LIMITS) -> Store:
+        raise NotImplementedError
+
+    def pass_ttl(self, store: Store) -> None:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def outage(self, store: Store) -> Iterator[None]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self) -> Store:
+        return self.make()
+
+    def test_a_mark_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: Store) -> None:
+        session = a_session()
+        store.append(session, a_turn(), mark=True)
+        seen = store.inspect(session).mark
+        assert seen
+        assert session in store.marks(10_000).sessions
+        store.append(session, a_turn(), mark=True)
+        store.settle(session, seen)
+        again = store.inspect(session).mark
+        assert again not in (None, seen)
+        store.settle(session, again)
+        assert store.inspect(session).mark is None
+        assert session not in store.marks(10_000).sessions
+
+    def test_a_mark_alone_or_with_a_deletion(self, store: Store) -> None:
+        marked, deleted = a_session(), a_session()
+        store.append(marked, a_turn())
+        store.append(marked, None, mark=True)
+        store.delete(deleted, tombstone_for(), mark=True)
+        assert {marked, deleted} <= store.marks(10_000).sessions
+
+    def test_only_so_many_marks_are_told(self, store: Store) -> None:
+        sessions = [a_session() for _ in range(4)]
+        for session in sessions:
+            store.append(session, a_turn(), mark=True)
+        assert store.marks(1).complete is False or len(store.marks(1).sessions) >= 4
+        for session in sessions:
+            store.settle(session, store.inspect(session).mark or "")
+
+    def test_a_note_is_what_was_last_written(self, store: Store) -> None:
+        name = a_session()
+        assert store.note(name) is None
+        store.write_note(name, "one")
+        store.write_note(name, "two")
+        assert store.note(name) == "two"
+
+    def test_a_lease_has_one_holder_until_it_ends(self) -> None:
+        store, name = self.make(Limits(1, 16, 262_144)), a_session()
+        assert store.lease(name, "a", 1) is True
+        assert store.lease(name, "b", 1) is False
+        assert store.lease(name, "a", 1) is True
+        self.pass_ttl(store)
+        assert store.lease(name, "b", 1) is True
+
+    def test_a_server_has_one_identity(self, store: Store) -> None:
+        assert store.identity() == store.identity()
+
+    def test_an_outage_raises_and_is_never_empty(self, store: Store, outage: None) -> None:
+        for call in (
+            lambda: store.marks(1),
+            lambda: store.settle(a_session(), ""),
+            lambda: store.note("switch"),
+            lambda: store.lease("test", "me", 1),
+            store.identity,
+            lambda: store.write_note("test", ""),
+        ):
+            with pytest.raises(StoreUnavailable) as caught:
+                call()
+            assert caught.value.store == store.alias
+
+
+class TestMemoryControl(ControlContract):
+    make = test_stores.TestMemoryStore.make
+    pass_ttl = test_stores.TestMemoryStore.pass_ttl
+    outage = test_stores.TestMemoryStore.outage
+
+
+class TestRedisControl(ControlContract):
+    make = test_stores.TestCacheStore.make
+    pass_ttl = test_stores.TestCacheStore.pass_ttl
+    outage = test_stores.TestCacheStore.outage
+
+
+class TestMongoControl(ControlContract):
+    make = test_stores.TestDocumentStore.make
+    pass_ttl = test_stores.TestDocumentStore.pass_ttl
+    outage = test_stores.TestDocumentStore.outage
