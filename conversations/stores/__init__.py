@@ -8,7 +8,6 @@ from typing import BinaryIO
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from conversations.stores.base import HistoryStore
 from conversations.stores.control import ControlStore
 from conversations.stores.info import StoreInfo
 from conversations.stores.measured import MeasuredStore

@@ -4,6 +4,7 @@ import asyncio
 import resource
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 HEAD_SECONDS = 10.0  # from the first byte, or from connecting, to the end of the headers
@@ -28,7 +29,7 @@ def allowed_connections() -> int:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, which has a deadline only between two requests.
+    """uvicorn's protocol, with a deadline and a bound for the head of each request, and none of its trailers.
 
     httptools (llhttp) refuses what proxies read differently: a bare line feed, both Content-Length and
     Transfer-Encoding, the preface of HTTP/2. The deadline of a body is the Gate's, which reads it.
@@ -40,7 +41,11 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._head_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._in_head = False
+        self._upgrading = False
+        self._head_bytes = 0  # of the fields of this head that have been parsed
+        self._received = 0  # bytes of this message, as far as they came in packets of their own
+        self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -55,24 +60,55 @@ class Connection(HttpToolsProtocol):
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if self._between_requests():
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._between_requests() and not self.transport.is_closing():
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, "headers_too_large", f"The headers are longer than {MAX_HEAD_BYTES} bytes.")
-            elif self._head_deadline is None:  # also for bytes that begin no request
-                self._expect_head()
+        self._unset_keepalive_if_required()
+        self._received += len(data)
+        self._parse(data)
+        if self.transport.is_closing():
+            return
+        # Beside a body there are chunk sizes: five bytes for a chunk of one.
+        if self._received - self._body_bytes > MAX_HEAD_BYTES + 8 * self._body_bytes:
+            self._refuse_head()
+        elif self._between_requests() and self._head_deadline is None:  # also for bytes that begin no request
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer: it would be taken for a header that a proxy has checked
+            return
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._forget_head_deadline()
-        self._head_bytes = 0
-        super().on_headers_complete()
+        if self._head_bytes > MAX_HEAD_BYTES or self.parser.get_method() == b"CONNECT":
+            raise ValueError
+        self._upgrading = self.parser.should_upgrade()
+        if not self._upgrading:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrading:
+            super().on_message_complete()
+            self._received = self._body_bytes = 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():  # what is not taken by then is dropped
             self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+        elif self._in_head and self._between_requests():  # a part of the next head is there
+            self._expect_head()
 
     def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()  # close() would wait for a client that takes nothing
@@ -88,7 +124,34 @@ class Connection(HttpToolsProtocol):
             self._write_deadline = None
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "bad_request", "The request is not HTTP/1.1 as RFC 9112 has it.")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            self._refuse(400, "bad_request", "The request is not HTTP/1.1 as RFC 9112 has it.")
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the head again without its offer to speak another protocol, as RFC 9110 7.8 lets a server do.
+
+        llhttp stops at such a head and takes the body after it for another request.
+        """
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                value = b",".join(tokens)
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the parser that it replaces
+        self._parse(b"\r\n".join([*lines, b"", b""]) + rest)
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -101,7 +164,14 @@ class Connection(HttpToolsProtocol):
             self._head_deadline.cancel()
             self._head_deadline = None
 
+    def _refuse_head(self) -> None:
+        self._refuse(431, "headers_too_large", f"Headers and trailers are longer than {MAX_HEAD_BYTES} bytes.")
+
     def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer and close; where an answer is on its way already, close."""
+        if not self._between_requests() and self.cycle.response_started:
+            self.transport.abort()
+            return
         body = b'{"code":"%s","detail":"%s"}' % (code.encode(), detail.encode())
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + headers + body)

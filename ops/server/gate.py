@@ -1,17 +1,17 @@
 """Between connections and Django: the event loop reads whole bodies and writes answers, threads run the views.
 
 A request has a thread only once its body is there, so clients that send slowly hold none. Probes and metrics have
-threads of their own: requests that wait for a model cannot keep them waiting.
+threads of their own: requests that wait for a model cannot keep them waiting. `/livez` needs no thread at all.
 """
 
 import asyncio
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -23,9 +23,13 @@ from conversations.runtime.urls import PROBES
 
 BODY_SECONDS = 20.0  # for a whole body
 LINGER_SECONDS = 2.0  # for a client to read why its body is refused, while it is still sending
-MAX_HELD_BYTES = 64 * 2**20  # of all bodies together that a process holds
-_PROBE_THREADS = 4
+MAX_HELD_BYTES = 64 * 2**20  # of all bodies together that a process holds, beyond the first bytes of each
+FREE_BYTES = 16_384  # of each body: few large bodies cannot keep out the many small ones
+MAX_WAITING = 1024  # requests that have no thread yet
+_PROBE_THREADS = 2
+_ASKING = {"readyz", "metrics"}  # probes that take their time
 _UNDERSCORE = ord("_")
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -35,8 +39,12 @@ class Refused(Exception):
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
 
-    def body(self) -> bytes:
-        return orjson.dumps({"code": self.code, "detail": self.detail})
+    def reply(self) -> "Reply":
+        headers = {"Cache-Control": "no-store", "Connection": "close"}
+        if self.status == 503:
+            headers["Retry-After"] = "1"
+        body = orjson.dumps({"code": self.code, "detail": self.detail})
+        return _reply(self.status, body, "application/json", headers)
 
 
 class Gone(Exception):
@@ -65,28 +73,44 @@ class Gate:
     def __init__(self, application: WSGIHandler, threads: int, *, probes_only: bool = False) -> None:
         self._application = application
         self._probes_only = probes_only
-        self._requests = ThreadPoolExecutor(threads, thread_name_prefix="request")
-        self._probes = ThreadPoolExecutor(_PROBE_THREADS, thread_name_prefix="probe")
+        self._requests = Threads(threads, "request")
+        self._probes = Threads(_PROBE_THREADS, "probe")
+        self._asking = Threads(_PROBE_THREADS, "asking probe")
         self._held = 0
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        probe = scope["path"].strip("/") in PROBES
+        name = scope["path"].strip("/")
         try:
-            if scope["http_version"] not in ("1.0", "1.1"):
-                raise Refused(505, "http_version", "This is HTTP/1.1 and 1.0 only.")
-            if self._probes_only and not probe:
-                raise Refused(404, "not_found", "The management port has probes and metrics only.")
+            self._check(scope, name)
             body = await self._read_body(scope, receive)
+            try:
+                if name == "livez" and scope["method"] in ("GET", "HEAD"):
+                    await _send_whole(_reply(200, b"ok\n", "text/plain", {}), send)
+                else:
+                    await self._answer(self._threads(name), scope, body, receive, send)
+            finally:
+                self._held -= _held(len(body))
         except Refused as refusal:
             await self._refuse(refusal, receive, send)
-            return
         except Gone:
             return
-        threads = self._probes if probe else self._requests
-        try:
-            await self._answer(threads, environ(scope, body), receive, send)
-        finally:
-            self._held -= len(body)
+
+    def _check(self, scope: HTTPScope, name: str) -> None:
+        """Raise Refused for a request that needs no body to be refused."""
+        encodings = [value for header, value in scope["headers"] if header == b"transfer-encoding"]
+        if scope["http_version"] not in ("1.0", "1.1"):
+            raise Refused(505, "http_version", "This is HTTP/1.1 and 1.0 only.")
+        if scope["http_version"] == "1.1" and b"host" not in dict(scope["headers"]):
+            raise Refused(400, "bad_request", "A request of HTTP/1.1 must have a Host header.")
+        if encodings and (encodings != [b"chunked"] or scope["http_version"] == "1.0"):
+            raise Refused(501, "transfer_encoding", "The only Transfer-Encoding here is chunked, of HTTP/1.1.")
+        if self._probes_only and name not in PROBES:
+            raise Refused(404, "not_found", "The management port has probes and metrics only.")
+
+    def _threads(self, name: str) -> "Threads":
+        if name in _ASKING:
+            return self._asking
+        return self._probes if name in PROBES else self._requests
 
     async def _read_body(self, scope: HTTPScope, receive: ASGIReceiveCallable) -> bytes:
         """Return the whole body, counted as held; raise Refused where it is too long or comes too slowly, or Gone."""
@@ -107,7 +131,7 @@ class Gate:
         try:
             await self._receive(body, receive)
         except BaseException:  # also the deadline's cancellation
-            self._held -= len(body)
+            self._held -= _held(len(body))
             raise
 
     async def _receive(self, body: bytearray, receive: ASGIReceiveCallable) -> None:
@@ -117,38 +141,82 @@ class Gate:
             if message["type"] == "http.disconnect":
                 raise Gone
             more = message["more_body"]
+            before = _held(len(body))
             body += message["body"]
-            self._held += len(message["body"])
+            self._held += _held(len(body)) - before
             if len(body) > settings.MAX_BODY_BYTES:
                 raise _too_long()
-            if self._held > MAX_HELD_BYTES:
+            if self._held > MAX_HELD_BYTES and len(body) > FREE_BYTES:
                 raise Refused(503, "busy", "Too many request bodies are being read. Try again.")
 
     async def _answer(
-        self, threads: ThreadPoolExecutor, environ: dict[str, Any], receive: ASGIReceiveCallable, send: ASGISendCallable
+        self, threads: "Threads", scope: HTTPScope, body: bytes, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:
-        loop = asyncio.get_running_loop()
-        reply = await loop.run_in_executor(threads, _call, self._application, environ)
-        await send(reply.start())
-        if reply.body is None:
+        async with threads.free(receive):
+            reply = await threads.run(_call, self._application, environ(scope, body))
+            if reply.body is None and scope["http_version"] == "1.0":  # which knows no answer in pieces
+                reply = await threads.run(_whole, reply)
+            if reply.body is not None:
+                await _send_whole(reply, send)
+                return
+            await send(reply.start())
+            loop = asyncio.get_running_loop()
             gone = loop.create_task(_disconnect(receive))
             try:
-                await loop.run_in_executor(threads, _send_pieces, reply.response, loop, send, gone)
+                await threads.run(_send_pieces, reply.response, loop, send, gone)
             finally:
                 gone.cancel()
-        await send(_piece(reply.body or b"", more=False))
+            await send(_piece(b"", more=False))
 
     async def _refuse(self, refusal: Refused, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        body = refusal.body()
-        headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send(Reply(refusal.status, encoded, body, None).start())
-        await send(_piece(body, more=True))
+        reply = refusal.reply()
+        await send(reply.start())
+        await send(_piece(reply.body or b"", more=True))
         # Closing while the client sends would take the answer away from it.
-        with suppress(TimeoutError, Gone):
+        with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 await _disconnect(receive, or_end=True)
         await send(_piece(b"", more=False))
+
+
+class Threads:
+    """So many threads, and a bounded number of requests that wait for one."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(number, thread_name_prefix=name)
+        self._free = asyncio.Semaphore(number)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def free(self, receive: ASGIReceiveCallable) -> AsyncIterator[None]:
+        """Have a thread free until the end of the block. Raise Refused where too many wait already, and Gone where
+        the client has gone by the time that one is free: nothing was begun."""
+        if self._free.locked():
+            await self._wait(receive)
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+
+    async def _wait(self, receive: ASGIReceiveCallable) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise Refused(503, "busy", "Too many requests are waiting. Try again.")
+        self._waiting += 1
+        gone = asyncio.create_task(_disconnect(receive))
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+            left = gone.done()
+            gone.cancel()
+        if left:
+            self._free.release()
+            raise Gone
 
 
 def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
@@ -203,6 +271,16 @@ def _too_long() -> Refused:
     return Refused(413, "too_large", f"The request body is longer than {settings.MAX_BODY_BYTES} bytes.")
 
 
+def _held(length: int) -> int:
+    """Return what of a body counts as held."""
+    return max(0, length - FREE_BYTES)
+
+
+def _reply(status: int, body: bytes, kind: str, headers: dict[str, str]) -> Reply:
+    fields = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
+    return Reply(status, [(name.encode(), value.encode()) for name, value in fields.items()], body, None)
+
+
 def _call(application: WSGIHandler, environ: dict[str, Any]) -> Reply:
     """Run the application to the beginning of its answer; to the end, where it does not stream."""
     started: list[tuple[int, list[tuple[bytes, bytes]]]] = []
@@ -213,24 +291,37 @@ def _call(application: WSGIHandler, environ: dict[str, Any]) -> Reply:
 
     response: Any = application(environ, start_response)
     status, headers = started[-1]
-    if response.streaming:
-        return Reply(status, headers, None, response)
-    body = b"".join(response)
-    response.close()
-    return Reply(status, headers, body, response)
+    if status == 204:  # RFC 9110 8.6: it has no length
+        headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+    reply = Reply(status, headers, None, response)
+    return reply if response.streaming else _whole(reply)
+
+
+def _whole(reply: Reply) -> Reply:
+    body = b"".join(reply.response)
+    reply.response.close()
+    without_length = not any(name.lower() == b"content-length" for name, _ in reply.headers)
+    if without_length and reply.status not in (204, 304):
+        reply.headers.append((b"Content-Length", str(len(body)).encode()))
+    return replace(reply, body=body)
+
+
+async def _send_whole(reply: Reply, send: ASGISendCallable) -> None:
+    await send(reply.start())
+    await send(_piece(reply.body or b"", more=False))
 
 
 def _send_pieces(
     response: Any, loop: asyncio.AbstractEventLoop, send: ASGISendCallable, gone: "asyncio.Task[None]"
 ) -> None:
-    """Send an answer piece by piece, each when the one before is on its way, until the client has gone."""
+    """Send an answer piece by piece, each when the one before is on its way. When the client has gone it is still
+    read to its end: an answer is stored, also where nobody listens, and the server waits for it before it stops."""
     try:
         pieces: Iterable[bytes] = response
         for piece in pieces:
-            if gone.done():
-                return
-            sent: Future[None] = asyncio.run_coroutine_threadsafe(_send(send, piece), loop)
-            sent.result()
+            if not gone.done():
+                sent: Future[None] = asyncio.run_coroutine_threadsafe(_send(send, piece), loop)
+                sent.result()
     finally:
         response.close()
 

@@ -117,6 +117,12 @@ class Service:
         """End the server at once; return when its workers, which do not outlive it, are gone too."""
         self._end(signal.SIGKILL)
 
+    def ask_to_stop(self) -> "subprocess.Popen[bytes]":
+        """Tell the server to stop; return its process, which ends when its last answer is sent."""
+        assert self._process
+        self._process.terminate()
+        return self._process
+
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 

@@ -34,3 +34,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, hold: Path) -> Iterator[Se
     finally:
         hold.unlink(missing_ok=True)
         service.stop()
+
+
+def waiting(service: Service) -> float:
+    """Return how many questions have read their history and are not answered yet."""
+    return sum(service.metric("msg_count_before_count")) - sum(service.metric("answer_duration_seconds_count"))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.builders import a_session
 from tests.faults.service import Service
 from tests.server import clients
+from tests.server.conftest import waiting
 from tests.servers import eventually
 
 PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
@@ -61,11 +63,6 @@ def test_answers_that_take_long_keep_no_probe_waiting(service: Service, hold: Pa
         assert {clients.status(answer.result()) for answer in answers} == {200}
 
 
-def waiting(service: Service) -> float:
-    """Return how many questions have read their history and are not answered yet."""
-    return sum(service.metric("msg_count_before_count")) - sum(service.metric("answer_duration_seconds_count"))
-
-
 def test_an_upload_is_refused_by_its_length_and_touches_no_disk(service: Service) -> None:
     head = clients.post(b"", "/livez", kind="multipart/form-data; boundary=x").replace(b": 0\r", b": 300000000\r")
     with clients.connect(service.port, head) as connection:
@@ -81,6 +78,28 @@ def test_an_upload_without_a_length_is_cut_off(service: Service) -> None:
         for _ in range(10):
             connection.sendall(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
         assert clients.status(connection.recv(65_536)) == 413
+
+
+def test_bodies_that_fill_the_memory_keep_no_small_one_out(service: Service) -> None:
+    """What is left of the memory for bodies is filled up, by ever smaller ones."""
+    with ExitStack() as stack:
+        for size, number in ((500_000, 300), (50_000, 30), (5_000, 30), (500, 30)):
+            stack.enter_context(clients.held(service.port, number, clients.post(b"x" * (size + 1))[:-1]))
+        replies = [clients.answer(service.port, clients.ask("Room?", a_session())) for _ in range(4)]
+    assert [clients.status(reply) for reply in replies] == [200] * 4
+
+
+def test_a_question_that_waits_is_not_asked_once_its_client_has_gone(service: Service, hold: Path) -> None:
+    hold.touch()
+    asked = sum(service.metric("msg_count_before_count"))
+    try:
+        with clients.held(service.port, 200, clients.ask("Still there?", a_session())):
+            eventually(lambda: waiting(service) >= 40, "the answers are not being held")
+    finally:
+        hold.unlink()
+    eventually(lambda: waiting(service) == 0, "not every answer has ended")
+    assert clients.status(clients.answer(service.port, clients.ask("Now?", a_session()))) == 200
+    assert sum(service.metric("msg_count_before_count")) - asked < 200
 
 
 def test_unknown_fields_get_an_answer_of_a_bounded_length(service: Service) -> None:
