@@ -23,6 +23,7 @@ _INFO = {
     REDIS: "conversations.stores.redis.info.read",
     MONGO: "conversations.stores.mongo.info.read",
 }
+_AT_EXIT = ("conversations.stores.mongo.exit.do_not_wait",)
 _SNAPSHOTS = {  # the stores that have one of their own, beside the conversations that a backup reads from them
     REDIS: ("conversations.stores.redis.snapshot.opened", "conversations.stores.redis.rdb.count_keys"),
 }
@@ -63,6 +64,13 @@ def count_keys(alias: str, snapshot: Path) -> int | None:
     server can read them, and the checksum is right. Raise BadSnapshot."""
     number: int | None = import_string(_SNAPSHOTS[alias][1])(snapshot)
     return number
+
+
+def do_not_wait_at_exit() -> None:
+    """Have this process end at once, whatever threads the stores' drivers have; for a command, which is done with
+    them."""
+    for path in _AT_EXIT:
+        import_string(path)()
 
 
 def other(alias: str) -> str:

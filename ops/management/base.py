@@ -3,6 +3,7 @@
 Exit codes: 0 fine, 1 ran and found trouble, 2 could not run.
 """
 
+import gc
 import os
 import sys
 from abc import abstractmethod
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conversations.errors import ConversationError
+from conversations.stores import do_not_wait_at_exit
 from ops import audit, direct, lease
 from ops.errors import OperatorError
 from telemetry.escaping import visible
@@ -47,6 +49,13 @@ class Result:
         return {name: fact for name, fact in self.facts.items() if name not in self.unlogged}
 
 
+def end_at_once() -> None:
+    """Have this process end without the better part of a second that Python takes to wait for drivers' threads and to
+    look for garbage among all that there is: whoever looks in an emergency waits for each command."""
+    do_not_wait_at_exit()
+    gc.freeze()
+
+
 class OperatorCommand(BaseCommand):
     """Parse, make one call, print its result; alone of its kind, and in the audit log if it changes anything."""
 
@@ -68,7 +77,10 @@ class OperatorCommand(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         direct.collect_seldom()
-        super().run_from_argv(argv)
+        try:
+            super().run_from_argv(argv)
+        finally:
+            end_at_once()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print the result as JSON")
