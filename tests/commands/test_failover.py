@@ -15,7 +15,8 @@ from conversations.history import repair
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops.failover import move
+from ops.failover import move, note
+from ops.failover.report import Steps
 from ops.models import AuditEntry
 from ops.status import facts
 from tests.builders import some_turns
@@ -39,6 +40,21 @@ def test_it_copies_compares_switches_and_leaves_dual_write_as_it_was() -> None:
     assert (told["copied"], told["compared"], told["differences"]) == (5, 5, 0)
     assert facts.routing() == Routing(MONGO, False)
     assert all(turns_in(MONGO, session) == turns_in(REDIS, session) != () for session in sessions)
+
+
+def test_machines_get_the_same_fields_as_ever() -> None:
+    ours = ["from", "to", "dry_run", "steps", "resumed"]
+    after = ["primary", "dual_write"]
+    assert list(run_json("failover", "--to", "mongo", "--dry-run")[1]) == [*ours, "compared", "would_copy", *after]
+    done = list(run_json("failover", "--to", "mongo")[1])
+    assert done == [*ours, "conversations", "copied", "compared", "differences", *after]
+    assert list(run_json("failover", "--to", "mongo")[1]) == [*ours, "already", *after]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "no JSON", '{"id": "a", "dual_write": true, "since": "x"}'])
+def test_a_note_that_another_program_wrote_is_none(text: str) -> None:
+    store(REDIS).write_note(note.NAME, text)
+    assert run_json("failover", "--to", "mongo", "--dry-run")[1]["resumed"] is False
 
 
 def test_it_says_its_steps_to_people() -> None:
@@ -175,12 +191,12 @@ def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypa
     class Killed(BaseException):
         pass
 
-    def step(self: move.Failover, name: str, text: str) -> None:
+    def step(self: Steps, name: str, text: str) -> None:
         if name == cut_off_at:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(move.Failover, "_step", step)
+        patched.setattr(Steps, "add", step)
         with pytest.raises(Killed):
             run("failover", "--to", "mongo")
     assert facts.routing().dual_write

@@ -1,13 +1,15 @@
 """Move traffic to the other store; the runbook's procedure in one command."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from conversations.stores import ALIASES
 from ops import audit
-from ops.failover.move import Failover
+from ops.failover.move import Failover, Request
 from ops.management.base import OperatorCommand, Result
+from ops.status.render import in_words
 
 
 class Command(OperatorCommand):
@@ -30,11 +32,7 @@ class Command(OperatorCommand):
         return not options["dry_run"]
 
     def run(self, *, to: str, force: bool, dry_run: bool, reason: str, **options: Any) -> Result:
-        failover = Failover(to, audit.operator(), self.say, self.progress, force, dry_run, reason)
-        done = failover.run()
-        lines = [] if dry_run else [f"primary {done.facts['primary']}, dual write {_on(done.facts['dual_write'])}"]
-        return Result(done.facts, lines, done.trouble, done.before)
-
-
-def _on(dual_write: bool) -> str:
-    return "on" if dual_write else "off"
+        request = Request(to, audit.operator(), force, dry_run, reason)
+        done = Failover(request, self.say, self.progress).run()
+        lines = [] if dry_run else [in_words(done.after)]
+        return Result(done.as_dict(), lines, done.trouble, asdict(done.before))

@@ -1,0 +1,95 @@
+"""What a failover asks before and after: whether stores answer, what stays behind, and what traffic finds."""
+
+from collections.abc import Collection
+from functools import partial
+
+import orjson
+
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.policy import Routing
+from conversations.runtime import switching
+from conversations.stores import store
+from ops import direct
+from ops.errors import NoServer, Refused
+from ops.failover.report import LeftBehind
+from ops.service import Service
+from ops.status import facts
+
+SLOW_MS = 50.0  # the runbook's limit
+
+
+def target(alias: str, probe: str) -> str:
+    """Return how the store answers, in words; with a `probe` that is written there, since one that is full or
+    read-only answers every ping. Raise Refused when it cannot be used."""
+    try:
+        pings = direct.patiently(partial(facts.ping_ms, alias))
+        if probe:
+            store(alias).write_note("probe", probe)
+    except StoreUnavailable as error:
+        raise Refused(f"{alias} cannot be used ({error.reason}), so no traffic can go there") from error
+    took = facts.p95(pings)
+    slow = f", slower than {SLOW_MS:.0f} ms" if took > SLOW_MS else ""
+    return f"{alias} answers{' and takes writes' if probe else ''}, p95 {took:.1f} ms{slow}"
+
+
+def outage(alias: str) -> str:
+    """Return why the store cannot be used, "" when it answers."""
+    try:
+        direct.patiently(store(alias).ping)
+    except StoreUnavailable as error:
+        return error.reason
+    return ""
+
+
+def left_behind(leaving: str, to: str, routing: Routing) -> LeftBehind:
+    """Return what stays in the store that is out, as exactly as it can be known."""
+    in_target = direct.patiently(partial(facts.estimate, to))
+    if not routing.dual_write:
+        return LeftBehind(in_target, None)
+    known = (facts.served_metrics() or {}).get(("unsynced_conversations", leaving, ""))
+    return LeftBehind(in_target, None if known is None else int(known))
+
+
+def left_behind_in_words(lost: LeftBehind, leaving: str, to: str, routing: Routing) -> str:
+    only = lost.only_in_leaving
+    if routing.dual_write:
+        count = "unknown, as no server answers" if only is None else f"{only} when a server last saw it"
+        why = f"Dual write was on, so those are the conversations marked there: {count}."
+    else:
+        why = "Dual write was off, so how many is unknown: the store is out."
+    return (
+        f"{leaving} is out: what only it has cannot be copied. {why} About {lost.in_target} conversations are in {to}. "
+        f"Nothing is deleted: `reconcile --apply` brings them together when {leaving} is back."
+    )
+
+
+def problems(to: str, sample: Collection[str]) -> str:
+    """Return what is wrong with where traffic goes now, "" for nothing: the newest switch, some of the conversations
+    that were copied, and the store itself."""
+    found = [
+        f"the newest switch in {alias} is not this one"
+        for alias, switch in switching.read().items()
+        if switch is None or switch.routing.primary != to
+    ]
+    try:
+        if not all(map(_is_there, direct.contents(to, sample).values())):
+            found.append(f"{to} does not give back what was copied")
+        store(to).ping()
+    except StoreUnavailable as error:
+        found.append(f"{to} is out ({error.reason})")
+    return "; ".join(found)
+
+
+def server_in_words() -> str:
+    """Return what /healthz of this machine's server says, which may be another service's."""
+    url = facts.server_url()
+    try:
+        status, body = Service(url, seconds=2).call("GET", "/healthz")
+        health = orjson.loads(body)
+        return f"{url} says {health['status']}, primary {health['primary']} ({status})"
+    except (NoServer, ValueError, KeyError, TypeError):
+        return f"no server of ours answers on {url}"
+
+
+def _is_there(found: direct.Found) -> bool:
+    return not isinstance(found, CorruptHistory) and bool(found.history or found.tombstone)
