@@ -1,4 +1,4 @@
-"""Saying who did what: one explicit call an operator action, to the log always and to `default` when it is up."""
+"""The audit log: one explicit call an operator action, written to the log always and to `default` when it is up."""
 
 import getpass
 import logging
@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def record(
     action: str, outcome: str, *, who: str = "", reason: str = "", before: Any = None, after: Any = None
 ) -> bool:
-    """Record the action; return whether the database has it. No audit log is worth a failover not made, so
-    a database that is out is said and not raised."""
+    """Record the action; return whether the database has it. An unavailable audit database is logged, not
+    raised: it must not block a failover."""
     fields = {"who": who or operator(), "action": action, "reason": reason, "outcome": outcome[:200]}
     facts = {"before": before or {}, "after": after or {}}
     event(logger, logging.WARNING, "audit", **fields, **facts)

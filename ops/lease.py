@@ -39,7 +39,7 @@ def held(holder: str) -> Iterator[None]:
 
 
 def _take(alias: str, holder: str) -> bool:
-    """Return whether the store has given the lease; raise Busy when it has given it to another."""
+    """Return whether the store grants the lease; raise Busy when another holder has it."""
     taken = _lease(alias, holder, SECONDS)
     if taken is False:
         raise Busy

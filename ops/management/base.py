@@ -26,7 +26,7 @@ from telemetry.escaping import visible
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
 
 Advance = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
+"""Called with how much is done, and of how much."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Result:
     """Instead of lines, what was asked for word by word: a file or a pipe gets it exactly as it is."""
 
     def logged(self) -> dict[str, Any]:
-        """Return the facts that the audit log is told."""
+        """Return the facts that go to the audit log."""
         return {name: fact for name, fact in self.facts.items() if name not in self.unlogged}
 
 
@@ -125,7 +125,7 @@ class OperatorCommand(BaseCommand):
             raise CommandError(result.trouble, returncode=result.code)
 
     def say(self, text: str) -> None:
-        """Say a step as it is made, to people only; what a store holds cannot act on their terminal."""
+        """Print a step as it is made, for people only; what a store holds cannot act on their terminal."""
         if not self.as_json:
             self._write(visible(text))
 
@@ -154,7 +154,7 @@ class OperatorCommand(BaseCommand):
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def _write(self, text: str) -> None:
-        """Write a line; whoever reads no further, as `head` does, has seen enough, and stops nothing."""
+        """Write a line; a reader that has gone, as `head` does after its lines, is ignored."""
         try:
             self.stdout.write(text)
             self.stdout.flush()

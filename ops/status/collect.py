@@ -1,4 +1,4 @@
-"""How things stand: routing, both stores, what is not in step, and the runbook's four normal figures."""
+"""Collecting the status: routing, both stores, unsynced conversations, and the runbook's four normal figures."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +17,9 @@ from conversations.stores.info import StoreInfo
 from ops import direct
 from ops.status import facts
 
-COUNT_SECONDS = 0.2  # whoever is on call wants the rest now
+COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count
 MOST_UNSYNCED = 10_000  # of more than these it is only known that they are more
-FEW = 1000  # with fewer conversations memory by conversation says nothing
+FEW = 1000  # with fewer conversations the memory of one cannot be estimated
 P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's
 
 Served = dict[tuple[str, str, str], float]
@@ -93,8 +93,8 @@ class Status:
 
 
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
-    """Ask both stores and the server of this machine, all at once. That server itself says what it counts `here`,
-    and which switch it has `followed`: it goes on doing so when both stores are out."""
+    """Ask both stores and the server of this machine, all at once. Where this process is that server it passes what
+    it counts `here`, and the switch that it has `followed`, which it knows when both stores are out too."""
     direct.meet()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}

@@ -1,4 +1,4 @@
-"""What the stores, and the server of this machine, say of themselves."""
+"""Where traffic goes, how fast stores answer, how much they hold, and what the server of this machine counts."""
 
 import time
 
@@ -67,7 +67,7 @@ def served_metrics() -> dict[tuple[str, str, str], float] | None:
     try:
         return in_page(body.decode())
     except ValueError:
-        return None  # somebody else's server
+        return None  # another service's
 
 
 def in_page(page: str) -> dict[tuple[str, str, str], float]:
