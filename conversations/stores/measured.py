@@ -9,7 +9,7 @@ from conversations.breaker import Breaker
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.control import ControlStore, Marks
-from conversations.turns import History, Turn
+from conversations.turns import History, Limits, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -24,9 +24,9 @@ class MeasuredStore(HistoryStore, ControlStore):
     that itself, and must not have it judged twice."""
 
     def __init__(self, store: HistoryStore, control: ControlStore) -> None:
-        super().__init__(store.alias, store.limits)
         self._store = store
         self._control = control
+        super().__init__(store.alias, store.limits)
         self.renew_breakers()
 
     def renew_breakers(self) -> tuple[Breaker, Breaker]:
@@ -34,6 +34,15 @@ class MeasuredStore(HistoryStore, ControlStore):
         slow = _SLOW * self._store.call_seconds
         self.reads, self.writes = Breaker(slow), Breaker(_WRITE_PATIENCE * slow)
         return self.reads, self.writes
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the store itself, which applies them."""
+        return self._store.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._store.limits = limits
 
     @property
     def call_seconds(self) -> float:
