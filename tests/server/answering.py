@@ -9,7 +9,7 @@ from conversations.answerers.base import Answerer
 from conversations.turns import History
 
 VARIABLE = "HOLD_ANSWERS"
-MOST_SECONDS = 30.0
+MOST_SECONDS = 120.0
 
 
 class Held(Answerer):

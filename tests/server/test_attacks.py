@@ -55,7 +55,7 @@ def test_answers_that_take_long_keep_no_probe_waiting(service: Service, hold: Pa
     with ThreadPoolExecutor(140) as pool:
         answers = [pool.submit(clients.answer, service.port, clients.ask("Slow?", a_session())) for _ in range(140)]
         try:
-            eventually(lambda: waiting(service) >= 40, "the answers are not being held")
+            eventually(lambda: waiting(service) >= 40, "the answers are not being held", 60)
             assert probes_answer(service)
             assert all(service.request("GET", path)[0] == 200 for path in PROBES)
         finally:
@@ -94,10 +94,10 @@ def test_a_question_that_waits_is_not_asked_once_its_client_has_gone(service: Se
     asked = sum(service.metric("msg_count_before_count"))
     try:
         with clients.held(service.port, 200, clients.ask("Still there?", a_session())):
-            eventually(lambda: waiting(service) >= 40, "the answers are not being held")
+            eventually(lambda: waiting(service) >= 40, "the answers are not being held", 60)
     finally:
         hold.unlink()
-    eventually(lambda: waiting(service) == 0, "not every answer has ended")
+    eventually(lambda: waiting(service) == 0, "not every answer has ended", 60)
     assert clients.status(clients.answer(service.port, clients.ask("Now?", a_session()))) == 200
     assert sum(service.metric("msg_count_before_count")) - asked < 200
 
