@@ -14,7 +14,7 @@ from conversations.api.throttling import ChatRateThrottle
 from conversations.history.listing import Cursor
 from conversations.runtime import watcher
 from conversations.stores import MONGO
-from conversations.stores.redis.client import make_key
+from conversations.stores.sessions import make_key
 from tests.api.talking import ask, delete, get, post
 from tests.api.test_errors import refused
 from tests.builders import a_session
