@@ -461,13 +461,16 @@ def scans() -> Iterator[list[int]]:
 
 @contextmanager
 def refused(*commands: str) -> Iterator[None]:
-    """Have Redis refuse the commands to everybody meanwhile."""
+    """Have Redis refuse the commands to the users that a store may be logged in as meanwhile; both may use them."""
     with environment.REDIS.client() as client:
-        client.execute_command("ACL", "SETUSER", "default", *(f"-{command}" for command in commands))
+        users = {"default", "onesource"} & set(client.acl_users())
         try:
+            for user in users:
+                client.execute_command("ACL", "SETUSER", user, *(f"-{command}" for command in commands))
             yield
         finally:
-            client.execute_command("ACL", "SETUSER", "default", "+@all")
+            for user in users:
+                client.execute_command("ACL", "SETUSER", user, *(f"+{command}" for command in commands))
 
 
 class TestCacheStore(TombstoneContract):
