@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +59,7 @@ _health: dict[str, StoreHealth] = {}
 _pings: dict[str, deque[float]] = {alias: deque(maxlen=_KEPT) for alias in ALIASES}
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
-_executor = ThreadPoolExecutor(max_workers=2 * len(ALIASES), thread_name_prefix="ping")
+_executor = ThreadPoolExecutor(max_workers=4 * len(ALIASES), thread_name_prefix="ping")
 
 
 def start() -> None:
@@ -87,12 +87,19 @@ def health(alias: str) -> StoreHealth:
     return _health.get(alias, StoreHealth())
 
 
-def look() -> dict[str, StoreHealth]:
-    """Ping both stores at the same time; remember and return what was found."""
+def look(seconds: float | None = None) -> dict[str, StoreHealth]:
+    """Ping both stores at the same time; remember and return what was found. A store that has not answered after so
+    many seconds is reported as down, and what its ping finds later is not remembered."""
     pings = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
+    answered, _ = wait(pings.values(), seconds)
+    found = {}
     for alias, ping in pings.items():
-        _remember(alias, ping.result())
-    return {alias: health(alias) for alias in ALIASES}
+        if ping in answered:
+            _remember(alias, ping.result())
+            found[alias] = health(alias)
+        else:
+            found[alias] = StoreHealth(up=False, error=f"no answer in {seconds} s")
+    return found
 
 
 def _forever(step: Any, every: float) -> None:

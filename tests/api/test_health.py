@@ -64,6 +64,15 @@ def probe(path: str) -> Any:
 
 
 class TestProbes:
+    def test_readyz_does_not_wait_for_a_store_that_does_not_answer(self) -> None:
+        """The stores' own timeouts are longer than what a probe has."""
+        environment.REDIS.freeze()
+        try:
+            redis = probe("/readyz").json()["stores"]["redis"]
+        finally:
+            environment.REDIS.thaw()
+        assert redis == {"up": False, "error": "no answer in 0.4 s"}
+
     @pytest.mark.parametrize("path", ["/livez", "/version", "/readyz", "/metrics"])
     def test_the_trailing_slash_is_optional(self, path: str) -> None:
         assert [probe(path).status_code, probe(f"{path}/").status_code] == [200, 200]
