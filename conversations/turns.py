@@ -237,6 +237,15 @@ def next_time(seen: str | None, time: datetime) -> datetime:
     return time
 
 
+def is_stamped(message_id: Any, at: Any) -> bool:
+    """Return whether a stored message can have this id and this time."""
+    try:
+        known = MESSAGE_ID.fullmatch(message_id) and _AT.fullmatch(at) and datetime.fromisoformat(at)
+    except (TypeError, ValueError):
+        return False
+    return bool(known)
+
+
 def stamp(time: datetime) -> str:
     """Return the time as messages carry it."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

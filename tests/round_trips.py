@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import bson
 import pytest
 from pymongo import monitoring
 from redis.connection import AbstractConnection
+
+from tests.servers import RedisServer
 
 
 class _Commands(monitoring.CommandListener):
@@ -14,12 +17,14 @@ class _Commands(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.replies: list[Any] | None = None  # kept only while a test asks for them
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         self.names.append(event.command_name)
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        pass
+        if self.replies is not None:
+            self.replies.append(event.reply)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
         pass
@@ -36,6 +41,28 @@ def to_mongo() -> Iterator[list[str]]:
     sent: list[str] = []
     yield sent
     sent += _COMMANDS.names[before:]
+
+
+@contextmanager
+def from_mongo() -> Iterator[list[int]]:
+    """Collect the sizes of MongoDB's replies, in bytes."""
+    sizes: list[int] = []
+    _COMMANDS.replies = replies = []
+    try:
+        yield sizes
+    finally:
+        _COMMANDS.replies = None
+    sizes += [len(bson.encode(dict(reply))) for reply in replies]
+
+
+@contextmanager
+def from_redis(server: RedisServer) -> Iterator[list[int]]:
+    """Collect how many bytes the server has sent, with those of the INFO that tells so."""
+    sizes: list[int] = []
+    with server.client() as client:
+        before = client.info("stats")["total_net_output_bytes"]
+        yield sizes
+        sizes.append(client.info("stats")["total_net_output_bytes"] - before)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversations.errors import InvalidTurn
-from conversations.turns import MESSAGE_ID, History, Limits, Turn
+from conversations.turns import MESSAGE_ID, History, Limits, Turn, is_stamped
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -63,6 +63,12 @@ class Summary:
     @classmethod
     def of(cls, history: History) -> "Summary":
         return cls(len(history), history[-1].at)
+
+    @classmethod
+    def of_end(cls, messages: int, message_id: Any, at: Any) -> "Summary":
+        """Return the summary of so many messages, of which the last has this id and this time."""
+        whole = messages > 0 and messages % 2 == 0
+        return cls(messages, at) if whole and is_stamped(message_id, at) else CORRUPT
 
 
 CORRUPT = Summary(None, None)
@@ -134,7 +140,7 @@ class HistoryStore(ABC):
     @abstractmethod
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         """Return a summary of each of the sessions that `load` would answer, CORRUPT where it would raise
-        CorruptHistory: all in one round trip."""
+        CorruptHistory as far as the ends of messages show it: all in one round trip, which fetches no content."""
 
     @abstractmethod
     def set_aside(self, session: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,10 +22,18 @@ from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, tombstone_for
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
-from tests.round_trips import to_mongo, to_redis
+from tests.round_trips import from_mongo, from_redis, to_mongo, to_redis
 from tests.servers import eventually
 
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
+
+
+def long_ones(store: HistoryStore) -> list[str]:
+    """Store ten conversations of 100 KB and return their sessions."""
+    sessions = [a_session() for _ in range(10)]
+    for session in sessions:
+        store.append(session, a_turn(answer="x" * 100_000))
+    return sessions
 
 
 def answers(store: HistoryStore) -> bool:
@@ -568,9 +576,45 @@ class TestCacheStore(TombstoneContract):
         sessions = [a_session() for _ in range(50)]
         for session in sessions:
             store.append(session, a_turn())
+        store.summaries(sessions[:1])  # Redis has the script from now on
         with to_redis() as sent:
             assert len(store.summaries(sessions)) == 50
-        assert sent == ["GET"]
+        assert sent == ["EVALSHA"]
+
+    def test_a_server_that_lost_its_scripts_is_sent_them_again(self, store: HistoryStore) -> None:
+        session, turn = a_session(), a_turn()
+        store.append(session, turn)
+        with environment.REDIS.client() as client:
+            client.script_flush()
+        assert store.summaries([session]) == {session: Summary(2, turn.answer.at)}
+
+    def test_summaries_fetch_no_whole_conversations(self, store: HistoryStore) -> None:
+        """A page of a hundred long ones would hold up every question meanwhile."""
+        sessions = long_ones(store)
+        with from_redis(environment.REDIS) as sizes:
+            assert len(store.summaries(sessions)) == len(sessions)
+        assert sum(sizes) < 20_000
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda value: value[:-1],
+            lambda value: value[1:],
+            lambda value: value + value[:300],
+            lambda value: value + value.splitlines(keepends=True)[-1],
+            lambda value: value.replace(b'"at":"2', b'"at":"x'),
+            lambda value: value.replace(b'"id":"0', b'"id":"z'),
+            lambda value: b"\n" * 1000 + value,
+            lambda value: b"",
+        ],
+        ids=["no end", "no beginning", "half a line", "half a turn", "no time", "no id", "empty lines", "nothing"],
+    )
+    def test_what_is_no_history_has_no_summary(self, store: HistoryStore, spoil: Callable[[bytes], bytes]) -> None:
+        session = a_session()
+        store.append(session, None, some_turns(3))
+        with environment.REDIS.client() as client:
+            client.set(make_key(session), spoil(client.get(make_key(session))))
+        assert store.summaries([session]) == {session: CORRUPT}
 
     def test_a_fault_in_an_answer_is_no_emptiness(self, store: HistoryStore) -> None:
         """A server that loads its data, or whose user may not read, answers each command with an error."""
@@ -647,6 +691,12 @@ class TestDocumentStore(TombstoneContract):
         with to_mongo() as sent:
             assert len(store.summaries(sessions)) == 50
         assert sent == ["find"]
+
+    def test_summaries_fetch_no_whole_conversations(self, store: HistoryStore) -> None:
+        sessions = long_ones(store)
+        with from_mongo() as sizes:
+            assert len(store.summaries(sessions)) == len(sessions)
+        assert 0 < sum(sizes) < 20_000
 
     @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], None, {"id": "x"}, "text"])
     def test_a_document_that_is_no_history_stops_no_walk(self, store: HistoryStore, messages: object) -> None:

@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
+from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
 from conversations.stores.control import ControlStore, Marks
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
@@ -30,6 +30,12 @@ _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
 _WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
 _ID = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # of a tombstone; one that another program wrote covers nothing
 _ATTEMPTS = 8  # a lost race is tried again; every loser's rival has written, so someone always advances
+
+_LAST = {"input": {"$slice": ["$messages", -1]}, "as": "one", "in": {"id": "$$one.id", "at": "$$one.at"}}
+_ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
+    "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
+    "last": {"$cond": [{"$isArray": "$messages"}, {"$map": _LAST}, []]},
+}
 
 
 class DocumentStore(HistoryStore, ControlStore):
@@ -130,10 +136,9 @@ class DocumentStore(HistoryStore, ControlStore):
             return {}
         where = {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
         with self._errors():
-            found = list(self._collection(Conversation).find(where, {"messages": 1}))
+            found = list(self._collection(Conversation).find(where, _ENDS))
         # What is empty is there for its tombstone.
-        held = ((session_of(document["_id"]), document.get("messages")) for document in found)
-        return {session: self._summary(records) for session, records in held if records != []}
+        return {session_of(document["_id"]): _summary(document) for document in found if document["count"] != 0}
 
     def set_aside(self, session: str) -> bool:
         key = make_key(session)
@@ -201,12 +206,6 @@ class DocumentStore(HistoryStore, ControlStore):
             return History.parse(records)
         except (TypeError, ValueError) as error:
             raise CorruptHistory(self.alias, error) from None
-
-    def _summary(self, records: Any) -> Summary:
-        try:
-            return Summary.of(self._history(records))
-        except CorruptHistory:
-            return CORRUPT
 
     def _push(self, pending: "_Pending") -> bool:
         """Add what is pending; return whether the document was new. Raise DuplicateKeyError, changing
@@ -350,9 +349,20 @@ def _holds_up_to(records: Any, upto: str) -> bool:
 
 def _last_id(records: Any) -> str | None:
     """Return the last message's id, None where there is none that could be one."""
-    last = records[-1] if isinstance(records, list) and records else None
-    found = last.get("id") if isinstance(last, dict) else None
+    found = _fields(records).get("id")
     return found if isinstance(found, str) else None
+
+
+def _fields(records: Any) -> dict[str, Any]:
+    """Return the last message's fields, none where there is no message."""
+    last = records[-1] if isinstance(records, list) and records else None
+    return last if isinstance(last, dict) else {}
+
+
+def _summary(document: dict[str, Any]) -> Summary:
+    """Return the summary of a document that was read as _ENDS."""
+    last = _fields(document["last"])
+    return Summary.of_end(document["count"], last.get("id"), last.get("at"))
 
 
 def _size(turns: list[Turn]) -> int:

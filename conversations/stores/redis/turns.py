@@ -10,7 +10,6 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import (
-    CORRUPT,
     MOST_SCANNED,
     Contents,
     HistoryStore,
@@ -93,8 +92,8 @@ class CacheStore(HistoryStore, ControlStore):
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._errors():
-            found = self._client.read(sessions)
-        return {session: Summary.of(history) if history else CORRUPT for session, history in found.items()}
+            found = self._client.ends(sessions)
+        return {session: Summary.of_end(*end) for session, end in found.items()}
 
     def set_aside(self, session: str) -> bool:
         with self._errors():

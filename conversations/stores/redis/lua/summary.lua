@@ -1,0 +1,32 @@
+-- Count the messages of one conversation and return the end of its last line, so that a list fetches no whole values.
+--
+-- KEYS[1] the conversation
+-- answers nothing if there is none, {0, ""} if it is not lines of a conversation, else {messages, last 77 bytes}
+--
+-- Only the beginning and the end of each line are looked at: see append.lua.
+
+local QUESTION = '{"role":"user",'
+local TAIL = 77 -- bytes from the first quote of "id" to the newline
+local CORRUPT = {0, ''}
+
+local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' then -- an error
+  return string.find(value.err, 'WRONGTYPE', 1, true) and CORRUPT or value
+elseif not value then
+  return false
+elseif string.sub(value, 1, #QUESTION) ~= QUESTION or string.sub(value, -1) ~= '\n' then
+  return CORRUPT
+end
+
+local messages, position = 0, 1
+local tail
+while position <= #value do
+  local stop = string.find(value, '\n', position, true)
+  tail = string.sub(value, stop - TAIL + 1, stop)
+  if not string.find(tail, '^"id":"[%x-]+","at":"[^"]+"}\n$') then
+    return CORRUPT
+  end
+  messages = messages + 1
+  position = stop + 1
+end
+return messages % 2 == 0 and {messages, tail} or CORRUPT
