@@ -125,7 +125,7 @@ if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set: with REDIS_URL or MONGO_URL set it is needed (SECRET_KEY or SECRET_KEY_FILE)"
     )
-if _is_weak(SECRET_KEY) and not _ALL_EMBEDDED:
+if _is_weak(SECRET_KEY) and not (_ALL_EMBEDDED and BIND_IS_LOOPBACK):
     raise ImproperlyConfigured(
         f"SECRET_KEY is not usable: it needs {security.SECRET_KEY_MIN_LENGTH} characters or more,"
         f" {security.SECRET_KEY_MIN_UNIQUE_CHARACTERS} of them different,"

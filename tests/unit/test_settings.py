@@ -49,6 +49,12 @@ def test_a_weak_secret_key_stops_the_start(tmp_path: Path, urls: dict[str, str],
     assert not (tmp_path / "secret_key").exists()
 
 
+def test_a_weak_secret_key_stops_embedded_stores_beyond_loopback(tmp_path: Path) -> None:
+    done = run("manage.py", "check", VAR_DIR=str(tmp_path), BIND="0.0.0.0", SECRET_KEY="x")  # noqa: S104, S106
+    assert done.returncode == 2
+    assert done.stderr.startswith("onesource: SECRET_KEY is not usable: ")
+
+
 def test_embedded_stores_alone_take_any_secret_key(tmp_path: Path) -> None:
     assert settings_with(VAR_DIR=str(tmp_path), SECRET_KEY="mine")["SECRET_KEY"] == "mine"
     assert len(settings_with(VAR_DIR=str(tmp_path))["SECRET_KEY"]) > 50
