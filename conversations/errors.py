@@ -133,3 +133,7 @@ class NoSnapshot(ConversationError):
 
 class BadSnapshot(ConversationError):
     """The Redis snapshot cannot be read"""
+
+
+class UnverifiedSnapshot(BadSnapshot):
+    """The Redis snapshot is not verified: it has no checksum, and the redis-server here is too old to read it"""

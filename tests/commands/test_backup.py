@@ -214,6 +214,15 @@ def test_verify_of_a_later_redis_snapshot_trusts_its_checksum(tmp_path: Path) ->
     assert "Redis snapshot: its checksums are right; the redis-server here is too old to read it\n" in said
 
 
+def test_verify_of_a_later_redis_snapshot_without_a_checksum_is_trouble(tmp_path: Path) -> None:
+    """Nothing shows that it is whole: random bytes with such an end look the same."""
+    path = with_dump(make(tmp_path), b"REDIS0099" + os.urandom(500) + b"\xff" + bytes(8))
+    code, said = run("backup", "verify", str(path))
+    assert code == 1
+    assert "Redis snapshot: NOT VERIFIED; the conversations can be restored without it\n" in said
+    assert f"{path}: The Redis snapshot is not verified: it has no checksum" in said
+
+
 def test_the_checksum_is_the_one_that_redis_writes(tmp_path: Path) -> None:
     hold(REDIS)
     dump = dump_of(make(tmp_path))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from conversations.errors import BadSnapshot
+from conversations.errors import BadSnapshot, UnverifiedSnapshot
 from embedded import children
 
 SECONDS = 600
@@ -47,14 +47,16 @@ def count_keys(dump: Path) -> int | None:
 
 
 def _check(dump: Path) -> None:
-    """Raise BadSnapshot where the snapshot does not end as one does."""
+    """Raise BadSnapshot where the snapshot does not end as one does, UnverifiedSnapshot where it has no checksum."""
     size = dump.stat().st_size - _SUM
     with dump.open("rb") as file:
         file.seek(size - len(_END))
         end, written = file.read(len(_END)), int.from_bytes(file.read(), "little")
     if end != _END:
         raise BadSnapshot("it does not end as a snapshot does")
-    if written and written != crc64(_chunks(dump, size)):  # 0 where Redis was configured to write none
+    if not written:  # Redis was configured to write none
+        raise UnverifiedSnapshot
+    if written != crc64(_chunks(dump, size)):
         raise BadSnapshot("its checksum is wrong")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from conversations.errors import UnverifiedSnapshot
 from ops import audit
 from ops.backup import create, verify
 from ops.backup.archive import BadBackup
@@ -69,6 +70,8 @@ class Command(OperatorCommand):
 
 
 def _snapshot_in_words(facts: dict[str, Any]) -> str:
+    if facts["snapshot_error"] == str(UnverifiedSnapshot()):
+        return "NOT VERIFIED; the conversations can be restored without it"
     if facts["snapshot_error"]:
         return "DAMAGED; the conversations can be restored without it"
     if facts["snapshot_keys"] is not None:
