@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Marks, Page, Receipt, Summary, tombstone_in
+from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
 from conversations.stores.control import ControlStore, Marks
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
