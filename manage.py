@@ -6,6 +6,7 @@ import sys
 
 
 def main() -> None:
+    os.umask(0o077)  # what we make is for nobody else: the database, the stores' data, backups
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "onesource.settings")
     try:
         from django.conf import settings

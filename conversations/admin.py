@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from io import StringIO
 from typing import Any
 
 import pymongo
-from bson import json_util
+from bson import ObjectId, json_util
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, connections
@@ -32,6 +32,7 @@ from conversations.turns import now
 from telemetry.escaping import visible
 
 _PAGE = 50
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = 2.0  # a document of 16 MB takes longer than a turn's timeout
 _SHOWN = 20_000  # characters of a document
 _JSON = json.JSONEncoder(
@@ -156,8 +157,13 @@ class CorruptConversationAdmin(_ReadOnly):
     delete_view = _needs_mongo(_ReadOnly.delete_view)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CorruptConversation]:
-        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read."""
-        return super().get_queryset(request).defer("document")
+        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read.
+
+        What another program wrote is left out. MongoDB compares values of one type only, so a lower bound selects
+        those whose fields are what the model says.
+        """
+        ours = {"pk__gte": ObjectId("0" * 24), "key__gte": "conv:", "expires_at__gte": _EPOCH}
+        return super().get_queryset(request).filter(**ours).defer("document")
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None

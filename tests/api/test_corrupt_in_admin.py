@@ -49,6 +49,22 @@ def text(client: Client, page: str) -> str:
     return unescape(response.content.decode().partition('<pre class="document">')[2].partition("</pre>")[0])
 
 
+@pytest.mark.parametrize(
+    "document",
+    [{"_id": 5, "key": "conv:x"}, {"key": 7}, {"key": "conv:x", "expires_at": "x"}, {}],
+    ids=["id", "key", "time", "nothing"],
+)
+def test_what_another_program_wrote_is_left_out(staff: Client, document: dict[str, Any]) -> None:
+    (session, _), written = quarantined(messages="spoilt"), {"expires_at": datetime.now(UTC), **document}
+    collection("corruptconversation").insert_one(written)
+    try:
+        listed = staff.get(LIST)
+        assert listed.status_code == 200
+        assert session in listed.content.decode()
+    finally:
+        collection("corruptconversation").delete_one({"_id": written["_id"]})
+
+
 def test_corrupt_conversations_are_listed_and_found_by_session(staff: Client) -> None:
     (one, page), (other, _) = quarantined(messages="spoilt"), quarantined(messages=5)
     found = staff.get(LIST, {"q": one})
