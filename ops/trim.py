@@ -14,6 +14,7 @@ from typing import Any
 
 from pymongo import DeleteMany, UpdateMany, UpdateOne
 
+import conversations
 from conversations.errors import ConversationError, CorruptHistory, InvalidSession
 from conversations.merge import unite
 from conversations.models import CorruptConversation
@@ -28,7 +29,7 @@ BATCH = 50  # commands to Redis at a time: together well below a millisecond of 
 PAUSE = 0.002  # seconds in which others have their turn
 _PAGE = 200
 _SAMPLE = 200
-_HERE = Path(__file__).parent
+_SCRIPTS = Path(conversations.__file__).parent / "stores" / "redis" / "lua"
 
 Advance = Callable[[int, int], None]
 
@@ -48,8 +49,8 @@ class Trimmer:
         self.aliases, self.apply, self._advance = aliases, apply, advance
         self._both = aliases == ALIASES
         self._redis = direct.redis()
-        self._bury = self._redis.register_script((_HERE / "bury.lua").read_text())
-        self._cut = self._redis.register_script((_HERE / "cut.lua").read_text())
+        self._bury = self._redis.register_script((_SCRIPTS / "remove.lua").read_text())
+        self._cut = self._redis.register_script((_SCRIPTS / "trim.lua").read_text())
         self._seen = 0
 
     def older_than(self, age: timedelta) -> dict[str, int]:

@@ -8,10 +8,10 @@ from django.core.management.base import CommandError, CommandParser
 from conversations import history
 from conversations.errors import Unknown
 from conversations.transcript import markdown
-from ops import showing
+from ops import transcript
 from ops.management.base import TROUBLE, OperatorCommand, Result
-from ops.showing import Shown
 from ops.status import facts
+from ops.transcript import Shown
 from telemetry.logs import hashed
 
 
@@ -28,7 +28,7 @@ class Command(OperatorCommand):
         return bool(options["action"] == "delete")
 
     def run(self, *, action: str, session: str, form: str, noinput: bool, **options: Any) -> Result:
-        shown = showing.look(session)
+        shown = transcript.look(session)
         known = bool(shown.history) if action == "export" else shown.known
         if not known and not (action == "delete" and shown.unseen):
             seen = f" ({shown.unseen[0]} is out)" if shown.unseen else ""
@@ -41,7 +41,7 @@ class Command(OperatorCommand):
             "messages": [message.as_dict() for message in shown.history],
         }
         if action == "show":
-            return Result(conversation, showing.lines(shown))
+            return Result(conversation, transcript.lines(shown))
         if form == "markdown":
             return Result(conversation, document=markdown(conversation))
         return Result(conversation, [orjson.dumps(conversation, option=orjson.OPT_INDENT_2).decode()])
