@@ -8,6 +8,8 @@ from typing import BinaryIO
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from conversations.errors import StoreUnavailable
+from conversations.stores.bulk import BulkStore
 from conversations.stores.control import ControlStore
 from conversations.stores.info import StoreInfo
 from conversations.stores.measured import MeasuredStore
@@ -18,6 +20,10 @@ ALIASES = (REDIS, MONGO)
 _BACKENDS = {
     REDIS: "conversations.stores.redis.turns.CacheStore",
     MONGO: "conversations.stores.mongo.turns.DocumentStore",
+}
+_BULK = {
+    REDIS: "conversations.stores.redis.bulk.RedisBulk",
+    MONGO: "conversations.stores.mongo.bulk.MongoBulk",
 }
 _INFO = {
     REDIS: "conversations.stores.redis.info.read",
@@ -76,3 +82,23 @@ def do_not_wait_at_exit() -> None:
 def other(alias: str) -> str:
     """Return the alias of the other store."""
     return MONGO if alias == REDIS else REDIS
+
+
+@cache
+def bulk(alias: str) -> BulkStore:
+    """Return the store of that alias as operators' commands need it."""
+    built: BulkStore = import_string(_BULK[alias])(store(alias))
+    return built
+
+
+def reachable() -> tuple[str, ...]:
+    """Return the aliases of the stores that answer now."""
+    return tuple(alias for alias in ALIASES if _answers(alias))
+
+
+def _answers(alias: str) -> bool:
+    try:
+        store(alias).ping()
+    except StoreUnavailable:
+        return False
+    return True

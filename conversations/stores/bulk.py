@@ -4,15 +4,25 @@ Everything works by batches of bounded size, with deadlines of its own: a slow s
 wrong. A store that cannot be used raises StoreUnavailable; nothing here reads an outage as emptiness.
 """
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import ClassVar, TypeVar
 
-from conversations.errors import CorruptHistory
-from conversations.stores.base import Contents
-from conversations.turns import Turn
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.stores.base import Contents, HistoryStore
+from conversations.turns import SESSION, History, Limits, Turn
 
 Found = Contents | CorruptHistory
+T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds for one batch: operators' work may wait longer than a turn."""
+_TRIES = 4
+_PAUSE = 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,48 +47,168 @@ class Put:
     """Those in whose place something else was; it was quarantined."""
 
 
-class BulkStore(ABC):
-    """One store in bulk. Each conversation is one atomic change, which can be repeated."""
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of the conversations of one `remove`; one that was not there is in neither."""
+
+    removed: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+    """Those that have later messages, or are no histories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How full a store's memory is, in bytes."""
+
+    used: int
+    limit: int
+    """0 where there is none."""
+
+
+class BulkWriter(ABC):
+    """The one call that gives a store many conversations. Each is one atomic change, which can be repeated."""
 
     alias: str
-
-    @abstractmethod
-    def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
-        """Yield the name of every conversation that holds turns, in batches of about so many; each that is there
-        throughout at least once."""
-
-    @abstractmethod
-    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
-        """Return what the store holds of each session; the CorruptHistory that reading it would raise where that is
-        no history. Nothing is quarantined."""
-
-    @abstractmethod
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        """Return the last message's id of those sessions that hold a history, without reading it whole."""
-
-    @abstractmethod
-    def tombstones(self) -> Iterator[tuple[str, str]]:
-        """Yield every deleted session with its tombstone."""
 
     @abstractmethod
     def put(self, shares: Collection[Share], *, replace: bool = False) -> Put:
         """Add what is missing, within the limits, or with `replace` make each conversation what its share has. A
         conversation keeps the longer of both TTLs; a tombstone that is there already is honoured."""
 
+
+class BulkStore(ABC):
+    """One store in bulk. Each conversation is one atomic change, which can be repeated. What is not abstract works
+    with any HistoryStore, one conversation after another; a store overrides it where it knows a faster way. Where
+    sessions are asked for by name, each must be one's name."""
+
+    supports_memory: ClassVar[bool] = False
+    """Whether the store keeps conversations in a memory that can be full: then it has `memory` and `sizes`."""
+    expired_name: ClassVar[str] = "expired"
+    """What `expire` counts, as reports name it."""
+
+    def __init__(self, store: HistoryStore) -> None:
+        self.store = store
+
+    @property
+    def alias(self) -> str:
+        return self.store.alias
+
+    @property
+    def limits(self) -> Limits:
+        return self.store.limits
+
+    # --- Reading ---------------------------------------------------------------------------------------
+
+    def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
+        """Yield the name of every conversation that holds turns, in batches of about so many; each that is there
+        throughout at least once. What another program has put there may be named too, even where it is no session's
+        name."""
+        cursor = ""
+        while True:
+            page = retried(partial(self.store.scan, cursor, size, tenant=None))
+            yield page.sessions
+            if not page.cursor:
+                return
+            cursor = page.cursor
+
+    def present(self, sessions: Collection[str]) -> set[str]:
+        """Return those of the sessions that `sessions` would name."""
+        return {session for session, found in self.contents(sessions).items() if _holds(found)}
+
+    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
+        """Return what the store holds of each session; the CorruptHistory that reading it would raise where that is
+        no history. Nothing is quarantined."""
+        return {session: self._inspect(session) for session in sessions}
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        """Return the last message's id of those sessions that hold a history, without reading it whole."""
+        return self.store.last_ids(sessions)
+
+    def histories(self, sessions: Collection[str]) -> dict[str, History]:
+        """Return the histories of those sessions that hold one."""
+        found = self.contents(sessions)
+        return {
+            session: one.history
+            for session, one in found.items()
+            if not isinstance(one, CorruptHistory) and one.history
+        }
+
+    def all_last_ids(self, size: int) -> Iterator[dict[str, str]]:
+        """Yield the last id of every session that holds a history, by batches as `sessions` does."""
+        for names in self.sessions(size):
+            yield self.last_ids(list(filter(SESSION.fullmatch, names)))
+
+    def all_histories(self, size: int) -> Iterator[dict[str, History]]:
+        """Yield every history, by batches as `sessions` does."""
+        for names in self.sessions(size):
+            yield self.histories(list(filter(SESSION.fullmatch, names)))
+
+    def ttls(self, sessions: Collection[str]) -> dict[str, int]:
+        """Return how many seconds those that hold turns have left; one TTL where something would never expire."""
+        found = {session: self.store.ttl(session) for session in sessions}
+        return {session: seconds for session, seconds in found.items() if seconds is not None}
+
     @abstractmethod
-    def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Collection[str]:
-        """Remove conversations unless they have gone on since their last message had this id; return those that are
-        gone. With `tombstones` each leaves one for a TTL."""
+    def tombstones(self) -> Iterator[tuple[str, str]]:
+        """Yield every deleted session with its tombstone, some perhaps twice; a tombstone that is no id is not
+        there."""
+
+    def estimate(self) -> int:
+        """Return about how many conversations there are, without looking at each where that can be."""
+        return sum(map(len, self.sessions(1000)))
+
+    # --- Changing --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
+        """Remove conversations unless they have gone on since their last message had this id. With `tombstones`
+        each that went leaves its id as a tombstone for one TTL, unless a later one is there."""
 
     @abstractmethod
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
-        """Remove the turns up to these ids, and nothing that came since."""
+        """Remove the turns up to these ids, and nothing that is later; what is no history stays as it is, and a
+        conversation's TTL is left alone. With `tombstones` as for `remove`."""
 
     @abstractmethod
     def expire(self, *, apply: bool) -> int:
         """Remove what has expired and give a TTL to what has none; return how many there were of both. Without
         `apply` only count them."""
 
-    @abstractmethod
-    def estimate(self) -> int:
-        """Return about how many conversations there are, without looking at each."""
+    # --- Memory ----------------------------------------------------------------------------------------
+
+    def memory(self) -> Memory:
+        """Return how full the memory is; only where `supports_memory`."""
+        raise NotImplementedError
+
+    def sizes(self, sessions: Collection[str]) -> dict[str, int]:
+        """Return how many bytes of memory each of them takes, 0 for one that is gone; only where
+        `supports_memory`."""
+        raise NotImplementedError
+
+    def _inspect(self, session: str) -> Found:
+        try:
+            return self.store.inspect(session)
+        except CorruptHistory as error:
+            return error
+
+
+def retried(call: Callable[[], T]) -> T:
+    """Return what the call returns, tried again for about a second: to an operator's long work one slow answer of
+    a busy store is no outage."""
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except StoreUnavailable:
+            time.sleep(_PAUSE)
+    return call()
+
+
+def batches(items: Collection[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of so many."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _holds(found: Found) -> bool:
+    return isinstance(found, CorruptHistory) or bool(found.history)

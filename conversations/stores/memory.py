@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -10,6 +10,7 @@ from uuid import uuid4
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.bulk import BulkStore, Removal
 from conversations.stores.control import ControlStore, Marks
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import History, Limits, Turn
@@ -177,3 +178,56 @@ class MemoryStore(HistoryStore, ControlStore):
         if self._expiry.get(session, self._clock() + 1) <= self._clock():
             self.values.pop(session, None)
             self._expiry.pop(session, None)
+
+
+class MemoryBulk(BulkStore):
+    """What operators' commands need of a MemoryStore: the defaults, and what they cannot do."""
+
+    store: MemoryStore
+
+    def tombstones(self) -> Iterator[tuple[str, str]]:
+        with self.store._usable():
+            found = {session: self.store._tombstone(session) for session in list(self.store._tombstones)}
+        yield from ((session, tombstone) for session, tombstone in found.items() if tombstone)
+
+    def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
+        removed, kept = set(), set()
+        with self.store._usable():
+            for session, last in last_ids.items():
+                value = self._value(session)
+                if value is not None and not (isinstance(value, History) and (value.last_id or "") <= last):
+                    kept.add(session)
+                    continue
+                removed |= {session} if value is not None else set()
+                self._cut(session, last, tombstones)
+        return Removal(frozenset(removed), frozenset(kept))
+
+    def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
+        with self.store._usable():
+            for session, end in ends.items():
+                value = self._value(session)
+                if isinstance(value, History) and value.turns()[0].id <= end:
+                    self._cut(session, end, tombstones)
+
+    def expire(self, *, apply: bool) -> int:
+        with self.store._usable():
+            over = [session for session, until in self.store._expiry.items() if until <= self.store._clock()]
+            lasting = [session for session in self.store.values if session not in self.store._expiry]
+            if apply:
+                for session in over:
+                    self.store._expire(session)
+                self.store._expiry |= dict.fromkeys(lasting, self.store._clock() + self.limits.ttl)
+            return len(over) + len(lasting)
+
+    def _value(self, session: str) -> Any:
+        self.store._expire(session)
+        return self.store.values.get(session)
+
+    def _cut(self, session: str, end: str, tombstone: bool) -> None:
+        """Remove the turns up to an id, and leave a tombstone where one is wanted."""
+        value = self.store.values.pop(session, None)
+        if value is not None and (rest := value.after(end)):
+            self.store.values[session] = rest
+        if tombstone:
+            latest = max(end, self.store._tombstone(session) or "")
+            self.store._tombstones[session] = (latest, self.store._clock() + self.limits.ttl)

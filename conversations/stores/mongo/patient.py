@@ -1,0 +1,65 @@
+"""MongoDB as operators' work needs it: the collections beneath the models, and more time for each batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pymongo
+from django.db import connections
+
+from conversations.models import ALIAS, Conversation
+from conversations.stores.bulk import PATIENCE
+from conversations.stores.mongo.faults import as_unavailable
+
+_WALK_SECONDS = 120  # for a page of a walk over a whole collection, for which no client waits
+
+errors = partial(as_unavailable, ALIAS)
+
+Document = dict[str, Any]
+Documents = pymongo.collection.Collection[Document]
+
+
+def documents(table: str = Conversation._meta.db_table) -> Documents:
+    """Return the collection beneath a model; raise StoreUnavailable."""
+    with errors():
+        connection: Any = connections[ALIAS]
+        found: Documents = connection.get_collection(table)
+        return found
+
+
+@contextmanager
+def patient(seconds: float = PATIENCE) -> Iterator[None]:
+    """Give one batch its time; raise StoreUnavailable as `errors` does."""
+    with errors(), pymongo.timeout(seconds):
+        yield
+
+
+def pages(where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:
+    """Return the documents, by the page, from a cursor that is opened now; raise StoreUnavailable.
+
+    One cursor instead of one query a page: where a range of keys is no use of an index, as in the embedded MongoDB,
+    every page would read the whole collection.
+    """
+    with patient():
+        cursor = documents().find(where, fields, batch_size=size)
+    return _pages(cursor, size)
+
+
+def _pages(cursor: Any, size: int) -> Iterator[list[Document]]:
+    with cursor:
+        while True:
+            # Not around the yield: what is done with a page has its own limits.
+            with patient(_WALK_SECONDS):
+                page = list(islice(cursor, size))
+            if not page:
+                return
+            yield page
+
+
+def connect() -> None:
+    """Make the client of MongoDB, which asks nothing of it yet: of several threads that are the first to need one
+    each would make its own, with threads that watch the server."""
+    wrapper = connections[ALIAS]
+    wrapper.get_new_connection(wrapper.get_connection_params())

@@ -1,0 +1,212 @@
+"""Redis in bulk: pipelines of few commands, so that turns have theirs in between."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.stores.base import Contents, tombstone_in
+from conversations.stores.bulk import BulkStore, Found, Memory, Removal, batches
+from conversations.stores.redis.client import MARKS, TAIL, HistorySerializer, histories, tombstone_key
+from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
+from conversations.stores.sessions import is_key, make_key
+from conversations.turns import MESSAGE_ID, History
+
+BATCH = 50  # commands at a time: together well below a millisecond of Redis' only thread
+PAUSE = 0.002  # seconds in which other clients have their turn
+_SCAN = 200
+_SAMPLE = 1000  # keys that tell which part of them are conversations
+_TOMBSTONES = "tomb:{conv:*}"
+_LASTING = ("conv:*", "tomb:{conv:*", "corrupt:{conv:*")
+_LUA = Path(__file__).parent / "lua"
+
+
+class RedisBulk(BulkStore):
+    """Many conversations of Redis; removing and trimming are one Lua script each."""
+
+    supports_memory = True
+    expired_name = "keys_without_ttl"
+
+    # --- Reading ---------------------------------------------------------------------------------------
+
+    def present(self, sessions: Collection[str]) -> set[str]:
+        found = self._each(sessions, lambda pipeline, key: pipeline.exists(key))
+        return {session for session, there in found if there}
+
+    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
+        names = list(sessions)
+        if not names:
+            return {}
+        try:
+            return _contents(names)
+        except StoreUnavailable:
+            if len(names) == 1:
+                raise
+            half = len(names) // 2  # a batch of long ones may take longer than one answer may
+            return self.contents(names[:half]) | self.contents(names[half:])
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
+        found = {session: _id_in(end) for session, end in ends}
+        return {session: last for session, last in found.items() if MESSAGE_ID.fullmatch(last)}
+
+    def histories(self, sessions: Collection[str]) -> dict[str, History]:
+        values = self._each(sessions, lambda pipeline, key: pipeline.get(key))
+        found = ((session, _history(value)) for session, value in values)
+        return {session: history for session, history in found if history}
+
+    def ttls(self, sessions: Collection[str]) -> dict[str, int]:
+        found = self._each(sessions, lambda pipeline, key: pipeline.ttl(key))
+        return {session: self.limits.ttl if ttl == -1 else ttl for session, ttl in found if ttl != -2}
+
+    def tombstones(self) -> Iterator[tuple[str, str]]:
+        for keys in scan(_TOMBSTONES, _SCAN):
+            pipeline = patient_client().pipeline(transaction=False)
+            for key in keys:
+                pipeline.get(key)
+            for key, value in zip(keys, answers(pipeline, raising=False), strict=True):
+                session = key.decode(errors="replace")[len(_TOMBSTONES) - 2 : -1]
+                if tombstone := tombstone_in(self.alias, session, _no_error(value)):
+                    yield session, tombstone
+
+    def estimate(self) -> int:
+        self.store.ping()  # which fails fast
+        with errors():
+            size = int(turns_client().dbsize())
+            seen, complete = _sample(turns_client())
+        ours = sum(1 for key in seen if key.startswith(b"conv:"))
+        return ours if complete else round(size * ours / len(seen))
+
+    # --- Changing --------------------------------------------------------------------------------------
+
+    def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
+        found = self._run("remove", last_ids, tombstones)
+        return Removal(
+            frozenset(session for session, answer in found.items() if answer == 1),
+            frozenset(session for session, answer in found.items() if answer == -1),
+        )
+
+    def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
+        self._run("trim", ends, tombstones)
+
+    def expire(self, *, apply: bool) -> int:
+        # Redis removes what has expired by itself.
+        steps = chain.from_iterable(scan(pattern, _SCAN) for pattern in _LASTING)
+        keys = ([key for key in step if _is_ours(key)] for step in steps)
+        return sum(self._give_ttl(batch, apply) for step in keys for batch in batches(step, BATCH))
+
+    def _give_ttl(self, keys: list[bytes], apply: bool) -> int:
+        """Give a TTL to those of the keys that have none; return how many those are."""
+        pipeline = patient_client().pipeline(transaction=False)
+        for key in keys:
+            pipeline.ttl(key)
+        lasting = [key for key, ttl in zip(keys, answers(pipeline), strict=True) if ttl == -1]
+        for key in lasting if apply else ():
+            pipeline.expire(key, self.limits.ttl)  # a turn in between has set the same
+        answers(pipeline)
+        time.sleep(PAUSE)
+        return len(lasting)
+
+    # --- Memory ----------------------------------------------------------------------------------------
+
+    def memory(self) -> Memory:
+        with errors():
+            found = patient_client().info("memory")
+        return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+
+    def sizes(self, sessions: Collection[str]) -> dict[str, int]:
+        found = self._each(sessions, lambda pipeline, key: pipeline.memory_usage(key))
+        return {session: size or 0 for session, size in found}
+
+    # --- Pipelines -------------------------------------------------------------------------------------
+
+    def _each(self, sessions: Collection[str], command: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the answer of one command for each session, None where something of another type is there."""
+        for names in batches(sessions, BATCH):
+            pipeline = patient_client().pipeline(transaction=False)
+            for name in names:
+                command(pipeline, make_key(name))
+            found = answers(pipeline, raising=False)
+            time.sleep(PAUSE)
+            yield from zip(names, map(_no_error, found), strict=True)
+
+    def _run(self, script: str, ids: Mapping[str, str], tombstones: bool) -> dict[str, int]:
+        """Run a script on each session with its id; return its answers."""
+        run = patient_client().register_script((_LUA / f"{script}.lua").read_text())
+        ttl = self.limits.ttl if tombstones else 0
+        found: dict[str, int] = {}
+        for names in batches(list(ids), BATCH):
+            pipeline = patient_client().pipeline(transaction=False)
+            for key, id_ in ((make_key(name), ids[name]) for name in names):
+                run([key, tombstone_key(key)], [id_, ttl], client=pipeline)
+            found |= zip(names, map(int, answers(pipeline)), strict=True)
+            time.sleep(PAUSE)
+        return found
+
+
+def _contents(names: list[str]) -> dict[str, Found]:
+    """Return what a batch of sessions holds, within a turn's timeout."""
+    pipeline = turns_client().pipeline(transaction=False)
+    for session in names:
+        key = make_key(session)
+        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
+    found = answers(pipeline, raising=False)
+    return {
+        session: _found(session, *found[place : place + 3])
+        for session, place in zip(names, range(0, len(found), 3), strict=True)
+    }
+
+
+def _found(session: str, value: Any, tombstone: Any, mark: Any) -> Found:
+    if any(_is_wrong_type(answer) for answer in (value, mark)):
+        return CorruptHistory("redis", "ResponseError")
+    value, tombstone, mark = map(_no_error, (value, tombstone, mark))
+    try:
+        history = None if value is None else histories().client.decode(value)
+    except CorruptHistory as error:
+        return error
+    return Contents(history, tombstone_in("redis", session, tombstone), mark.decode() if mark else None)
+
+
+def _no_error(answer: Any) -> Any:
+    """Return an answer of a pipeline, None where something of another type is there; raise StoreUnavailable."""
+    if isinstance(answer, Exception) and not _is_wrong_type(answer):
+        raise StoreUnavailable("redis", type(answer).__name__) from answer
+    return None if isinstance(answer, Exception) else answer
+
+
+def _is_wrong_type(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
+def _id_in(end: Any) -> str:
+    """Return the id in the end of a conversation's last line, if there is one."""
+    return end[6:42].decode("ascii", "replace") if end else ""
+
+
+def _history(value: Any) -> History | None:
+    try:
+        return None if value is None else HistorySerializer({}).loads(value)
+    except CorruptHistory:
+        return None
+
+
+def _is_ours(key: bytes) -> bool:
+    """Return whether it is no conversation's key, or the key of one whose name can be a session's."""
+    return not key.startswith(b"conv:") or is_key(key.decode(errors="replace"))
+
+
+def _sample(client: Any) -> tuple[list[bytes], bool]:
+    """Return some keys, whatever they are of, and whether those are all."""
+    seen: list[bytes] = []
+    cursor = 0
+    while len(seen) < _SAMPLE:
+        cursor, keys = client.scan(int(cursor), count=_SAMPLE)
+        seen += keys
+        if not int(cursor):
+            return seen, True
+    return seen, False
