@@ -5,10 +5,9 @@ from typing import Any
 
 from conversations import merge
 from conversations.errors import CorruptHistory, InvalidSession, NoStore, StoreUnavailable
-from conversations.stores import ALIASES, limits, store
+from conversations.stores import ALIASES, bulk, limits, store
+from conversations.stores.bulk import Found
 from conversations.turns import SESSION, History
-from ops import direct
-from ops.direct import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def look(session: str) -> Shown:
 
 def _ask(alias: str, session: str) -> Found | StoreUnavailable:
     try:
-        return direct.contents(alias, [session])[session]
+        return bulk(alias).contents([session])[session]
     except StoreUnavailable as error:
         return error
 

@@ -15,10 +15,9 @@ from django.conf import settings
 from conversations import merge
 from conversations.errors import CorruptHistory
 from conversations.policy import Routing
-from conversations.stores import ALIASES, MONGO, REDIS, limits, store
+from conversations.stores import ALIASES, bulk, limits, store
+from conversations.stores.bulk import Found, retried
 from conversations.turns import SESSION, now, time_of
-from ops import direct
-from ops.direct import Found
 
 PAGE = 200
 BATCH = 1000
@@ -31,6 +30,7 @@ FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
 KINDS = (IN_STEP, "only_in_redis", "only_in_mongo", FALLBACK_BEHIND, DIFFERING, CORRUPT, MARKED, NOT_A_SESSION)
 
 _TOMBSTONE = "tombstone"
+_ORDER = ALIASES[::-1]  # the other way round there would be more to ask the slower store for
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
 def compare_all(sessions: Collection[str]) -> list[Comparison]:
     """Return the comparison of each of them, and of what is no session's name; raise StoreUnavailable."""
     names = [session for session in sessions if SESSION.fullmatch(session)]
-    found = {alias: direct.patiently(partial(direct.contents, alias, names)) for alias in ALIASES}
+    found = {alias: retried(partial(bulk(alias).contents, names)) for alias in ALIASES}
     foreign = [Comparison(session) for session in sessions if not SESSION.fullmatch(session)]
     return foreign + [compare(session, {alias: found[alias][session] for alias in ALIASES}) for session in names]
 
@@ -114,18 +114,21 @@ def compare_all(sessions: Collection[str]) -> list[Comparison]:
 def walk() -> Iterator[list[Comparison]]:
     """Yield the comparison of every conversation that was there throughout, in batches; then of those that are
     marked and hold no turns. Raise StoreUnavailable."""
-    marked: set[str] = set()
-    for sessions in direct.names(MONGO, PAGE):
-        batch = compare_all(sessions)
-        marked |= {one.session for one in batch if one.marked}
-        yield batch
-    for sessions in direct.names(REDIS, PAGE):
-        both = direct.patiently(partial(direct.in_mongo, [one for one in sessions if SESSION.fullmatch(one)]))
-        batch = compare_all([session for session in sessions if session not in both])
-        marked |= {one.session for one in batch if one.marked}
-        yield batch
-    rest = set().union(*(store(alias).marks(BATCH).sessions for alias in ALIASES)) - marked
+    flagged: set[str] = set()
+    for place, alias in enumerate(_ORDER):
+        for sessions in bulk(alias).sessions(PAGE):
+            known = _present(_ORDER[:place], sessions)
+            batch = compare_all([session for session in sessions if session not in known])
+            flagged |= {one.session for one in batch if one.marked}
+            yield batch
+    rest = set().union(*(store(alias).marks(BATCH).sessions for alias in ALIASES)) - flagged
     yield compare_all(sorted(rest))
+
+
+def _present(aliases: tuple[str, ...], sessions: Collection[str]) -> set[str]:
+    """Return those of the sessions that any of these stores holds."""
+    names = [session for session in sessions if SESSION.fullmatch(session)]
+    return set().union(*(retried(partial(bulk(alias).present, names)) for alias in aliases))
 
 
 def stays_so(suspects: Iterable[Comparison], since: float) -> list[Comparison]:

@@ -13,11 +13,10 @@ from django.db import connections
 
 from conversations.history import repair
 from conversations.policy import Routing
-from conversations.stores import ALIASES, store
-from ops import direct
+from conversations.stores import ALIASES, bulk, store
+from conversations.stores.bulk import retried
 from ops.consistency import compare
 from ops.consistency.compare import IN_STEP, KINDS, Comparison
-from ops.status import facts
 
 EXAMPLES = 20
 HANDS = 8
@@ -44,7 +43,7 @@ class Reconciled:
 def reconcile(routing: Routing, *, apply: bool = False, advance: Advance = lambda done, total: None) -> Reconciled:
     """Compare everything, and with `apply` heal what should be in step and is not. Raise StoreUnavailable."""
     found = Reconciled(routing)
-    total = max(facts.estimate(alias) for alias in ALIASES)
+    total = max(bulk(alias).estimate() for alias in ALIASES)
     with quietly():
         for batch in _suspects(found, advance, total):
             _judge(found, batch, apply)
@@ -113,8 +112,8 @@ def _heal_some(batch: list[Comparison]) -> None:
     try:
         for one in batch:
             for alias in one.corrupt:
-                direct.patiently(partial(store(alias).set_aside, one.session))
-            direct.patiently(partial(repair.heal, one.session))
+                retried(partial(store(alias).set_aside, one.session))
+            retried(partial(repair.heal, one.session))
     finally:
         connections.close_all()
 

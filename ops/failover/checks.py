@@ -8,8 +8,8 @@ import orjson
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.policy import Routing
 from conversations.runtime import switching
-from conversations.stores import store
-from ops import direct
+from conversations.stores import bulk, store
+from conversations.stores.bulk import Found, retried
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
 from ops.service import Service
@@ -22,7 +22,7 @@ def target(alias: str, probe: str) -> str:
     """Return how the store answers, in words; with a `probe` that is written there, since one that is full or
     read-only answers every ping. Raise Refused when it cannot be used."""
     try:
-        pings = direct.patiently(partial(facts.ping_ms, alias))
+        pings = retried(partial(facts.ping_ms, alias))
         if probe:
             store(alias).write_note("probe", probe)
     except StoreUnavailable as error:
@@ -35,7 +35,7 @@ def target(alias: str, probe: str) -> str:
 def outage(alias: str) -> str:
     """Return why the store cannot be used, "" when it answers."""
     try:
-        direct.patiently(store(alias).ping)
+        retried(store(alias).ping)
     except StoreUnavailable as error:
         return error.reason
     return ""
@@ -43,7 +43,7 @@ def outage(alias: str) -> str:
 
 def left_behind(leaving: str, to: str, routing: Routing) -> LeftBehind:
     """Return what stays in the store that is out, as exactly as it can be known."""
-    in_target = direct.patiently(partial(facts.estimate, to))
+    in_target = retried(bulk(to).estimate)
     if not routing.dual_write:
         return LeftBehind(in_target, None)
     known = (facts.served_metrics() or {}).get(("unsynced_conversations", leaving, ""))
@@ -72,7 +72,7 @@ def problems(to: str, sample: Collection[str]) -> str:
         if switch is None or switch.routing.primary != to
     ]
     try:
-        if not all(map(_is_there, direct.contents(to, sample).values())):
+        if not all(map(_is_there, bulk(to).contents(sample).values())):
             found.append(f"{to} does not give back what was copied")
         store(to).ping()
     except StoreUnavailable as error:
@@ -91,5 +91,5 @@ def server_in_words() -> str:
         return f"no server of ours answers on {url}"
 
 
-def _is_there(found: direct.Found) -> bool:
+def _is_there(found: Found) -> bool:
     return not isinstance(found, CorruptHistory) and bool(found.history or found.tombstone)

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from conversations.policy import Routing
-from ops import direct
+from conversations.stores import bulk
 from ops.consistency import compare, reconcile
 from ops.consistency.reconcile import Advance
 from ops.failover.report import Copied, Rehearsed, Verified
-from ops.status import facts
 
 SAMPLE = 20
 """How many of the conversations that were copied are read back at the end."""
@@ -22,8 +21,8 @@ def backfill(leaving: str, progress: Progress) -> tuple[Copied, list[str]]:
     done = copied = 0
     sample: list[str] = []
     with progress("backfill") as advance, reconcile.quietly():
-        total = facts.estimate(leaving)
-        for sessions in direct.names(leaving, compare.PAGE):
+        total = bulk(leaving).estimate()
+        for sessions in bulk(leaving).sessions(compare.PAGE):
             batch = compare.compare_all(sessions)
             differing = [one for one in batch if not one.in_step]
             reconcile.heal_all(differing)
@@ -45,7 +44,7 @@ def rehearse(leaving: str, to: str, progress: Progress) -> Rehearsed:
     """Compare everything and change nothing."""
     missing = compared = 0
     with progress("compare") as advance:
-        total = facts.estimate(leaving)
+        total = bulk(leaving).estimate()
         for batch in compare.walk():
             compared += len(batch)
             missing += sum(bool(one.lacking.get(to)) for one in batch)

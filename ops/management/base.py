@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from conversations.errors import ConversationError
 from conversations.stores import do_not_wait_at_exit
-from ops import audit, direct, lease
+from ops import audit, lease
 from ops.errors import OperatorError
+from ops.long_work import collect_seldom
 from telemetry.escaping import visible
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
@@ -76,7 +77,7 @@ class OperatorCommand(BaseCommand):
         return self.changes
 
     def run_from_argv(self, argv: list[str]) -> None:
-        direct.collect_seldom()
+        collect_seldom()
         try:
             super().run_from_argv(argv)
         finally:

@@ -75,9 +75,9 @@ def test_a_conversation_that_goes_on_meanwhile_stays() -> None:
     """Removing is conditional on the last id that was seen."""
     turns, new = aged(30), a_turn(at=now())
     session = hold(*ALIASES, turns=turns)
-    trimmer = trim.Trimmer(ALIASES, apply=True, advance=lambda done, total: None)
+    scope = trim.Scope(ALIASES, apply=True, advance=lambda done, total: None)
     store(REDIS).append(session, new)
-    assert trimmer._remove({session: turns[-1].answer.id}) == {REDIS: 0, MONGO: 0}
+    assert trim.remove(scope, {session: turns[-1].answer.id}) == {REDIS: 0, MONGO: 0}
     assert turns_in(REDIS, session) == (*turns, new)
     assert turns_in(MONGO, session) == turns
 

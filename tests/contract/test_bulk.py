@@ -290,6 +290,7 @@ class TestMongoBulk(Contract):
     @pytest.fixture
     def outage(self, bulk: BulkStore) -> Iterator[None]:
         environment.MONGO.kill()
+        assert not test_stores.answers(bulk.store)  # now the driver knows
         yield
         environment.MONGO.start()
         eventually(lambda: test_stores.answers(bulk.store), "the driver does not see that MongoDB is back")

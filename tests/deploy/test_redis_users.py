@@ -24,7 +24,7 @@ from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn
-from tests.contract import test_control, test_stores
+from tests.contract import test_bulk, test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, K8S, containers, manifest
 from tests.servers import eventually, redis_binary
@@ -71,6 +71,10 @@ class TestTheServicesUser(AsTheServicesUser, test_stores.TestCacheStore):
         store.ping()
         with deployed.client() as client:
             assert "onesource" in {each["user"] for each in client.client_list()}
+
+
+class TestTheServicesUserInBulk(AsTheServicesUser, test_bulk.TestRedisBulk):
+    """Every promise of RedisBulk, kept by a command that is logged in as the service's user."""
 
 
 @pytest.mark.parametrize("secret", ["onesource", "onesource-jobs"])

@@ -6,9 +6,9 @@ from conversations.errors import CorruptHistory
 from conversations.policy import Routing
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
+from conversations.stores.bulk import Found
 from conversations.turns import History, Turn, now, tombstone_for
 from ops.consistency.compare import compare
-from ops.direct import Found
 from tests.builders import a_turn, some_turns
 
 A, B, C = some_turns(3)

@@ -97,7 +97,7 @@ class MongoBulk(BulkStore):
             UpdateOne(_not_gone_on(session, last), _emptied(last, expiry) if tombstones else _EMPTY)
             for session, last in last_ids.items()
         ]
-        empty = {"_id": {"$in": list(map(make_key, last_ids))}, "messages": [], "tombstone": None}
+        empty: Document = {"_id": {"$in": list(map(make_key, last_ids))}, "messages": [], "tombstone": None}
         return updates if tombstones or not updates else [*updates, DeleteMany(empty)]
 
     def _find(self, sessions: Collection[str], fields: Document, where: Document | None = None) -> list[Document]:

@@ -23,6 +23,7 @@ from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
 from conversations.stores.control import ControlStore, Marks
 from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.patient import fail_fast
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
 from conversations.turns import MESSAGE_ID, History, Turn, now
 
@@ -289,22 +290,12 @@ class DocumentStore(HistoryStore, ControlStore):
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn every way the driver reports a fault into one of ours."""
-        self._fail_fast()
+        fail_fast()
         try:
             yield
         except (DatabaseError, PyMongoError) as error:
             cause = error.__cause__ if isinstance(error, DatabaseError) and error.__cause__ else error
             raise StoreUnavailable(self.alias, type(cause).__name__) from error
-
-    def _fail_fast(self) -> None:
-        """Raise at once where the driver would wait half a second for a server it knows to be out."""
-        wrapper = self._connection
-        client = wrapper.connection or wrapper._connection_pools.get(ALIAS)  # one client for all threads
-        if client is not None:
-            topology = client.topology_description
-            servers = topology.server_descriptions().values()
-            if not topology.has_writable_server() and any(server.error for server in servers):
-                raise StoreUnavailable(self.alias, "no writable server")
 
 
 class _Pending:

@@ -5,9 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from conversations.stores import ALIASES, other
+from conversations.stores import ALIASES, other, reachable
 from conversations.turns import now
-from ops import direct
 from ops.backup import restore
 from ops.backup.archive import Archive, BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
@@ -29,7 +28,7 @@ class Command(OperatorCommand):
 
     def run(self, *, file: Path, into: str, replace: bool, noinput: bool, **options: Any) -> Result:
         aliases = ALIASES if into == "both" else (into,)
-        reached = direct.reachable()
+        reached = reachable()
         if missing := [alias for alias in aliases if alias not in reached]:
             raise CommandError(f"{missing[0]} cannot be reached; nothing was changed", returncode=COULD_NOT_RUN)
         try:

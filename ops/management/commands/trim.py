@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from conversations.stores import ALIASES, MONGO, REDIS
-from ops import direct
+from conversations.stores import ALIASES, reachable
+from ops import memory, trim
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
-from ops.trim import Trimmer
+from ops.memory import MemoryReport, Size
+from ops.trim import Scope, TrimReport
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -40,7 +41,7 @@ class Command(OperatorCommand):
         *,
         older_than: timedelta | None,
         max_turns: int | None,
-        to_memory: str | None,
+        to_memory: Size | None,
         expired: bool,
         store: str,
         apply: bool,
@@ -49,25 +50,22 @@ class Command(OperatorCommand):
     ) -> Result:
         if not (older_than or max_turns or to_memory or expired):
             raise _cannot("say what to trim: --older-than, --max-turns, --to-memory or --expired")
-        if to_memory and store == MONGO:
+        if to_memory and store not in (memory.alias(), "both"):
             raise _cannot("--to-memory is about Redis")
         aliases = ALIASES if store == "both" else (store,)
-        needed = aliases if older_than or max_turns or expired else (REDIS,)
-        reached = direct.reachable()
-        if missing := [alias for alias in needed if alias not in reached]:
-            raise _cannot(f"{missing[0]} cannot be reached; nothing was changed. --store names the other one alone")
-        facts: dict[str, Any] = {"applied": apply, "stores": list(aliases)}
+        _check_reachable(aliases if older_than or max_turns or expired else (memory.alias(),))
+        report = TrimReport(apply, aliases)
         with self.progress("Trimming") as advance:
-            trimmer = Trimmer(aliases, apply=apply, advance=advance)
+            scope = Scope(aliases, apply=apply, advance=advance)
             if expired:
-                facts["expired"] = trimmer.expired()
+                report.expired = trim.expired(scope)
             if older_than:
-                facts["older_than"] = trimmer.older_than(older_than)
+                report.older_than = trim.older_than(scope, older_than)
             if max_turns:
-                facts["max_turns"] = trimmer.max_turns(max_turns)
+                report.max_turns = trim.max_turns(scope, max_turns)
             if to_memory:
-                facts["to_memory"] = trimmer.to_memory(to_memory, discard=discard)
-        return Result(facts, _told(facts), trouble=_trouble(facts))
+                report.to_memory = memory.shrink(to_memory, apply=apply, discard=discard, advance=advance)
+        return Result(report.as_dict(), _lines(report), trouble=_trouble(report))
 
 
 def age(text: str) -> timedelta:
@@ -77,10 +75,11 @@ def age(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-def size(text: str) -> str:
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,3})?(%|[kmg]?b)?", text.lower()):
-        raise ArgumentTypeError(f"{text!r} is not a size: write it like 80%, 2gb or 500mb")
-    return text
+def size(text: str) -> Size:
+    try:
+        return Size.parse(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a size: write it like 80%, 2gb or 500mb") from None
 
 
 def positive(text: str) -> int:
@@ -93,31 +92,42 @@ def _cannot(reason: str) -> CommandError:
     return CommandError(reason, returncode=COULD_NOT_RUN)
 
 
-def _told(facts: dict[str, Any]) -> list[str]:
-    done = facts["applied"]
-    verb = "removed" if done else "would be removed"
-    lines = []
-    if found := facts.get("expired"):
-        lines += [f"expired: {number:,} {name.replace('_', ' ')}" for name, number in found.items()]
-    if found := facts.get("older_than"):
-        each = ", ".join(f"{number:,} in {alias}" for alias, number in found.items())
+def _check_reachable(aliases: tuple[str, ...]) -> None:
+    """Raise CommandError where one of the stores does not answer."""
+    reached = reachable()
+    if missing := [alias for alias in aliases if alias not in reached]:
+        raise _cannot(f"{missing[0]} cannot be reached; nothing was changed. --store names the other one alone")
+
+
+def _lines(report: TrimReport) -> list[str]:
+    """Return the report for people."""
+    verb = "removed" if report.applied else "would be removed"
+    lines = [f"expired: {number:,} {name.replace('_', ' ')}" for name, number in (report.expired or {}).items()]
+    if report.older_than is not None:
+        each = ", ".join(f"{number:,} in {alias}" for alias, number in report.older_than.items())
         lines.append(f"old conversations {verb}: {each}")
-    if found := facts.get("max_turns"):
-        lines.append(f"turns {verb}: {found['turns']:,} of {found['conversations']:,} conversations")
-    if found := facts.get("to_memory"):
-        lines.append(f"Redis uses {found['used']:,} bytes, of {found['goal']:,} wanted")
-        about = "" if done else "about "
-        lines.append(f"conversations {verb} from Redis: {about}{found['removed']:,}")
-        if done:
-            lines.append(f"  copied to MongoDB first: {found['moved_to_mongo']:,}; kept: {found['kept']:,}")
-        lines.append("  MongoDB still has them, and they come back to Redis when they are asked for.")
-    if len(facts["stores"]) == 1 and ("older_than" in facts or "max_turns" in facts):
-        lines.append(f"From {facts['stores'][0]} alone: what the other store has is read back when it is asked for.")
-    return lines if done else [*lines, "Nothing was changed: --apply does it."]
+    if cut := report.max_turns:
+        lines.append(f"turns {verb}: {cut.turns:,} of {cut.conversations:,} conversations")
+    if report.to_memory:
+        lines += _memory_lines(report.to_memory, verb, report.applied)
+    if len(report.stores) == 1 and (report.older_than is not None or report.max_turns):
+        lines.append(f"From {report.stores[0]} alone: what the other store has is read back when it is asked for.")
+    return lines if report.applied else [*lines, "Nothing was changed: --apply does it."]
 
 
-def _trouble(facts: dict[str, Any]) -> str:
-    memory = facts.get("to_memory")
-    if memory and facts["applied"] and memory["used"] > memory["goal"]:
-        return f"Redis still uses {memory['used']:,} bytes; there is no conversation left that could go"
+def _memory_lines(report: MemoryReport, verb: str, applied: bool) -> list[str]:
+    about = "" if applied else "about "
+    copied = f"  copied to MongoDB first: {report.moved_to_mongo:,}; kept: {report.kept:,}"
+    return [
+        f"Redis uses {report.used:,} bytes, of {report.goal:,} wanted",
+        f"conversations {verb} from Redis: {about}{report.removed:,}",
+        *([copied] if applied else []),
+        "  MongoDB still has them, and they come back to Redis when they are asked for.",
+    ]
+
+
+def _trouble(report: TrimReport) -> str:
+    memory = report.to_memory
+    if memory and report.applied and memory.used > memory.goal:
+        return f"Redis still uses {memory.used:,} bytes; there is no conversation left that could go"
     return ""

@@ -1,0 +1,146 @@
+"""Bringing the store that keeps conversations in memory below a size: those with the oldest last message go first.
+
+Each stays in the other store, which is given first what it is missing.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from operator import itemgetter
+from typing import Any
+
+from conversations.errors import ConversationError
+from conversations.stores import ALIASES, bulk, other, reachable
+from ops.backup.restore import merge_into_mongo
+
+BATCH = 50  # conversations between two looks at the memory
+_PAGE = 200
+_SAMPLE = 200
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)(%|[kmg]?b)?")
+_UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
+
+Advance = Callable[[int, int], None]
+
+
+class NoMemoryLimit(ConversationError):
+    """A percentage is of Redis' maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"""
+
+
+class NotInMongo(ConversationError):
+    """MongoDB cannot be reached, and Redis gives up only what MongoDB has; --discard deletes it for good"""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size as an operator writes it: 80%, 2gb, 500mb or 1000."""
+
+    number: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """Return the size; raise ValueError for a text that is none."""
+        match = _SIZE.fullmatch(text.lower())
+        if not match:
+            raise ValueError(text)
+        return cls(float(match[1]), match[2] or "")
+
+    def in_bytes(self, limit: int) -> int:
+        """Return how many bytes that is, a percentage of the limit; raise NoMemoryLimit where that is 0."""
+        if self.unit != "%":
+            return int(self.number * _UNITS[self.unit])
+        if not limit:
+            raise NoMemoryLimit
+        return int(limit * self.number / 100)
+
+
+@dataclass
+class MemoryReport:
+    """What became of the memory, in bytes and in conversations."""
+
+    used_before: int
+    goal: int
+    removed: int = 0
+    moved_to_mongo: int = 0
+    kept: int = 0
+    used: int = 0
+    conversations: int | None = None
+    """How many there were; None where none had to go."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for machines."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def alias() -> str:
+    """Return the alias of the store that keeps conversations in memory."""
+    return next(one for one in ALIASES if bulk(one).supports_memory)
+
+
+def shrink(wanted: Size, *, apply: bool, discard: bool, advance: Advance) -> MemoryReport:
+    """Remove conversations until the store uses no more than that; with `discard` also those that the other store
+    does not have. Raise NoMemoryLimit or NotInMongo.
+
+    Not by OBJECT IDLETIME: whatever reads a key, a backup or a listing too, makes it look used.
+    """
+    memory = bulk(alias()).memory()
+    report = MemoryReport(memory.used, wanted.in_bytes(memory.limit), used=memory.used)
+    if report.used <= report.goal:
+        return report
+    if not discard and other(alias()) not in reachable():
+        raise NotInMongo
+    oldest = _oldest_first()
+    report.conversations = len(oldest)
+    if apply:
+        _shrink(oldest, report, discard, advance)
+    else:
+        report.removed = _enough(oldest, report.used - report.goal)
+    return report
+
+
+def _oldest_first() -> list[tuple[str, str]]:
+    """Return every conversation of the store once, with its last id."""
+    found: dict[str, str] = {}
+    for page in bulk(alias()).all_last_ids(_PAGE):
+        found |= page
+    return sorted(found.items(), key=itemgetter(1))
+
+
+def _shrink(oldest: list[tuple[str, str]], report: MemoryReport, discard: bool, advance: Advance) -> None:
+    done = 0
+    while report.used > report.goal and done < len(oldest):
+        last_ids = _needed(dict(oldest[done : done + BATCH]), report.used - report.goal)
+        safe = last_ids if discard else _copied(last_ids, report)
+        gone = bulk(alias()).remove(safe, tombstones=False).removed
+        done += len(last_ids)
+        report.removed += len(gone)
+        report.kept += len(last_ids) - len(gone)
+        report.used = bulk(alias()).memory().used
+        advance(done, len(oldest))
+
+
+def _needed(last_ids: dict[str, str], excess: int) -> dict[str, str]:
+    """Return no more of them than are needed: a few long ones may be all that there is."""
+    before = accumulate(bulk(alias()).sizes(last_ids).values(), initial=0)
+    number = sum(1 for size in before if size < excess)
+    return dict(list(last_ids.items())[:number])
+
+
+def _enough(oldest: list[tuple[str, str]], excess: int) -> int:
+    """Return about how many would have to go."""
+    sizes = list(filter(None, bulk(alias()).sizes(dict(oldest[:_SAMPLE])).values()))
+    each = sum(sizes) // len(sizes) if sizes else 0
+    return min(len(oldest), -(-excess // each)) if each else 0
+
+
+def _copied(last_ids: dict[str, str], report: MemoryReport) -> dict[str, str]:
+    """Return those that the other store has as well, after it was given what it was missing."""
+    there = bulk(other(alias())).last_ids(last_ids)
+    missing = [session for session, last in last_ids.items() if there.get(session, "") < last]
+    histories = bulk(alias()).histories(missing)
+    left = bulk(alias()).ttls(histories)
+    if histories:
+        merge_into_mongo({session: (one, left.get(session, 1)) for session, one in histories.items()})
+    report.moved_to_mongo += len(histories)
+    return {session: last for session, last in last_ids.items() if session not in missing or session in histories}
