@@ -1,8 +1,8 @@
 """Comparing every conversation of both stores: whole histories, a batch at a time, changing nothing.
 
-A store lacks a turn when the union of both histories, after tombstones and limits, has it and the store has not.
+A store misses a turn when the union of both histories, after tombstones and limits, has it and the store has not.
 What is seen while clients write may be half of a turn's way into both stores, so what differs is looked at again
-a second later, when every call of then has ended, and counts only if it still lacks the same.
+a second later, when every call of then has ended, and counts only if the same is missing still.
 """
 
 import time
@@ -25,9 +25,9 @@ BATCH = 1000
 SECOND_LOOK_SECONDS = 1.0
 _SLACK_SECONDS = 60  # two records of one deletion do not expire in the same moment
 
-CORRUPT, DIFFERING, MARKED, IN_STEP = "corrupt", "differing", "marked", "in_step"
+CORRUPT, DIFFERING, FLAGGED, IN_STEP = "corrupt", "differing", "marked", "in_step"
 FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
-KINDS = (IN_STEP, "only_in_redis", "only_in_mongo", FALLBACK_BEHIND, DIFFERING, CORRUPT, MARKED, NOT_A_SESSION)
+KINDS = (IN_STEP, "only_in_redis", "only_in_mongo", FALLBACK_BEHIND, DIFFERING, CORRUPT, FLAGGED, NOT_A_SESSION)
 
 _TOMBSTONE = "tombstone"
 _ORDER = ALIASES[::-1]  # the other way round there would be more to ask the slower store for
@@ -40,17 +40,17 @@ class Comparison:
     session: str
     stores: tuple[str, ...] = ()
     """Those that hold turns of it."""
-    lacking: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """For each store the ids of the turns that it lacks, and the word `tombstone` if it lacks that."""
     conflicting: frozenset[str] = frozenset()
     """The ids of turns that both have and that are not the same; nothing here can tell which is right."""
     corrupt: tuple[str, ...] = ()
-    marked: tuple[str, ...] = ()
+    flagged: tuple[str, ...] = ()
     tombstoned: bool = False
 
     @property
     def in_step(self) -> bool:
-        return not (any(self.lacking.values()) or self.conflicting or self.corrupt)
+        return not (any(self.missing.values()) or self.conflicting or self.corrupt)
 
     def kind(self, routing: Routing) -> str:
         """Return one of KINDS."""
@@ -59,13 +59,13 @@ class Comparison:
         if self.corrupt:
             return CORRUPT
         if self.in_step:
-            return MARKED if self.marked else IN_STEP
-        deletion = any(_TOMBSTONE in ids for ids in self.lacking.values())
+            return FLAGGED if self.flagged else IN_STEP
+        deletion = any(_TOMBSTONE in ids for ids in self.missing.values())
         if self.conflicting or deletion:
             return DIFFERING
         if len(self.stores) == 1:
             return f"only_in_{self.stores[0]}"
-        behind = not routing.dual_write and not self.lacking.get(routing.primary)
+        behind = not routing.dual_write and not self.missing.get(routing.primary)
         return FALLBACK_BEHIND if behind else DIFFERING
 
     def expected(self, routing: Routing) -> bool:
@@ -74,13 +74,13 @@ class Comparison:
         if kind in (IN_STEP, NOT_A_SESSION):
             return True
         alone = kind in (FALLBACK_BEHIND, f"only_in_{routing.primary}")
-        return alone and not routing.dual_write and not self.marked
+        return alone and not routing.dual_write and not self.flagged
 
     def same_as(self, earlier: "Comparison") -> bool:
         """Return whether what was wrong earlier is wrong still."""
-        if any(self.lacking.get(alias, frozenset()) & ids for alias, ids in earlier.lacking.items()):
+        if any(self.missing.get(alias, frozenset()) & ids for alias, ids in earlier.missing.items()):
             return True
-        return bool(self.corrupt or self.conflicting or (self.marked and earlier.marked))
+        return bool(self.corrupt or self.conflicting or (self.flagged and earlier.flagged))
 
 
 def compare(session: str, found: Mapping[str, Found]) -> Comparison:
@@ -88,17 +88,17 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
     corrupt = tuple(alias for alias in ALIASES if isinstance(found[alias], CorruptHistory))
     whole = {alias: contents for alias, contents in found.items() if not isinstance(contents, CorruptHistory)}
     plan = merge.plan(whole, limits())
-    lacking = {alias: {turn.id for turn in missing.turns} for alias, missing in plan.missing.items()}
-    for alias, missing in plan.missing.items():
-        if missing.tombstone and (missing.tombstoned or _counts(plan.tombstone or "")):
-            lacking[alias].add(_TOMBSTONE)
+    missing = {alias: {turn.id for turn in one.turns} for alias, one in plan.missing.items()}
+    for alias, one in plan.missing.items():
+        if one.tombstone and (one.tombstoned or _counts(plan.tombstone or "")):
+            missing[alias].add(_TOMBSTONE)
     return Comparison(
         session,
         stores=tuple(alias for alias in ALIASES if alias in whole and whole[alias].history),
-        lacking={alias: frozenset(ids) for alias, ids in lacking.items()},
+        missing={alias: frozenset(ids) for alias, ids in missing.items()},
         conflicting=plan.conflicts,
         corrupt=corrupt,
-        marked=tuple(alias for alias, contents in whole.items() if contents.mark),
+        flagged=tuple(alias for alias, contents in whole.items() if contents.mark),
         tombstoned=bool(plan.tombstone),
     )
 
@@ -119,7 +119,7 @@ def walk() -> Iterator[list[Comparison]]:
         for sessions in bulk(alias).sessions(PAGE):
             known = _present(_ORDER[:place], sessions)
             batch = compare_all([session for session in sessions if session not in known])
-            flagged |= {one.session for one in batch if one.marked}
+            flagged |= {one.session for one in batch if one.flagged}
             yield batch
     rest = set().union(*(store(alias).marks(BATCH).sessions for alias in ALIASES)) - flagged
     yield compare_all(sorted(rest))

@@ -1,4 +1,4 @@
-"""Saying how far the two stores are out of step, and mending it."""
+"""Reporting how far the two stores are out of step, and repairing it."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ from ops.consistency import compare
 from ops.consistency.compare import IN_STEP, KINDS, Comparison
 
 EXAMPLES = 20
-HANDS = 8
+WORKERS = 8
 
 Advance = Callable[[int, int], None]
 
@@ -41,7 +41,7 @@ class Reconciled:
 
 
 def reconcile(routing: Routing, *, apply: bool = False, advance: Advance = lambda done, total: None) -> Reconciled:
-    """Compare everything, and with `apply` heal what should be in step and is not. Raise StoreUnavailable."""
+    """Compare everything, and with `apply` repair what should be in step and is not. Raise StoreUnavailable."""
     found = Reconciled(routing)
     total = max(bulk(alias).estimate() for alias in ALIASES)
     with quietly():
@@ -81,7 +81,7 @@ def _judge(found: Reconciled, batch: list[Comparison], apply: bool) -> None:
         if len(found.examples) < EXAMPLES:
             found.examples.append((one.kind(found.routing), one))
     if apply:
-        found.counts["repaired"] += len(batch) - len(mend(batch))
+        found.counts["repaired"] += len(batch) - len(repair_batch(batch))
 
 
 def _count(found: Reconciled, one: Comparison) -> None:
@@ -90,25 +90,25 @@ def _count(found: Reconciled, one: Comparison) -> None:
     found.counts["expected"] += kind not in (IN_STEP, compare.NOT_A_SESSION) and one.expected(found.routing)
 
 
-def mend(batch: list[Comparison]) -> list[Comparison]:
-    """Heal the conversations; return those that are out of step still. Raise StoreUnavailable."""
-    heal_all(batch)
-    again = [one for one in compare.compare_all([one.session for one in batch]) if not one.in_step or one.marked]
+def repair_batch(batch: list[Comparison]) -> list[Comparison]:
+    """Repair the conversations; return those that are out of step still. Raise StoreUnavailable."""
+    repair_all(batch)
+    again = [one for one in compare.compare_all([one.session for one in batch]) if not one.in_step or one.flagged]
     return compare.stays_so(again, time.monotonic())
 
 
-def heal_all(batch: list[Comparison]) -> None:
-    """Heal the conversations, some at a time: a write waits for a disk. Raise StoreUnavailable."""
+def repair_all(batch: list[Comparison]) -> None:
+    """Repair the conversations, some at a time: a write waits for a disk. Raise StoreUnavailable."""
     if not batch:
         return
-    at_once = min(HANDS, len(batch))
-    with ThreadPoolExecutor(at_once, thread_name_prefix="heal") as hands:
-        for done in [hands.submit(_heal_some, batch[number::at_once]) for number in range(at_once)]:
+    at_once = min(WORKERS, len(batch))
+    with ThreadPoolExecutor(at_once, thread_name_prefix="repair") as executor:
+        for done in [executor.submit(_repair_some, batch[number::at_once]) for number in range(at_once)]:
             done.result()
 
 
-def _heal_some(batch: list[Comparison]) -> None:
-    """Heal them; what is no history in a store is set aside there first."""
+def _repair_some(batch: list[Comparison]) -> None:
+    """Repair them; what is no history in a store is quarantined there first."""
     try:
         for one in batch:
             for alias in one.corrupt:
@@ -120,7 +120,7 @@ def _heal_some(batch: list[Comparison]) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep the log line that each healed conversation has out of an operator's terminal: there are counts."""
+    """Keep the log line that each repaired conversation has out of an operator's terminal: there are counts."""
     logger = logging.getLogger(repair.__name__)
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -150,13 +150,13 @@ def in_words(found: Reconciled) -> list[str]:
 
 
 def _sentence(kind: str, one: Comparison) -> str:
-    lacks = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.lacking.items() if ids]
+    lacks = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.missing.items() if ids]
     if one.corrupt:
         lacks.append(f"no history in {' and '.join(one.corrupt)}")
     if one.conflicting:
         lacks.append(f"{len(one.conflicting)} turns are not the same in both: this needs a person")
-    if one.marked:
-        lacks.append(f"marked in {' and '.join(one.marked)}")
+    if one.flagged:
+        lacks.append(f"marked in {' and '.join(one.flagged)}")
     return f"{kind.replace('_', ' ')}: {', '.join(lacks)}"
 
 

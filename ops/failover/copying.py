@@ -25,7 +25,7 @@ def backfill(leaving: str, progress: Progress) -> tuple[Copied, list[str]]:
         for sessions in bulk(leaving).sessions(compare.PAGE):
             batch = compare.compare_all(sessions)
             differing = [one for one in batch if not one.in_step]
-            reconcile.heal_all(differing)
+            reconcile.repair_all(differing)
             copied += len(differing)
             done += len(batch)
             advance(done, max(total, done))
@@ -47,6 +47,6 @@ def rehearse(leaving: str, to: str, progress: Progress) -> Rehearsed:
         total = bulk(leaving).estimate()
         for batch in compare.walk():
             compared += len(batch)
-            missing += sum(bool(one.lacking.get(to)) for one in batch)
+            missing += sum(bool(one.missing.get(to)) for one in batch)
             advance(compared, max(total, compared))
     return Rehearsed(compared, missing)
