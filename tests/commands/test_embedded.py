@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from django.conf import settings
 from django.test import override_settings
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
@@ -173,3 +175,10 @@ def pasting(line: str) -> str:
     path = f"{os.environ['PATH']}:{Path(redis_binary()).parent}"
     done = subprocess.run(["sh", "-c", line], env={"PATH": path}, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+def test_a_database_made_before_the_first_start_is_private_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "VAR_DIR": str(tmp_path)}
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "migrate", "--database", "default", "-v0"]
+    subprocess.run(command, env=environment, check=True)
+    assert stat.S_IMODE((tmp_path / "onesource.sqlite3").stat().st_mode) == 0o600
