@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import pytest
 from django.core.management import call_command
 
+from conversations.errors import StoreUnavailable
 from conversations.runtime import state
+from conversations.stores import ALIASES, store
 from tests import environment
-from tests.servers import MongoServer, RedisServer
+from tests.servers import MongoServer, RedisServer, eventually
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,5 +38,16 @@ def mongo_server() -> MongoServer:
 
 @pytest.fixture(autouse=True)
 def _knowing_nothing() -> None:
-    """Begin each test as a process does that has just started: every breaker closed, no marks seen."""
+    """Begin each test as a process does that has just started: every breaker closed, no flags seen, and both stores
+    up. A driver takes up to half a second to notice that a server is back which another test had stopped."""
     state.forget()
+    for alias in ALIASES:
+        eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
+
+
+def _answers(alias: str) -> bool:
+    try:
+        store(alias).ping()
+    except StoreUnavailable:
+        return False
+    return True
