@@ -6,6 +6,7 @@ The watcher and every call to a store update it; history reads it. Reading it ne
 import mmap
 import os
 import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,16 +118,25 @@ _state: ProcessState | None = None
 
 
 def state() -> ProcessState:
-    """Return the state of this process."""
+    """Return the state of this process; every thread gets the same one."""
     global _state
     if _state is None:
-        _state = ProcessState(
-            {alias: StoreState(*store(alias).renew_breakers()) for alias in ALIASES},
-            SharedFlags(Path(settings.VAR_DIR) / "run" / "beacon"),
-            Journal(Path(settings.VAR_DIR) / "run" / "underway"),
-            Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
-        )
+        with _making:
+            if _state is None:
+                _state = _make()
     return _state
+
+
+_making = threading.Lock()
+
+
+def _make() -> ProcessState:
+    return ProcessState(
+        {alias: StoreState(*store(alias).renew_breakers()) for alias in ALIASES},
+        SharedFlags(Path(settings.VAR_DIR) / "run" / "beacon"),
+        Journal(Path(settings.VAR_DIR) / "run" / "underway"),
+        Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
+    )
 
 
 def forget() -> None:

@@ -1,5 +1,6 @@
 """The stores by alias, built from settings; imports no driver until one is asked for."""
 
+import threading
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -40,11 +41,19 @@ def limits() -> Limits:
     return Limits(settings.CONV_TTL_SECONDS, settings.CONV_MAX_TURNS, settings.CONV_MAX_BYTES)
 
 
-@cache
 def store(alias: str) -> MeasuredStore:
-    """Return the store of that alias, measured for whoever calls it."""
+    """Return the store of that alias, measured for whoever calls it; every thread gets the same one."""
+    with _building:  # `cache` alone lets two threads that are the first build two, each with breakers of its own
+        return _build(alias)
+
+
+@cache
+def _build(alias: str) -> MeasuredStore:
     built = import_string(_BACKENDS[alias])(alias, limits())
     return MeasuredStore(built, control=built)
+
+
+_building = threading.Lock()
 
 
 def control(alias: str) -> ControlStore:
