@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 from django.core.management import call_command
 
-from conversations.errors import StoreUnavailable
 from conversations.runtime import state
-from conversations.stores import ALIASES, store
+from conversations.stores import ALIASES, reachable
 from tests import environment
 from tests.servers import MongoServer, RedisServer, eventually
 
@@ -41,13 +40,4 @@ def _knowing_nothing() -> None:
     """Begin each test as a process does that has just started: every breaker closed, no flags seen, and both stores
     up. A driver takes up to half a second to notice that a server is back which another test had stopped."""
     state.forget()
-    for alias in ALIASES:
-        eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
-
-
-def _answers(alias: str) -> bool:
-    try:
-        store(alias).ping()
-    except StoreUnavailable:
-        return False
-    return True
+    eventually(lambda: reachable() == ALIASES, "not every store answers")

@@ -9,21 +9,11 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from pytest_django import Settings
 
-from conversations.errors import StoreUnavailable
 from conversations.runtime import state, watcher
-from conversations.stores import ALIASES, store
 from ops.failover import move
-from tests.servers import MongoServer, RedisServer, eventually, free_port
+from tests.servers import MongoServer, RedisServer, free_port
 
 PORT = free_port()
-
-
-def _answers(alias: str) -> bool:
-    try:
-        store(alias).ping()
-    except StoreUnavailable:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -37,8 +27,6 @@ def both_empty(
     monkeypatch.setattr(move, "FOLLOW_SECONDS", 0.0)
     state.forget()
     _empty(redis_server, mongo_server)
-    for alias in ALIASES:
-        eventually(lambda alias=alias: _answers(alias), f"{alias} does not answer")  # type: ignore[misc]
     yield
     _empty(redis_server, mongo_server)
     state.forget()
