@@ -74,7 +74,7 @@ class Bench:
         return asks
 
     def quiet(self) -> None:
-        """Return when every server uses both stores again, and nothing is left to heal."""
+        """Return when every server uses both stores again, and nothing is left to repair."""
         for name, service in self.services.items():
             eventually(
                 lambda service=service: service.is_quiet() and not any(service.metric("unsynced_conversations")),  # type: ignore[misc]

@@ -18,7 +18,7 @@ class Shown:
     history: History
     """The union of what the stores hold, after tombstones and limits."""
     stores: dict[str, dict[str, Any]]
-    """For each store its state, messages, ttl, tombstone and mark."""
+    """For each store its state, messages, ttl, tombstone and flag."""
 
     @property
     def known(self) -> bool:
@@ -65,7 +65,7 @@ def _in_facts(alias: str, session: str, found: Found | StoreUnavailable) -> dict
         "messages": len(found.history or ()),
         "ttl_seconds": ttl,
         "tombstone": found.tombstone,
-        "marked": bool(found.mark),
+        "marked": bool(found.flag),
     }
 
 
@@ -83,4 +83,4 @@ def _store_in_words(one: dict[str, Any]) -> str:
         return str(one["state"])
     days = f", expires in {one['ttl_seconds'] / 86_400:.1f} days" if one["ttl_seconds"] is not None else ""
     deleted = f", deleted up to {one['tombstone']}" if one["tombstone"] else ""
-    return f"{one['messages']} messages{days}{deleted}{', marked: the other store lacks some' * one['marked']}"
+    return f"{one['messages']} messages{days}{deleted}{', flagged: the other store is missing some' * one['marked']}"

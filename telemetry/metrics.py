@@ -55,7 +55,7 @@ unsynced = Gauge(
     ["store"],
     multiprocess_mode="livemostrecent",
 )
-healed = Counter("healed_conversations", "Conversations that were repaired.")
+repaired = Counter("healed_conversations", "Conversations that were repaired.")
 breaker_open = Gauge(
     "breaker_open",
     "Whether the breaker of a store is open (0 or 1); the highest of all processes.",

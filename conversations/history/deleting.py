@@ -50,7 +50,7 @@ class Deletion:
     def _delete(self, alias: str) -> None:
         flag = bool(self.missed - {alias})
         try:
-            self.found |= store(alias).delete(self.session, self.upto, mark=flag)
+            self.found |= store(alias).delete(self.session, self.upto, flag=flag)
         except StoreUnavailable:
             self.missed.add(alias)
             return

@@ -170,7 +170,7 @@ class Look:
             try:
                 return call(self.session)
             except CorruptHistory:
-                store(alias).set_aside(self.session)
+                store(alias).quarantine(self.session)
                 return None
         except StoreUnavailable:
             self.failed |= {alias}

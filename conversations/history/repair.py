@@ -13,14 +13,14 @@ from telemetry.logs import event, hashed
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 1.0
-MARKS = 1_000  # more are only counted: while there are, every conversation is read from both stores
+MOST_FLAGS = 1_000  # more are only counted: while there are, every conversation is read from both stores
 PAGE = 2000
 
 
-def heal(session: str) -> bool:
+def conversation(session: str) -> bool:
     """Give each store what it lacks of the conversation, tombstones first; return whether anything did.
 
-    Raise StoreUnavailable when a store goes out meanwhile. Every step can be repeated, and the marks go last,
+    Raise StoreUnavailable when a store goes out meanwhile. Every step can be repeated, and the flags go last,
     so that one which was cut off half way is done again whole.
     """
     found = {alias: _inspect(store(alias), session) for alias in ALIASES}
@@ -32,22 +32,22 @@ def heal(session: str) -> bool:
             store(alias).append(session, None, missing.turns)
     changed = any(plan.missing.values())
     for alias, contents in found.items():
-        if contents.mark:
-            control(alias).settle(session, contents.mark)
+        if contents.flag:
+            control(alias).clear_flag(session, contents.flag)
     if changed:
-        metrics.healed.inc()
+        metrics.repaired.inc()
         event(logger, logging.INFO, "healed", session=hashed(session))
     return changed
 
 
-def heal_marked(deadline: float) -> int:
-    """Heal marked conversations until the deadline on the monotonic clock; return how many were looked at."""
+def flagged(deadline: float) -> int:
+    """Repair flagged conversations until the deadline on the monotonic clock; return how many were looked at."""
     done = 0
     for alias in ALIASES:
-        for session in control(alias).marks(MARKS).sessions:
+        for session in control(alias).flags(MOST_FLAGS).sessions:
             if time.monotonic() > deadline:
                 return done
-            heal(session)
+            conversation(session)
             done += 1
     return done
 
@@ -65,7 +65,7 @@ class Sweep:
             ours, theirs = (store(alias).last_ids(page.sessions) for alias in (REDIS, MONGO))
             for session in page.sessions:
                 if ours.get(session) != theirs.get(session):
-                    heal(session)
+                    conversation(session)
             self._cursor = page.cursor or None
         return self._cursor is None
 
@@ -74,5 +74,5 @@ def _inspect(one: HistoryStore, session: str) -> Contents:
     try:
         return one.inspect(session)
     except CorruptHistory:
-        one.set_aside(session)
+        one.quarantine(session)
         return one.inspect(session)

@@ -63,7 +63,7 @@ def flag_unsynced(session: str, alias: str) -> None:
     """Flag the conversation in a store that has what the other should have; the watcher tries again where the store
     is out."""
     try:
-        store(alias).append(session, None, mark=True)
+        store(alias).append(session, None, flag=True)
     except StoreUnavailable:
         state().pending_flags.add((alias, session))
     state().shared_flags.record(alias)
@@ -110,13 +110,13 @@ class Write:
         flag = any(other != alias for other in self.missed) or self.plan.flags(alias)
         try:
             receipt = self._append(alias, flag)
-            there = self.turn if receipt.stored or receipt.buried else self._duplicate(alias)
+            there = self.turn if receipt.stored or receipt.tombstone else self._duplicate(alias)
         except StoreUnavailable:
             if alias in self.plan.wanted:
                 self.missed.append(alias)
             return
-        if receipt.buried:
-            self.tombstone = receipt.buried
+        if receipt.tombstone:
+            self.tombstone = receipt.tombstone
         elif self._agrees(alias, there):
             self.turn = there
             self.new = self.new and receipt.stored
@@ -129,7 +129,7 @@ class Write:
             try:
                 return self._append_once(alias, flag)
             except CorruptHistory:
-                store(alias).set_aside(self.session)
+                store(alias).quarantine(self.session)
                 return self._append_once(alias, flag)
         except StoreUnavailable as error:
             self._count_error(alias, error.reason)
@@ -138,7 +138,7 @@ class Write:
             metrics.persist_attempts.labels(store=alias).inc()
 
     def _append_once(self, alias: str, flag: bool) -> Receipt:
-        return store(alias).append(self.session, self.turn, self._missing(alias), mark=flag)
+        return store(alias).append(self.session, self.turn, self._missing(alias), flag=flag)
 
     def _missing(self, alias: str) -> tuple[Turn, ...]:
         """Return what to give a store beside the turn: what it is missing where that is known, and all that was read

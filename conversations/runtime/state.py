@@ -17,7 +17,7 @@ from conversations.breaker import Breaker
 from conversations.policy import Inputs, Routing, Switch
 from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, store
-from conversations.stores.control import Marks
+from conversations.stores.control import Flags
 from telemetry import metrics
 
 
@@ -27,7 +27,7 @@ class StoreState:
 
     reads: Breaker
     writes: Breaker
-    flags: Marks | None = None
+    flags: Flags | None = None
     flags_at: float = 0.0
     """When the unsynced flags were read, on the monotonic clock."""
 
@@ -106,7 +106,7 @@ class ProcessState:
         newer = one.flags_at < self.shared_flags.recorded_at(alias)
         return bool(flagged) or (alias, session) in self.pending_flags or newer
 
-    def remember_flags(self, alias: str, flags: Marks, read_at: float) -> None:
+    def remember_flags(self, alias: str, flags: Flags, read_at: float) -> None:
         """Keep the flags that were read from the store; `read_at` is when the reading began."""
         self.stores[alias].flags = flags
         self.stores[alias].flags_at = read_at

@@ -168,10 +168,10 @@ def _read_flags(alias: str) -> None:
     has the data that was last compared."""
     process = state()
     read_at = time.monotonic()
-    process.remember_flags(alias, control(alias).marks(repair.MARKS), read_at)
+    process.remember_flags(alias, control(alias).flags(repair.MOST_FLAGS), read_at)
     for where, session in list(process.pending_flags):
         if where == alias:
-            store(alias).append(session, None, mark=True)
+            store(alias).append(session, None, flag=True)
             process.pending_flags.discard((where, session))
     if alias == REDIS:
         process.suspect = control(REDIS).note("swept") != control(REDIS).identity()
@@ -186,7 +186,7 @@ def _recover(alias: str) -> None:
 
 def _flag(alias: str, session: str) -> None:
     with suppress(InvalidSession):  # half a name: the process was killed while it wrote to its journal
-        store(alias).append(session, None, mark=True)
+        store(alias).append(session, None, flag=True)
 
 
 def _follow() -> None:
@@ -218,7 +218,7 @@ def _repair() -> bool:
     if not control(REDIS).lease("healing", _ME, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
-    repair.heal_marked(deadline)
+    repair.flagged(deadline)
     if process.suspect:
         _sweep(deadline)
     return time.monotonic() > deadline

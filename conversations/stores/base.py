@@ -29,7 +29,7 @@ class Receipt:
     """Whether the turn is new; False when it, or another with its key, was there already."""
     created: bool
     """Whether the store held no turn of the conversation before."""
-    buried: str | None = None
+    tombstone: str | None = None
     """The tombstone that the turn is not later than; it was then not stored, and needs a later id."""
 
 
@@ -40,7 +40,7 @@ class Contents:
     history: History | None
     tombstone: str | None
     """The id up to which everything was deleted, for one TTL after the deletion; None too where it is no id."""
-    mark: str | None
+    flag: str | None
     """Set when the other store should have what this one has and lacks it; a new value every time."""
 
 
@@ -94,28 +94,28 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def inspect(self, session: str) -> Contents:
-        """Return the history with its tombstone and mark, which matter when two stores are compared;
+        """Return the history with its tombstone and flag, which matter when two stores are compared;
         raise CorruptHistory as `load` does."""
 
-    def append(self, session: str, turn: Turn | None, lacking: Sequence[Turn] = (), *, mark: bool = False) -> Receipt:
+    def append(self, session: str, turn: Turn | None, missing: Sequence[Turn] = (), *, flag: bool = False) -> Receipt:
         """Add the turn, and turns of the same conversation that this store lacks, in the place of their
         ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
         in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
-        covers is left out. `mark` says, no later than the turn is there, that the other store lacks it.
+        covers is left out. `flag` says, no later than the turn is there, that the other store lacks it.
         Raise CorruptHistory, changing nothing, where what is there cannot take a turn, and InvalidTurn where one
         of these could not be read again: with it the whole conversation could not."""
-        for one in (*lacking, turn) if turn else lacking:
+        for one in (*missing, turn) if turn else missing:
             _check(one)
-        return self._append(session, turn, lacking, mark)
+        return self._append(session, turn, missing, flag)
 
     @abstractmethod
-    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         """Do what `append` promises, with turns that can be read again."""
 
     @abstractmethod
-    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
-        """Delete every turn whose id is not later than `upto`, with whatever was set aside, and refuse such
-        turns for one TTL: one atomic step. Return whether there was anything. `mark` as for append."""
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
+        """Delete every turn whose id is not later than `upto`, with its quarantined copies, and refuse such
+        turns for one TTL: one atomic step. Return whether there was anything. `flag` as for append."""
 
     @abstractmethod
     def ttl(self, session: str) -> int | None:
@@ -143,7 +143,7 @@ class HistoryStore(ABC):
         CorruptHistory as far as the ends of messages show it: all in one round trip, which fetches no content."""
 
     @abstractmethod
-    def set_aside(self, session: str) -> bool:
+    def quarantine(self, session: str) -> bool:
         """Quarantine a corrupt conversation: move it, whole and atomically, to a name where nothing overwrites it; it
         is kept there for one TTL. Return whether there was one."""
 

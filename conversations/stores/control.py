@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Flags:
     """The sessions that have an unsynced flag in a store, as far as they were asked for."""
 
     sessions: frozenset[str] = frozenset()
@@ -23,11 +23,11 @@ class ControlStore(ABC):
     alias: str
 
     @abstractmethod
-    def marks(self, limit: int) -> Marks:
+    def flags(self, limit: int) -> Flags:
         """Return flagged sessions, at most about `limit` of them."""
 
     @abstractmethod
-    def settle(self, session: str, mark: str) -> None:
+    def clear_flag(self, session: str, flag: str) -> None:
         """Clear the flag, unless it has been set again since: then it has another value."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from conversations.breaker import Breaker
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.control import ControlStore, Marks
+from conversations.stores.control import ControlStore, Flags
 from conversations.turns import History, Limits, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -56,27 +56,27 @@ class MeasuredStore(HistoryStore, ControlStore):
         with self._measured("inspect", self.reads, session):
             return self._store.inspect(session)
 
-    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._measured("append", self.writes, session):
-            return self._store._append(session, turn, lacking, mark)
+            return self._store._append(session, turn, missing, flag)
 
-    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._measured("delete", self.writes, session):
-            return self._store.delete(session, upto, mark=mark)
+            return self._store.delete(session, upto, flag=flag)
 
-    def set_aside(self, session: str) -> bool:
+    def quarantine(self, session: str) -> bool:
         with self._measured("set_aside", self.writes, session):
-            quarantined = self._store.set_aside(session)
+            quarantined = self._store.quarantine(session)
         if quarantined:
             metrics.corrupt.labels(store=self.alias).inc()
         return quarantined
 
-    def settle(self, session: str, mark: str) -> None:
+    def clear_flag(self, session: str, flag: str) -> None:
         with self._measured("settle", self.writes, session):
-            self._control.settle(session, mark)
+            self._control.clear_flag(session, flag)
 
-    def marks(self, limit: int) -> Marks:
-        return self._control.marks(limit)
+    def flags(self, limit: int) -> Flags:
+        return self._control.flags(limit)
 
     def ttl(self, session: str) -> int | None:
         return self._store.ttl(session)

@@ -11,7 +11,7 @@ from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.bulk import BulkStore, Removal
-from conversations.stores.control import ControlStore, Marks
+from conversations.stores.control import ControlStore, Flags
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import History, Limits, Turn
 
@@ -23,10 +23,10 @@ class MemoryStore(HistoryStore, ControlStore):
         super().__init__(alias, limits)
         self.down = False
         self.values: dict[str, Any] = {}
-        self.aside: dict[str, list[Any]] = {}
+        self.quarantined: dict[str, list[Any]] = {}
         self._expiry: dict[str, float] = {}
         self._tombstones: dict[str, tuple[str, float]] = {}
-        self._marks: dict[str, str] = {}
+        self._flags: dict[str, str] = {}
         self._notes: dict[str, str] = {}
         self._leases: dict[str, tuple[str, float]] = {}
         self._clock = clock
@@ -38,17 +38,17 @@ class MemoryStore(HistoryStore, ControlStore):
 
     def inspect(self, session: str) -> Contents:
         with self._usable():
-            return Contents(self._read(session), self._tombstone(session), self._marks.get(session))
+            return Contents(self._read(session), self._tombstone(session), self._flags.get(session))
 
-    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._usable():
             before = self._read(session)
-            if mark:
-                self._marks[session] = uuid4().hex
+            if flag:
+                self._flags[session] = uuid4().hex
             tombstone = self._tombstone(session) or ""
             there = before.turns() if before else ()
             ids = {one.id for one in there}
-            new = [one for one in lacking if one.id not in ids]
+            new = [one for one in missing if one.id not in ids]
             stored = bool(turn and turn.id > tombstone and not (before and before.knows(turn)))
             if turn and stored:
                 new.append(turn)
@@ -57,13 +57,13 @@ class MemoryStore(HistoryStore, ControlStore):
                 self._expiry[session] = self._clock() + self.limits.ttl
             return Receipt(stored, before is None, tombstone if turn and turn.id <= tombstone else None)
 
-    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._usable():
             self._expire(session)
-            if mark:
-                self._marks[session] = uuid4().hex
+            if flag:
+                self._flags[session] = uuid4().hex
             value = self.values.pop(session, None)
-            aside = self.aside.pop(session, None)
+            quarantined = self.quarantined.pop(session, None)
             if isinstance(value, History) and (rest := value.after(upto)):
                 self.values[session] = rest
             self._tombstones[session] = (
@@ -71,17 +71,17 @@ class MemoryStore(HistoryStore, ControlStore):
                 self._clock() + self.limits.ttl,
             )
             gone = value is not None and self.values.get(session) != value
-            return gone or aside is not None
+            return gone or quarantined is not None
 
-    def marks(self, limit: int) -> Marks:
+    def flags(self, limit: int) -> Flags:
         with self._usable():
-            sessions = list(self._marks)
-            return Marks(frozenset(sessions[:limit]), len(sessions) <= limit)
+            sessions = list(self._flags)
+            return Flags(frozenset(sessions[:limit]), len(sessions) <= limit)
 
-    def settle(self, session: str, mark: str) -> None:
+    def clear_flag(self, session: str, flag: str) -> None:
         with self._usable():
-            if self._marks.get(session) == mark:
-                del self._marks[session]
+            if self._flags.get(session) == flag:
+                del self._flags[session]
 
     def ttl(self, session: str) -> int | None:
         with self._usable():
@@ -117,11 +117,11 @@ class MemoryStore(HistoryStore, ControlStore):
         with self._usable():
             return {session: summary for session in sessions if (summary := self._summary(session))}
 
-    def set_aside(self, session: str) -> bool:
+    def quarantine(self, session: str) -> bool:
         with self._usable():
             if session not in self.values:
                 return False
-            self.aside.setdefault(session, []).append(self.values.pop(session))
+            self.quarantined.setdefault(session, []).append(self.values.pop(session))
             return True
 
     def note(self, name: str) -> str | None:

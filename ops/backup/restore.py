@@ -67,7 +67,7 @@ class Tally:
     deleted: int = 0
     """Those of which nothing came back, since they had been deleted."""
     corrupt: int = 0
-    """Those in whose place something else was; it was set aside."""
+    """Those in whose place something else was; it was quarantined."""
 
     def facts(self) -> dict[str, int]:
         return dict(vars(self))
@@ -95,7 +95,7 @@ class Target(ABC):
 
     @abstractmethod
     def merge(self, pieces: list[Piece]) -> Step:
-        """Return what adds what is lacking, within the limits."""
+        """Return what adds what is missing, within the limits."""
 
     @abstractmethod
     def replace(self, pieces: list[Piece]) -> Step:
@@ -163,7 +163,7 @@ class RedisTarget(Target):
                 befores.append(int(answer[1]))
         for piece in corrupt:
             tally.corrupt += 1
-            store(REDIS).set_aside(piece.session)
+            store(REDIS).quarantine(piece.session)
         return befores + (self._run(script, corrupt, tally) if corrupt else [])
 
 
@@ -257,15 +257,15 @@ class MongoTarget(Target):
             history = History.parse(records) if records else History()
         except (TypeError, ValueError):
             tally.corrupt += 1
-            self._merging.set_aside(piece.session)
+            self._merging.quarantine(piece.session)
             history = History()
         if document and _aware(document["expires_at"]) <= now():
             history = History()
         there = {turn.id for turn in history.turns()}
         kept = self._most.trim(unite(history, History.of(piece.turns)).turns())
-        lacking = [turn for turn in kept if turn.id not in there and turn.id > tombstone]
-        if lacking:
-            self._merging.append(piece.session, None, lacking)
+        missing = [turn for turn in kept if turn.id not in there and turn.id > tombstone]
+        if missing:
+            self._merging.append(piece.session, None, missing)
         elif piece.turns:
             expiry = now() + timedelta(seconds=min(self._most.ttl, piece.ttl))
             if _aware(document["expires_at"]) + _NEARLY < expiry:

@@ -98,7 +98,7 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
         missing={alias: frozenset(ids) for alias, ids in missing.items()},
         conflicting=plan.conflicts,
         corrupt=corrupt,
-        flagged=tuple(alias for alias, contents in whole.items() if contents.mark),
+        flagged=tuple(alias for alias, contents in whole.items() if contents.flag),
         tombstoned=bool(plan.tombstone),
     )
 
@@ -113,7 +113,7 @@ def compare_all(sessions: Collection[str]) -> list[Comparison]:
 
 def walk() -> Iterator[list[Comparison]]:
     """Yield the comparison of every conversation that was there throughout, in batches; then of those that are
-    marked and hold no turns. Raise StoreUnavailable."""
+    flagged and hold no turns. Raise StoreUnavailable."""
     flagged: set[str] = set()
     for place, alias in enumerate(_ORDER):
         for sessions in bulk(alias).sessions(PAGE):
@@ -121,7 +121,7 @@ def walk() -> Iterator[list[Comparison]]:
             batch = compare_all([session for session in sessions if session not in known])
             flagged |= {one.session for one in batch if one.flagged}
             yield batch
-    rest = set().union(*(store(alias).marks(BATCH).sessions for alias in ALIASES)) - flagged
+    rest = set().union(*(store(alias).flags(BATCH).sessions for alias in ALIASES)) - flagged
     yield compare_all(sorted(rest))
 
 

@@ -112,8 +112,8 @@ def _repair_some(batch: list[Comparison]) -> None:
     try:
         for one in batch:
             for alias in one.corrupt:
-                retried(partial(store(alias).set_aside, one.session))
-            retried(partial(repair.heal, one.session))
+                retried(partial(store(alias).quarantine, one.session))
+            retried(partial(repair.conversation, one.session))
     finally:
         connections.close_all()
 
@@ -156,7 +156,7 @@ def _sentence(kind: str, one: Comparison) -> str:
     if one.conflicting:
         lacks.append(f"{len(one.conflicting)} turns are not the same in both: this needs a person")
     if one.flagged:
-        lacks.append(f"marked in {' and '.join(one.flagged)}")
+        lacks.append(f"flagged in {' and '.join(one.flagged)}")
     return f"{kind.replace('_', ' ')}: {', '.join(lacks)}"
 
 

@@ -54,7 +54,7 @@ def left_behind_in_words(lost: LeftBehind, leaving: str, to: str, routing: Routi
     only = lost.only_in_leaving
     if routing.dual_write:
         count = "unknown, as no server answers" if only is None else f"{only} when a server last saw it"
-        why = f"Dual write was on, so those are the conversations marked there: {count}."
+        why = f"Dual write was on, so those are the conversations flagged there: {count}."
     else:
         why = "Dual write was off, so how many is unknown: the store is out."
     return (

@@ -130,7 +130,7 @@ def _closing(call: Callable[[], Any]) -> Any:
 def _ask(alias: str) -> StoreStatus:
     try:
         pings = facts.ping_ms(alias)
-        unsynced = len(store(alias).marks(MOST_UNSYNCED).sessions)
+        unsynced = len(store(alias).flags(MOST_UNSYNCED).sessions)
         found = info(alias)
     except StoreUnavailable as error:
         return StoreStatus(False, error.reason)

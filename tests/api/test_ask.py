@@ -211,7 +211,7 @@ class TestATombstoneThatIsNoId:
         with environment.REDIS.client() as client:
             client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
         assert delete(f"conversations/{session}/").status_code == 204
-        repair.heal(session)
+        repair.conversation(session)
         assert get(f"conversations/{session}/").status_code == 404
 
 
@@ -434,7 +434,7 @@ class TestRedisOut:
             True,
         )
         assert FreezesRedis.asked - asked == 1
-        repair.heal(session)
+        repair.conversation(session)
         assert [len(store(alias).load(session) or ()) for alias in BOTH] == [2, 2]
 
 

@@ -155,7 +155,7 @@ class TestDeleting:
         with to_mongo() as sent:
             assert delete(f"conversations/{session}/").status_code == 204
         assert sent == ["find", "delete", "findAndModify"]
-        assert store(MONGO).inspect(session).mark
+        assert store(MONGO).inspect(session).flag
 
     def test_the_response_to_a_deletion_is_empty(self) -> None:
         session = a_session()

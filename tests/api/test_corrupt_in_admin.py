@@ -32,9 +32,9 @@ def staff() -> Client:
 def quarantined(**corrupt: Any) -> tuple[str, str]:
     """Corrupt a conversation in MongoDB and quarantine it; return its session and the address of its page."""
     session = a_session()
-    store(MONGO).append(session, None, mark=True)
+    store(MONGO).append(session, None, flag=True)
     collection("conversation").update_one({"_id": f"conv:{session}"}, {"$set": corrupt})
-    store(MONGO).set_aside(session)
+    store(MONGO).quarantine(session)
     return session, address(session)
 
 

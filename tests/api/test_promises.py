@@ -67,7 +67,7 @@ def test_a_store_that_fails_during_the_duplicate_check_counts_as_missed(
     finally:
         mongo_server.start()
     assert (answer["stored_in"], answer["replayed"]) == (["redis"], False)
-    assert store(REDIS).inspect(session).mark
+    assert store(REDIS).inspect(session).flag
 
 
 def test_a_value_corrupted_during_the_duplicate_check_counts_as_missed(settings: Settings) -> None:
@@ -81,7 +81,7 @@ def test_a_value_corrupted_during_the_duplicate_check_counts_as_missed(settings:
         key = f"conv:{session}"
         client.set(key, client.get(key).replace(b"That.", b"\xff", 1), ex=60)  # looks right at both ends
     assert history.append(session, turn, reading).stored_in == ("mongo",)
-    assert store(MONGO).inspect(session).mark
+    assert store(MONGO).inspect(session).flag
 
 
 def test_context_is_behind_with_the_last_message_but_not_all_before_it(redis_server: RedisServer) -> None:

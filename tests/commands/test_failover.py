@@ -161,7 +161,7 @@ def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch
     def out(session: str) -> bool:
         raise StoreUnavailable(MONGO, "gone")
 
-    monkeypatch.setattr(repair, "heal", out)
+    monkeypatch.setattr(repair, "conversation", out)
     assert run("failover", "--to", "mongo")[0] == 2
     assert facts.routing() == Routing(REDIS, False)
     monkeypatch.undo()

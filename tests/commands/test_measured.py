@@ -42,7 +42,7 @@ def append_to(session: str, folder: Path) -> None:
 
 def repair_it(session: str, folder: Path) -> None:
     spoil(session)
-    repair.heal(session)
+    repair.conversation(session)
 
 
 def reconcile_it(session: str, folder: Path) -> None:
@@ -69,16 +69,16 @@ def test_a_quarantine_is_counted_whoever_does_it(quarantine: Callable[[str, Path
 def test_nothing_is_counted_where_nothing_was_quarantined() -> None:
     metrics.start()
     before = sample("history_corrupt_total", store="redis")
-    store(REDIS).set_aside(a_session())
+    store(REDIS).quarantine(a_session())
     assert sample("history_corrupt_total", store="redis") == before
 
 
 def test_clearing_an_unsynced_flag_is_timed() -> None:
     metrics.start()
     session = a_session()
-    store(MONGO).append(session, a_turn(), mark=True)
+    store(MONGO).append(session, a_turn(), flag=True)
     before = sample("store_duration_seconds_count", store="mongo", operation="settle")
-    repair.heal(session)
+    repair.conversation(session)
     assert sample("store_duration_seconds_count", store="mongo", operation="settle") == before + 1
 
 
@@ -98,7 +98,7 @@ def test_calls_that_fail_open_the_breaker_whoever_makes_them(redis_server: Redis
     try:
         for _ in range(5):
             with pytest.raises(StoreUnavailable):
-                repair.heal(a_session())
+                repair.conversation(a_session())
         assert not reads.allows()
     finally:
         redis_server.start()

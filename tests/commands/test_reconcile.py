@@ -117,7 +117,7 @@ def test_a_deletion_that_one_store_missed_is_done_there() -> None:
     assert turns_in(REDIS, session) == ()
 
 
-def test_what_is_no_history_is_set_aside_and_the_other_stores_is_the_history(redis_server: RedisServer) -> None:
+def test_what_is_no_history_is_quarantined_and_the_other_stores_is_the_history(redis_server: RedisServer) -> None:
     session = hold(MONGO)
     listed = a_session()
     with redis_server.client() as client:
@@ -139,14 +139,14 @@ def test_a_key_that_is_no_session_is_counted_and_left_alone(redis_server: RedisS
     assert (code, told["not_a_session"]) == (0, 1)
 
 
-def test_a_mark_is_trouble_until_it_is_settled() -> None:
+def test_a_flag_is_trouble_until_it_is_cleared() -> None:
     session = hold(REDIS, MONGO)
-    store(MONGO).append(session, None, mark=True)
+    store(MONGO).append(session, None, flag=True)
     deleted = a_session()
-    store(MONGO).delete(deleted, some_turns(1)[0].answer.id, mark=True)
+    store(MONGO).delete(deleted, some_turns(1)[0].answer.id, flag=True)
     assert run_json("reconcile")[1]["trouble"] == 2
     assert run_json("reconcile", "--apply")[0] == 0
-    assert not store(MONGO).marks(10).sessions
+    assert not store(MONGO).flags(10).sessions
 
 
 def test_tenants_and_many_pages_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

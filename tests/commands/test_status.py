@@ -106,8 +106,8 @@ def test_the_newest_backup_is_named(noted: str, told: str) -> None:
     assert told in row(run("status")[1], "newest backup")[1]
 
 
-def test_marks_are_counted() -> None:
-    store(MONGO).append(a_session(), None, mark=True)
+def test_flags_are_counted() -> None:
+    store(MONGO).append(a_session(), None, flag=True)
     assert run_json("status")[1]["stores"]["mongo"]["unsynced"] == 1
 
 

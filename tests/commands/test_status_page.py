@@ -94,7 +94,7 @@ class TestLooking:
 
     def test_no_address_password_or_session_is_on_it(self, redis_out: None) -> None:
         session = a_session()
-        store(MONGO).append(session, None, mark=True)
+        store(MONGO).append(session, None, flag=True)
         page = superuser().get(PAGE).content.decode()
         secrets = (session, str(environment.REDIS.port), str(environment.MONGO.port), "redis://", "mongodb://")
         assert not [secret for secret in secrets if secret in page]

@@ -40,7 +40,7 @@ def test_it_only_reports_until_told_to_apply() -> None:
 
 
 def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
-    """Neither healing nor a late copy brings it back."""
+    """Neither repair nor a late copy brings it back."""
     turns = aged(30)
     old, cached, kept, young = (
         hold(*ALIASES, turns=turns),
@@ -55,7 +55,7 @@ def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
         store(alias).append(old, None, turns)
         assert [len(turns_in(alias, one)) for one in (old, cached, kept, young)] == [0, 0, 0, 2]
     for session in (old, cached, kept):
-        repair.heal(session)
+        repair.conversation(session)
     assert turns_in(REDIS, old) == turns_in(REDIS, cached) == turns_in(MONGO, kept) == ()
     entry = AuditEntry.objects.order_by("id").last()
     assert entry is not None
@@ -93,7 +93,7 @@ def test_from_one_store_alone_it_says_that_the_other_still_has_it(alias: str) ->
     )
     assert turns_in(alias, session) == ()
     assert store(alias).inspect(session).tombstone is None
-    repair.heal(session)
+    repair.conversation(session)
     assert len(turns_in(alias, session)) == 2
 
 
@@ -108,7 +108,7 @@ def test_the_newest_turns_stay_and_the_others_do_not_come_back() -> None:
     assert (code, told["max_turns"]) == (0, {"conversations": 2, "turns": 6})
     assert turns_in(REDIS, session) == turns[3:]
     assert turns_in(MONGO, session) == turns[3:5]
-    repair.heal(session)
+    repair.conversation(session)
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns[3:]
     assert turns_in(REDIS, short) == turns[:2]
     assert turns_in(MONGO, alone) == turns[3:]

@@ -71,7 +71,7 @@ class Contract:
 
     def test_the_contents_are_what_inspecting_each_returns(self, bulk: BulkStore) -> None:
         plain, flagged, deleted, unknown = self.hold(bulk), self.hold(bulk), self.hold(bulk), a_session()
-        bulk.store.append(flagged, None, mark=True)
+        bulk.store.append(flagged, None, flag=True)
         bulk.store.delete(deleted, some_turns(1)[0].answer.id)
         sessions = [plain, flagged, deleted, unknown]
         assert bulk.contents(sessions) == {session: bulk.store.inspect(session) for session in sessions}
@@ -82,7 +82,7 @@ class Contract:
         found = bulk.contents([there, corrupt])
         assert isinstance(found[corrupt], CorruptHistory)
         assert isinstance(found[there], Contents)
-        assert self.one.set_aside_copies(bulk.store, corrupt) == 0
+        assert self.one.quarantined_copies(bulk.store, corrupt) == 0
 
     def test_last_ids_and_histories_are_of_those_that_hold_one(self, bulk: BulkStore) -> None:
         gone, turns = self.expired(bulk), some_turns(3)

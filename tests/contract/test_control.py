@@ -33,34 +33,34 @@ class ControlContract:
     def store(self) -> Store:
         return self.make()
 
-    def test_a_mark_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: Store) -> None:
+    def test_a_flag_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: Store) -> None:
         session = a_session()
-        store.append(session, a_turn(), mark=True)
-        seen = store.inspect(session).mark
+        store.append(session, a_turn(), flag=True)
+        seen = store.inspect(session).flag
         assert seen
-        assert session in store.marks(10_000).sessions
-        store.append(session, a_turn(), mark=True)
-        store.settle(session, seen)
-        again = store.inspect(session).mark
+        assert session in store.flags(10_000).sessions
+        store.append(session, a_turn(), flag=True)
+        store.clear_flag(session, seen)
+        again = store.inspect(session).flag
         assert again not in (None, seen)
-        store.settle(session, again)
-        assert store.inspect(session).mark is None
-        assert session not in store.marks(10_000).sessions
+        store.clear_flag(session, again)
+        assert store.inspect(session).flag is None
+        assert session not in store.flags(10_000).sessions
 
-    def test_a_mark_alone_or_with_a_deletion(self, store: Store) -> None:
-        marked, deleted = a_session(), a_session()
-        store.append(marked, a_turn())
-        store.append(marked, None, mark=True)
-        store.delete(deleted, tombstone_for(), mark=True)
-        assert {marked, deleted} <= store.marks(10_000).sessions
+    def test_a_flag_alone_or_with_a_deletion(self, store: Store) -> None:
+        flagged, deleted = a_session(), a_session()
+        store.append(flagged, a_turn())
+        store.append(flagged, None, flag=True)
+        store.delete(deleted, tombstone_for(), flag=True)
+        assert {flagged, deleted} <= store.flags(10_000).sessions
 
-    def test_only_so_many_marks_are_told(self, store: Store) -> None:
+    def test_only_so_many_flags_are_told(self, store: Store) -> None:
         sessions = [a_session() for _ in range(4)]
         for session in sessions:
-            store.append(session, a_turn(), mark=True)
-        assert store.marks(1).complete is False or len(store.marks(1).sessions) >= 4
+            store.append(session, a_turn(), flag=True)
+        assert store.flags(1).complete is False or len(store.flags(1).sessions) >= 4
         for session in sessions:
-            store.settle(session, store.inspect(session).mark or "")
+            store.clear_flag(session, store.inspect(session).flag or "")
 
     def test_a_note_is_what_was_last_written(self, store: Store) -> None:
         name = a_session()
@@ -82,8 +82,8 @@ class ControlContract:
 
     def test_an_outage_raises_and_is_never_empty(self, store: Store, outage: None) -> None:
         for call in (
-            lambda: store.marks(1),
-            lambda: store.settle(a_session(), ""),
+            lambda: store.flags(1),
+            lambda: store.clear_flag(a_session(), ""),
             lambda: store.note("switch"),
             lambda: store.lease("test", "me", 1),
             store.identity,

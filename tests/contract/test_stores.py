@@ -54,7 +54,7 @@ class Contract:
         """Put something there that is no history."""
         raise NotImplementedError
 
-    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+    def quarantined_copies(self, store: HistoryStore, session: str) -> int:
         raise NotImplementedError
 
     def expire(self, store: HistoryStore, session: str) -> None:
@@ -178,10 +178,10 @@ class Contract:
         store.append(session, None, turns[:2])
         store.delete(session, turns[1].answer.id)
         receipt = store.append(session, turns[1], turns[:1])
-        assert (receipt.stored, receipt.buried) == (False, turns[1].answer.id)
+        assert (receipt.stored, receipt.tombstone) == (False, turns[1].answer.id)
         assert store.load(session) is None
         receipt = store.append(session, turns[2], turns[:2])
-        assert (receipt.stored, receipt.created, receipt.buried) == (True, True, None)
+        assert (receipt.stored, receipt.created, receipt.tombstone) == (True, True, None)
         assert store.load(session) == History.of(turns[2:3])
 
     def test_deleting_up_to_an_id_keeps_what_is_later(self, store: HistoryStore) -> None:
@@ -217,7 +217,7 @@ class Contract:
         assert store.load(session) == History.of(turns)
         assert store.append(session, a_turn(key="k")).stored
 
-    def test_a_corrupt_value_is_said_kept_aside_and_never_overwritten(self, store: HistoryStore) -> None:
+    def test_a_corrupt_value_is_said_quarantined_and_never_overwritten(self, store: HistoryStore) -> None:
         session, turn = a_session(), a_turn()
         for count in (1, 2):
             self.spoil(store, session)
@@ -225,18 +225,18 @@ class Contract:
                 store.load(session)
             with pytest.raises(CorruptHistory):
                 store.append(session, turn)
-            assert store.set_aside(session) is True
+            assert store.quarantine(session) is True
             assert store.load(session) is None
-            assert self.set_aside_copies(store, session) == count
+            assert self.quarantined_copies(store, session) == count
         store.append(session, turn)
         assert store.load(session) == History.of([turn])
 
-    def test_deleting_takes_what_was_set_aside(self, store: HistoryStore) -> None:
+    def test_deleting_removes_quarantined_copies(self, store: HistoryStore) -> None:
         session = a_session()
         self.spoil(store, session)
-        store.set_aside(session)
+        store.quarantine(session)
         assert store.delete(session, tombstone_for()) is True
-        assert self.set_aside_copies(store, session) == 0
+        assert self.quarantined_copies(store, session) == 0
 
     @pytest.mark.parametrize(
         "changes",
@@ -248,15 +248,15 @@ class Contract:
         session, (first, good, last) = a_session(), some_turns(3)
         bad = good._replace(question=good.question._replace(**changes))
         store.append(session, first)
-        for turn, lacking in ((bad, [last]), (last, [bad]), (None, [last, bad])):
+        for turn, missing in ((bad, [last]), (last, [bad]), (None, [last, bad])):
             with pytest.raises(InvalidTurn):
-                store.append(session, turn, lacking, mark=True)
+                store.append(session, turn, missing, flag=True)
         assert store.load(session) == History.of([first])
-        assert session not in store.marks(10_000).sessions
+        assert session not in store.flags(10_000).sessions
 
     def test_deleting_what_has_expired_finds_nothing(self, store: HistoryStore) -> None:
         session = a_session()
-        store.append(session, a_turn(), mark=True)
+        store.append(session, a_turn(), flag=True)
         self.expire(store, session)
         assert store.delete(session, tombstone_for()) is False
         assert store.load(session) is None
@@ -269,10 +269,10 @@ class Contract:
         assert store.append(session, turn).stored
         assert store.load(session) == History.of([turn])
 
-    def test_setting_aside_nothing_does_nothing(self, store: HistoryStore) -> None:
+    def test_quarantining_nothing_does_nothing(self, store: HistoryStore) -> None:
         session = a_session()
-        assert store.set_aside(session) is False
-        assert self.set_aside_copies(store, session) == 0
+        assert store.quarantine(session) is False
+        assert self.quarantined_copies(store, session) == 0
 
     def test_pages_hold_every_session_of_the_tenant(self, store: HistoryStore) -> None:
         tenant = a_session()
@@ -377,7 +377,7 @@ class Contract:
             lambda: store.scan(),
             lambda: store.last_ids([session]),
             lambda: store.summaries([session]),
-            lambda: store.set_aside(session),
+            lambda: store.quarantine(session),
             store.ping,
         ):
             with pytest.raises(StoreUnavailable) as caught:
@@ -409,9 +409,9 @@ class TestMemoryStore(Contract):
         assert isinstance(store, MemoryStore)
         store.values[session] = "no history"
 
-    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+    def quarantined_copies(self, store: HistoryStore, session: str) -> int:
         assert isinstance(store, MemoryStore)
-        return len(store.aside.get(session, []))
+        return len(store.quarantined.get(session, []))
 
     def expire(self, store: HistoryStore, session: str) -> None:
         self.time += store.limits.ttl
@@ -450,7 +450,7 @@ class TombstoneContract(Contract):
             self.write_tombstone(store, session, wrong)
             assert store.delete(session, turn.answer.id) is True
             assert store.inspect(session) == Contents(None, turn.answer.id, None)
-            assert store.append(session, turn).buried == turn.answer.id
+            assert store.append(session, turn).tombstone == turn.answer.id
 
 
 @contextmanager
@@ -496,7 +496,7 @@ class TestCacheStore(TombstoneContract):
         with environment.REDIS.client() as client:
             client.set(make_key(session), "no history")
 
-    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+    def quarantined_copies(self, store: HistoryStore, session: str) -> int:
         with environment.REDIS.client() as client:
             return len(list(client.scan_iter(match=f"corrupt:{{{make_key(session)}}}:*", count=1000)))
 
@@ -535,7 +535,7 @@ class TestCacheStore(TombstoneContract):
             store.append(session, a_turn())
         with pytest.raises(CorruptHistory):
             store.inspect(session)
-        store.set_aside(session)
+        store.quarantine(session)
         assert store.load(session) is None
 
     def test_a_step_of_a_walk_is_bounded_whatever_is_asked(self, store: HistoryStore) -> None:
@@ -669,7 +669,7 @@ class TestDocumentStore(TombstoneContract):
     def documents(self, store: HistoryStore):  # type: ignore[no-untyped-def]
         return connections["mongo"].get_collection("conversations_conversation")
 
-    def set_aside_copies(self, store: HistoryStore, session: str) -> int:
+    def quarantined_copies(self, store: HistoryStore, session: str) -> int:
         aside = connections["mongo"].get_collection("conversations_corruptconversation")
         return int(aside.count_documents({"key": make_key(session)}))
 

@@ -81,7 +81,7 @@ class TestTheServicesUserInBulk(AsTheServicesUser, test_bulk.TestRedisBulk):
 def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, settings: Settings) -> None:
     use(settings, deployed.url_of(secret))
     store, session = CacheStore("redis", test_stores.LIMITS), a_session()
-    assert store.append(session, a_turn(), mark=True).stored
+    assert store.append(session, a_turn(), flag=True).stored
     assert store.load(session)
 
 

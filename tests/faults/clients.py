@@ -79,7 +79,7 @@ class Client(threading.Thread):
         self.delete_next = threading.Event()
         """Set when the client is to delete its first conversation, in which it then goes on."""
         self.rests = threading.Event()
-        """Set when the client is to ask no more: its conversations are healed with nobody asking, or never."""
+        """Set when the client is to ask no more: its conversations are repaired with nobody asking, or never."""
         self._ports = ports
         self._over = stopping
         self._pause = pause

@@ -37,11 +37,11 @@ class Held:
 
 @dataclass
 class Stored:
-    """Some conversations in both stores, and how many marks there are of any."""
+    """Some conversations in both stores, and how many flags there are of any."""
 
     redis: dict[str, Held] = field(default_factory=dict)
     mongo: dict[str, Held] = field(default_factory=dict)
-    marks: int = 0
+    flags: int = 0
 
     def of(self, alias: str) -> dict[str, Held]:
         return self.redis if alias == "redis" else self.mongo
@@ -54,7 +54,7 @@ def look(stack: Stack, sessions: Iterable[str]) -> Stored:
     with stack.redis.client() as redis:
         for session in names:
             found.redis[session] = _of_redis(redis.get(f"conv:{session}"), redis.get(f"tomb:{{conv:{session}}}"))
-        found.marks += redis.hlen("onesource:unsynced")
+        found.flags += redis.hlen("onesource:unsynced")
     with stack.mongo.client() as mongo:
         collection = mongo["onesource"]["conversations_conversation"]
         found.mongo = dict.fromkeys(names, Held())
@@ -63,18 +63,18 @@ def look(stack: Stack, sessions: Iterable[str]) -> Stored:
             messages, tombstone = document.get("messages"), document.get("tombstone")
             problem = "" if isinstance(messages, list) else "no list of messages"
             found.mongo[session] = Held(tuple(messages) if not problem else (), tombstone, problem)  # type: ignore[arg-type]
-        found.marks += collection.count_documents({"mark": {"$gt": ""}})
+        found.flags += collection.count_documents({"mark": {"$gt": ""}})
     return found
 
 
 def apart(stored: Stored, primary: str, dual_write: bool) -> str:
-    """Return in what the stores are not together yet, "" when nothing is left to heal.
+    """Return in what the stores are not together yet, "" when nothing is left to repair.
 
     With dual write both hold the same; without, Redis lacks nothing that MongoDB has. What only Redis has
     stays there when MongoDB becomes the primary, which is read together with it, until it is written again.
     """
-    if stored.marks:
-        return f"{stored.marks} marks are left"
+    if stored.flags:
+        return f"{stored.flags} flags are left"
     fallback = "mongo" if primary == "redis" else "redis"
     for session, ours in stored.of(primary).items():
         theirs = stored.of(fallback)[session]
@@ -122,6 +122,6 @@ def _of_redis(value: bytes | None, tombstone: bytes | None) -> Held:
     return Held(messages, buried)
 
 
-def marks(stack: Stack) -> int:
-    """Return how many conversations are marked in either store."""
-    return look(stack, ()).marks
+def flags(stack: Stack) -> int:
+    """Return how many conversations have a flag in either store."""
+    return look(stack, ()).flags

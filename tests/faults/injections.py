@@ -119,13 +119,13 @@ def merge_killed(run: Run) -> Iterator[None]:
     """Redis is away; when it is back and the merge is half way, the server is killed and started again."""
     run.stack.redis_proxy.set(Mode.REFUSE)
     yield
-    at_first = evidence.marks(run.stack)
+    at_first = evidence.flags(run.stack)
     assert at_first >= 30, f"only {at_first} conversations are to be merged"
     run.stack.mongo_proxy.set(Mode.SLOW, 15)
     run.stack.redis_proxy.set(Mode.PASS)
-    eventually(lambda: evidence.marks(run.stack) < at_first - 3, "no merge has begun")
+    eventually(lambda: evidence.flags(run.stack) < at_first - 3, "no merge has begun")
     run.stack.service.kill()
-    left = evidence.marks(run.stack)
+    left = evidence.flags(run.stack)
     assert left, "the merge was over before it could be cut off"
     run.stack.mongo_proxy.set(Mode.PASS)
     run.stack.service.start().wait()

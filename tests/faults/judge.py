@@ -60,7 +60,7 @@ class Verdict:
     unexpected: int = 0
     """Errors that a promise rules out."""
     slowest_ms: float = 0.0
-    heal_seconds: float | None = None
+    repair_seconds: float | None = None
     broken: list[str] = field(default_factory=list)
     """The promises that were broken."""
     examples: list[str] = field(default_factory=list)
@@ -86,14 +86,14 @@ def judge(talks: list[Talk], views: Mapping[str, View], terms: Terms) -> Verdict
 
 
 def judge_last(asks: list[Ask], talks: list[Talk], terms: Terms, verdict: Verdict) -> None:
-    """Judge the questions that were asked when all was healed: each is answered from everything."""
+    """Judge the questions that were asked when all was repaired: each is answered from everything."""
     of = {(talk.client, talk.session): talk for talk in talks}
     for ask in asks:
         expected = 2 * len(_known_before(of[ask.client, ask.session], ask, terms))
         complete = ask.body.get("context") == "full" and ask.body.get("msg_count_before", -1) >= expected
         if ask.error or not complete:
-            verdict.broken.append("after healing something is missing still")
-            verdict.example("after healing", f"{ask.session}: {ask.error or ask.body}, {expected} were due")
+            verdict.broken.append("after repair something is missing still")
+            verdict.example("after repair", f"{ask.session}: {ask.error or ask.body}, {expected} were due")
             return
 
 
@@ -108,7 +108,7 @@ def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
     if verdict.slowest_ms > MOST_MILLISECONDS:
         verdict.broken.append(f"slowest {verdict.slowest_ms:.0f} ms")
     if apart:
-        verdict.broken.append(f"not healed: {apart}")
+        verdict.broken.append(f"not repaired: {apart}")
 
 
 def _known_before(talk: Talk, ask: Ask, terms: Terms) -> list[Ask]:

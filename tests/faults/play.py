@@ -1,4 +1,4 @@
-"""Playing a row: load, fault, load, and when all is healed the verdict."""
+"""Playing a row: load, fault, load, and when all is repaired the verdict."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from tests.faults.rows import Case, Row, name_of
 from tests.faults.service import ROOT
 from tests.faults.stack import Route, Stack
 
-MOST_HEAL_SECONDS = 10.0
+MOST_REPAIR_SECONDS = 10.0
 KEPT = ROOT / "var" / "faults"
 
 
@@ -44,18 +44,18 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
     )
     run = Run(stack, load, terms, route)
     logs = {service.log: service.log.stat().st_size for service in stack.services}
-    healing_since = _under_load(run, row, pace)
+    repairing_since = _under_load(run, row, pace)
 
     def is_apart(stored: Stored) -> str:
         return evidence.apart(stored, run.route.primary, run.route.dual_write)
 
     _check_that_it_was_one(run, row)
-    stored, apart = evidence.wait_until_together(stack, load.sessions, healing_since + MOST_HEAL_SECONDS, is_apart)
-    healed_in = time.monotonic() - healing_since
-    in_use = stack.is_quiet(healing_since + MOST_HEAL_SECONDS)  # or the API would read the other store
+    stored, apart = evidence.wait_until_together(stack, load.sessions, repairing_since + MOST_REPAIR_SECONDS, is_apart)
+    repaired_in = time.monotonic() - repairing_since
+    in_use = stack.is_quiet(repairing_since + MOST_REPAIR_SECONDS)  # or the API would read the other store
     views = _views(run, stored)
     verdict = judge(load.talks, views, terms)
-    verdict.heal_seconds = None if apart else healed_in
+    verdict.repair_seconds = None if apart else repaired_in
     conclude(verdict, terms, apart or ("" if in_use else "a store is up and still held back"))
     last = load.ask_once_more()
     judge_last(last, load.talks, terms, verdict)

@@ -12,7 +12,7 @@ from tests.faults.judge import Verdict
 from tests.faults.rows import Case
 
 COLUMNS = ("fault", "stores", "asked", "acknowledged", "lost", "doubled", "disordered", "deleted and back", "forgotten",
-           "behind", "errors", "slowest ms", "healed s", "promises")  # fmt: skip
+           "behind", "errors", "slowest ms", "repaired s", "promises")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Line:
         numbers = (verdict.asked, verdict.acknowledged, verdict.lost, verdict.doubled, verdict.disordered,
                    verdict.revived, verdict.forgotten, verdict.behind)  # fmt: skip
         errors = ", ".join(f"{count} × {kind}" for kind, count in sorted(verdict.errors.items())) or "0"
-        healed = "no" if verdict.heal_seconds is None else f"{verdict.heal_seconds:.1f}"
+        repaired = "no" if verdict.repair_seconds is None else f"{verdict.repair_seconds:.1f}"
         kept = "; ".join(verdict.broken) or "kept"
-        return (row.name, str(route), *map(str, numbers), errors, f"{verdict.slowest_ms:.0f}", healed, kept)
+        return (row.name, str(route), *map(str, numbers), errors, f"{verdict.slowest_ms:.0f}", repaired, kept)
 
     def record(self) -> dict[str, Any]:
         """Return the same for a machine."""

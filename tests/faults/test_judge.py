@@ -112,17 +112,17 @@ def test_a_request_that_takes_longer_than_two_seconds_is_too_slow() -> None:
     assert verdict_on(a_talk(ask), 1).broken == ["slowest 2100 ms"]
 
 
-def test_after_healing_nothing_may_be_missing_from_an_answer() -> None:
+def test_after_repair_nothing_may_be_missing_from_an_answer() -> None:
     terms, verdict = Terms(dual_write=False), Verdict()
     talk = a_talk(an_ask(1), an_ask(2), an_ask(3, msg_count_before=2))
     judge_last([talk.asks[-1]], [talk], terms, verdict)
-    assert verdict.broken == ["after healing something is missing still"]
+    assert verdict.broken == ["after repair something is missing still"]
 
 
-def test_stores_are_apart_while_a_mark_or_a_message_or_a_tombstone_is_in_one_alone() -> None:
+def test_stores_are_apart_while_a_flag_or_a_message_or_a_tombstone_is_in_one_alone() -> None:
     both, more = Held(messages(1)), Held(messages(1, 2))
     assert apart(Stored({SESSION: both}, {SESSION: both}), "redis", dual_write=True) == ""
-    assert apart(Stored({SESSION: both}, {SESSION: both}, marks=1), "redis", dual_write=True)
+    assert apart(Stored({SESSION: both}, {SESSION: both}, flags=1), "redis", dual_write=True)
     assert apart(Stored({SESSION: both}, {SESSION: more}), "redis", dual_write=False)
     assert apart(Stored({SESSION: more}, {SESSION: both}), "redis", dual_write=True)
     assert apart(Stored({SESSION: more}, {SESSION: both}), "redis", dual_write=False) == ""

@@ -16,8 +16,8 @@ NEW = a_turn(at=now())
 DELETED = tombstone_for(NEW.answer.id)
 
 
-def has(*turns: Turn, tombstone: str | None = None, mark: str | None = None) -> Contents:
-    return Contents(History.of(turns) if turns else None, tombstone, mark)
+def has(*turns: Turn, tombstone: str | None = None, flag: str | None = None) -> Contents:
+    return Contents(History.of(turns) if turns else None, tombstone, flag)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def has(*turns: Turn, tombstone: str | None = None, mark: str | None = None) -> 
         (has(A), has(A, B), False, "differing", False),
         # the same last id, and a hole
         (has(A, C), has(A, B, C), False, "differing", False),
-        (has(A), has(A, mark="m"), False, "marked", False),
-        (has(A, mark="m"), has(), False, "only_in_redis", False),
+        (has(A), has(A, flag="m"), False, "marked", False),
+        (has(A, flag="m"), has(), False, "only_in_redis", False),
         (CorruptHistory(REDIS, "x"), has(A), False, "corrupt", False),
         (has(A), CorruptHistory(MONGO, "x"), False, "corrupt", False),
         # a deletion reached one of them

@@ -21,7 +21,7 @@ from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
-from conversations.stores.control import ControlStore, Marks
+from conversations.stores.control import ControlStore, Flags
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.patient import fail_fast
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
@@ -60,8 +60,8 @@ class DocumentStore(HistoryStore, ControlStore):
         history = None if records == [] else self._history(records)
         return Contents(history, tombstone_in(self.alias, session, document.get("tombstone")), document.get("mark"))
 
-    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
-        pending = _Pending(make_key(session), turn, list(lacking), mark)
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
+        pending = _Pending(make_key(session), turn, list(missing), flag)
         # Writers of one document queue at it: what was asked of it is worth waiting for longer than an answer.
         with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
             for _ in range(_ATTEMPTS):
@@ -73,35 +73,35 @@ class DocumentStore(HistoryStore, ControlStore):
                     self._make_room(pending)  # says so if what is there is no history
                     raise
                 else:
-                    created = created or (pending.empty and not pending.buried)
-                    return Receipt(pending.new, created, pending.buried)
+                    created = created or (pending.empty and not pending.tombstone)
+                    return Receipt(pending.new, created, pending.tombstone)
         raise StoreUnavailable(self.alias, "contended")
 
-    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         key = make_key(session)
         collection = self._collection(Conversation)
-        # Two round trips in all but rare cases. The tombstone goes last: healing deletes again where it is missing.
+        # Two round trips in all but rare cases. The tombstone goes last: repair deletes again where it is missing.
         with self._errors(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
-            aside = self._collection(CorruptConversation).delete_many({"key": key}).deleted_count
+            quarantined = self._collection(CorruptConversation).delete_many({"key": key}).deleted_count
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._forget(key, upto, mark) or aside > 0
+                    return self._forget(key, upto, flag) or quarantined > 0
                 except DuplicateKeyError:  # what is there has expired, has no valid tombstone, or is newly made
                     collection.delete_one({"_id": key, "expires_at": {"$not": {"$gt": now()}}})
                     wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": _ID}}}
                     collection.update_one(wrong, {"$unset": {"tombstone": ""}})
         raise StoreUnavailable(self.alias, "contended")
 
-    def marks(self, limit: int) -> Marks:
+    def flags(self, limit: int) -> Flags:
         with self._errors():
             found = self._collection(Conversation).find({"mark": {"$gt": ""}}, {"_id": 1}).limit(limit + 1)
             sessions = [session_of(document["_id"]) for document in found]
-        return Marks(frozenset(sessions[:limit]), len(sessions) <= limit)
+        return Flags(frozenset(sessions[:limit]), len(sessions) <= limit)
 
-    def settle(self, session: str, mark: str) -> None:
+    def clear_flag(self, session: str, flag: str) -> None:
         with self._errors():
             self._collection(Conversation).update_one(
-                {"_id": make_key(session), "mark": mark}, {"$unset": {"mark": ""}}
+                {"_id": make_key(session), "mark": flag}, {"$unset": {"mark": ""}}
             )
 
     def ttl(self, session: str) -> int | None:
@@ -141,7 +141,7 @@ class DocumentStore(HistoryStore, ControlStore):
         # What is empty is there for its tombstone.
         return {session_of(document["_id"]): _summary(document) for document in found if document["count"] != 0}
 
-    def set_aside(self, session: str) -> bool:
+    def quarantine(self, session: str) -> bool:
         key = make_key(session)
         with self._errors():
             document = self._collection(Conversation).find_one({"_id": key})
@@ -210,14 +210,14 @@ class DocumentStore(HistoryStore, ControlStore):
 
     def _push(self, pending: "_Pending") -> bool:
         """Add what is pending; return whether the document was new. Raise DuplicateKeyError, changing
-        nothing, when any of it is there or buried, when it would be too much, or when the document has expired."""
+        nothing, when any of it is there or tombstoned, when it would be too much, or when the document has expired."""
         turns = pending.turns()
-        if not turns and not pending.mark:
+        if not turns and not pending.flag:
             return False
         size = _size(turns)
         fields: dict[str, Any] = {"updated_at": now(), "expires_at": self._expiry()}
         where: dict[str, Any] = {"_id": pending.key} | unexpired()
-        if pending.mark:
+        if pending.flag:
             fields["mark"] = uuid4().hex
         if turns:
             ids = [turn.id for turn in turns]
@@ -244,7 +244,7 @@ class DocumentStore(HistoryStore, ControlStore):
         )
         return result.upserted_id is not None
 
-    def _forget(self, key: str, upto: str, mark: bool) -> bool:
+    def _forget(self, key: str, upto: str, flag: bool) -> bool:
         """Take away the messages up to an id and leave a tombstone, in one step; return whether there were any.
         Raise DuplicateKeyError, changing nothing, when the document has expired or its tombstone is no id."""
         later = {"$filter": {"input": "$messages", "as": "one", "cond": {"$gt": ["$$one.id", upto]}}}
@@ -254,7 +254,7 @@ class DocumentStore(HistoryStore, ControlStore):
             "updated_at": now(),
             "expires_at": self._expiry(),
         }
-        if mark:
+        if flag:
             fields["mark"] = uuid4().hex
         # A stage of its own, since it looks at the messages that are left.
         size = {"bytes": {"$cond": [{"$eq": ["$messages", []]}, 0, "$bytes"]}}
@@ -301,31 +301,31 @@ class DocumentStore(HistoryStore, ControlStore):
 class _Pending:
     """What an append has still to add, and what became known of it on the way."""
 
-    def __init__(self, key: str, turn: Turn | None, lacking: list[Turn], mark: bool) -> None:
+    def __init__(self, key: str, turn: Turn | None, missing: list[Turn], flag: bool) -> None:
         self.key = key
         self.turn = turn
-        self.lacking = lacking
-        self.mark = mark
+        self.missing = missing
+        self.flag = flag
         self.new = turn is not None
         self.empty = False
-        self.buried: str | None = None
+        self.tombstone: str | None = None
 
     def turns(self) -> list[Turn]:
-        return [*self.lacking, self.turn] if self.turn else self.lacking
+        return [*self.missing, self.turn] if self.turn else self.missing
 
     def compare(self, history: History, tombstone: str) -> None:
-        """Leave out what is there and what is buried."""
+        """Leave out what is there and what is tombstoned."""
         self.empty = not history.messages
         there = {turn.id for turn in history.turns()}
-        self.lacking = [turn for turn in self.lacking if turn.id not in there and turn.id > tombstone]
+        self.missing = [turn for turn in self.missing if turn.id not in there and turn.id > tombstone]
         if self.turn and self.turn.id <= tombstone:
-            self.turn, self.new, self.buried = None, False, tombstone
+            self.turn, self.new, self.tombstone = None, False, tombstone
         elif self.turn and history.knows(self.turn):
             self.turn, self.new = None, False
 
     def fit(self, kept: Sequence[Turn]) -> None:
         """Leave out what would be trimmed as soon as it was there."""
-        self.lacking = [turn for turn in self.lacking if turn in kept]
+        self.missing = [turn for turn in self.missing if turn in kept]
         if self.turn not in kept:
             self.turn = None
 

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import BulkStore, Found, Memory, Removal, batches
-from conversations.stores.redis.client import MARKS, TAIL, HistorySerializer, histories, tombstone_key
+from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
 from conversations.stores.sessions import is_key, make_key
 from conversations.turns import MESSAGE_ID, History
@@ -153,7 +153,7 @@ def _contents(names: list[str]) -> dict[str, Found]:
     pipeline = turns_client().pipeline(transaction=False)
     for session in names:
         key = make_key(session)
-        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
+        pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
     found = answers(pipeline, raising=False)
     return {
         session: _found(session, *found[place : place + 3])
@@ -161,15 +161,15 @@ def _contents(names: list[str]) -> dict[str, Found]:
     }
 
 
-def _found(session: str, value: Any, tombstone: Any, mark: Any) -> Found:
-    if any(_is_wrong_type(answer) for answer in (value, mark)):
+def _found(session: str, value: Any, tombstone: Any, flag: Any) -> Found:
+    if any(_is_wrong_type(answer) for answer in (value, flag)):
         return CorruptHistory("redis", "ResponseError")
-    value, tombstone, mark = map(_no_error, (value, tombstone, mark))
+    value, tombstone, flag = map(_no_error, (value, tombstone, flag))
     try:
         history = None if value is None else histories().client.decode(value)
     except CorruptHistory as error:
         return error
-    return Contents(history, tombstone_in("redis", session, tombstone), mark.decode() if mark else None)
+    return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None)
 
 
 def _no_error(answer: Any) -> Any:

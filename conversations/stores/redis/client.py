@@ -28,7 +28,7 @@ from conversations.errors import CorruptHistory
 from conversations.turns import History, Limits, Turn
 
 TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see append.lua
-MARKS = "onesource:unsynced"  # a hash of session to mark
+FLAGS = "onesource:unsynced"  # a hash of session to flag
 _SCRIPTS = Path(__file__).parent / "lua"
 
 
@@ -98,41 +98,41 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
 
     def inspect(self, session: str) -> tuple[History | None, Any, str | None]:
-        """Return the history, its tombstone as it is stored, and its mark, in one round trip."""
+        """Return the history, its tombstone as it is stored, and its flag, in one round trip."""
         key = self.make_key(session)
         pipeline = self.get_client(write=True).pipeline(transaction=False)
-        pipeline.get(key).get(tombstone_key(key)).hget(MARKS, session)
-        value, tombstone, mark = self._call(lambda _: _inspected(pipeline))
-        return None if value is None else self.decode(value), tombstone, _text(mark)
+        pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
+        value, tombstone, flag = self._call(lambda _: _inspected(pipeline))
+        return None if value is None else self.decode(value), tombstone, _text(flag)
 
     def append(
-        self, session: str, turn: Turn | None, lacking: Iterable[Turn], limits: Limits, *, mark: bool
+        self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool
     ) -> tuple[bool, int, str, bool]:
         """Add turns in one round trip; return whether `turn` was new, how many messages were there before,
         the tombstone if it covers the turn, and whether there is a tombstone that is no id."""
         arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes]
-        for one in lacking:
+        for one in missing:
             arguments += (one.id, "", one.lines())
         if turn:
             arguments += (turn.id, turn.question.key or "", turn.lines())
         key = self.make_key(session)
-        answer = self._run("append", session, [key, tombstone_key(key)], arguments, mark)
+        answer = self._run("append", session, [key, tombstone_key(key)], arguments, flag)
         added, before, tombstone, corrupt = answer
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
 
-    def set_aside(self, session: str, ttl: int) -> bool:
+    def quarantine(self, session: str, ttl: int) -> bool:
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
         there was anything."""
         key = self.make_key(session)
-        return bool(self._run("set_aside", session, [key, _aside(key)], [ttl]))
+        return bool(self._run("quarantine", session, [key, _quarantine_key(key)], [ttl]))
 
-    def forget(self, session: str, upto: str, ttl: int, *, mark: bool) -> int:
-        """Delete turns up to an id and what was set aside, leaving a tombstone; return how many things went."""
+    def forget(self, session: str, upto: str, ttl: int, *, flag: bool) -> int:
+        """Delete turns up to an id and its quarantined copies, leaving a tombstone; return how many things went."""
         key = self.make_key(session)
-        return int(self._run("delete", session, [key, tombstone_key(key), _aside(key)], [upto, ttl], mark))
+        return int(self._run("delete", session, [key, tombstone_key(key), _quarantine_key(key)], [upto, ttl], flag))
 
-    def marks(self, limit: int) -> tuple[set[str], bool]:
-        """Return marked sessions, about `limit` of them at the most, and whether those are all."""
+    def flags(self, limit: int) -> tuple[set[str], bool]:
+        """Return flagged sessions, about `limit` of them at the most, and whether those are all."""
         found: set[str] = set()
         cursor = 0
         while True:
@@ -141,9 +141,9 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             if not cursor or len(found) >= limit:
                 return found, not cursor
 
-    def settle(self, session: str, mark: str) -> None:
-        """Take the mark away if it is still this one."""
-        self._run("settle", session, [MARKS], [session, mark])
+    def clear_flag(self, session: str, flag: str) -> None:
+        """Take the flag away if it is still this one."""
+        self._run("clear_flag", session, [FLAGS], [session, flag])
 
     def note(self, name: str) -> str | None:
         """Return what is written under this name."""
@@ -196,12 +196,12 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Return when Redis answers."""
         self._call(lambda client: client.ping())
 
-    def _run(self, name: str, session: str, keys: list[str], arguments: list[Any], mark: bool = False) -> Any:
+    def _run(self, name: str, session: str, keys: list[str], arguments: list[Any], flag: bool = False) -> Any:
         script = self._scripts[name]
-        if not mark:
+        if not flag:
             return self._call(lambda client: script(keys, arguments, client=client))
         pipeline = self.get_client(write=True).pipeline(transaction=False)
-        pipeline.hset(MARKS, session, uuid4().hex)  # first: a mark too many costs a look, one too few a turn
+        pipeline.hset(FLAGS, session, uuid4().hex)  # first: a flag too many costs a look, one too few a turn
         script(keys, arguments, client=pipeline)
         return self._send(pipeline)[-1]
 
@@ -224,7 +224,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:
-    return client.hscan(MARKS, cursor, count=count)
+    return client.hscan(FLAGS, cursor, count=count)
 
 
 def _each(client: Any, script: Script, keys: list[str]) -> list[tuple[int | None, bytes]]:
@@ -251,13 +251,13 @@ def _stamps(tail: bytes) -> tuple[str, str]:
 
 
 def _inspected(pipeline: Any) -> list[Any]:
-    """Return a value, its tombstone and its mark; raise the first error but of a tombstone of another type, which
+    """Return a value, its tombstone and its flag; raise the first error but of a tombstone of another type, which
     says nothing of the conversation."""
-    value, tombstone, mark = pipeline.execute(raise_on_error=False)
-    for answer in (value, tombstone, mark):
+    value, tombstone, flag = pipeline.execute(raise_on_error=False)
+    for answer in (value, tombstone, flag):
         if isinstance(answer, Exception) and not (answer is tombstone and "WRONGTYPE" in str(answer)):
             raise answer
-    return [value, tombstone, mark]
+    return [value, tombstone, flag]
 
 
 def _values(pipeline: Any) -> list[Any]:
@@ -273,7 +273,7 @@ def tombstone_key(key: str) -> str:
     return f"tomb:{{{key}}}"  # the braces keep it in the slot of its conversation
 
 
-def _aside(key: str) -> str:
+def _quarantine_key(key: str) -> str:
     return f"corrupt:{{{key}}}"
 
 

@@ -19,7 +19,7 @@ from conversations.stores.base import (
     report_tombstone,
     tombstone_in,
 )
-from conversations.stores.control import ControlStore, Marks
+from conversations.stores.control import ControlStore, Flags
 from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
@@ -43,28 +43,28 @@ class CacheStore(HistoryStore, ControlStore):
 
     def inspect(self, session: str) -> Contents:
         with self._errors():
-            history, tombstone, mark = self._client.inspect(session)
-        return Contents(history, tombstone_in(self.alias, session, tombstone), mark)
+            history, tombstone, flag = self._client.inspect(session)
+        return Contents(history, tombstone_in(self.alias, session, tombstone), flag)
 
-    def _append(self, session: str, turn: Turn | None, lacking: Sequence[Turn], mark: bool) -> Receipt:
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._errors():
-            stored, before, tombstone, corrupt = self._client.append(session, turn, lacking, self.limits, mark=mark)
+            stored, before, tombstone, corrupt = self._client.append(session, turn, missing, self.limits, flag=flag)
         if corrupt:
             report_tombstone(self.alias, session)
-        return Receipt(stored, created=before == 0, buried=tombstone or None)
+        return Receipt(stored, created=before == 0, tombstone=tombstone or None)
 
-    def delete(self, session: str, upto: str, *, mark: bool = False) -> bool:
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._errors():
-            return self._client.forget(session, upto, self.limits.ttl, mark=mark) > 0
+            return self._client.forget(session, upto, self.limits.ttl, flag=flag) > 0
 
-    def marks(self, limit: int) -> Marks:
+    def flags(self, limit: int) -> Flags:
         with self._errors():
-            sessions, complete = self._client.marks(limit)
-            return Marks(frozenset(sessions), complete)
+            sessions, complete = self._client.flags(limit)
+            return Flags(frozenset(sessions), complete)
 
-    def settle(self, session: str, mark: str) -> None:
+    def clear_flag(self, session: str, flag: str) -> None:
         with self._errors():
-            self._client.settle(session, mark)
+            self._client.clear_flag(session, flag)
 
     def ttl(self, session: str) -> int | None:
         with self._errors():
@@ -95,9 +95,9 @@ class CacheStore(HistoryStore, ControlStore):
             found = self._client.ends(sessions)
         return {session: Summary.of_end(*end) for session, end in found.items()}
 
-    def set_aside(self, session: str) -> bool:
+    def quarantine(self, session: str) -> bool:
         with self._errors():
-            return self._client.set_aside(session, self.limits.ttl)
+            return self._client.quarantine(session, self.limits.ttl)
 
     def note(self, name: str) -> str | None:
         with self._errors():

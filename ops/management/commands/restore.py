@@ -63,6 +63,6 @@ def _told(tally: restore.Tally) -> str:
         "replaced": tally.replaced,
         "expired since": tally.expired,
         "deleted since": tally.deleted,
-        "corrupt, set aside": tally.corrupt,
+        "corrupt, quarantined": tally.corrupt,
     }
     return ", ".join(f"{number:,} {word}" for word, number in words.items() if number) or "nothing to restore"

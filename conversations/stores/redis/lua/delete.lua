@@ -1,8 +1,8 @@
--- Delete the turns of a conversation up to an id, and all that was set aside of it; leave a tombstone.
+-- Delete the turns of a conversation up to an id, and all quarantined copies of it; leave a tombstone.
 --
 -- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] corrupt:{conversation}
 -- ARGV    the id, ttl of the tombstone in seconds
--- answers how many turns and set-aside values went
+-- answers how many turns and quarantined copies went
 
 local gone = 0
 local number = 1

@@ -22,44 +22,44 @@ def both(session: str) -> list[History | None]:
     return [store(alias).load(session) for alias in (REDIS, MONGO)]
 
 
-def put(session: str, alias: str, *turns: Turn, mark: bool = False) -> None:
-    store(alias).append(session, None, turns, mark=mark)
+def put(session: str, alias: str, *turns: Turn, flag: bool = False) -> None:
+    store(alias).append(session, None, turns, flag=flag)
 
 
 def test_each_store_gets_what_it_lacks_in_its_place() -> None:
     session, turns = a_session(), some_turns(6)
     put(session, REDIS, turns[0], turns[2], turns[5])
     put(session, MONGO, turns[1], turns[2], turns[4])
-    assert repair.heal(session) is True
+    assert repair.conversation(session) is True
     assert both(session) == [History.of(turns[n] for n in (0, 1, 2, 4, 5))] * 2
-    assert repair.heal(session) is False
+    assert repair.conversation(session) is False
 
 
-def test_marks_are_taken_away_once_all_is_done() -> None:
+def test_flags_are_taken_away_once_all_is_done() -> None:
     session = a_session()
-    put(session, MONGO, a_turn(), mark=True)
-    repair.heal_marked(time.monotonic() + 5)
-    assert session not in store(MONGO).marks(10_000).sessions
+    put(session, MONGO, a_turn(), flag=True)
+    repair.flagged(time.monotonic() + 5)
+    assert session not in store(MONGO).flags(10_000).sessions
     assert both(session)[0] == both(session)[1] is not None
 
 
-def test_a_mark_set_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that comes while its conversation is healed is healed next time."""
+def test_a_flag_set_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that comes while its conversation is repaired is repaired next time."""
     session, late = a_session(), a_turn()
-    put(session, MONGO, a_turn(), mark=True)
+    put(session, MONGO, a_turn(), flag=True)
     append = store(REDIS).append
 
     def append_and_be_overtaken(*arguments: object, **options: object) -> object:
-        put(session, MONGO, late, mark=True)
+        put(session, MONGO, late, flag=True)
         return append(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store(REDIS), "append", append_and_be_overtaken)
-    repair.heal(session)
+    repair.conversation(session)
     monkeypatch.undo()
-    assert session in store(MONGO).marks(10_000).sessions
-    repair.heal(session)
+    assert session in store(MONGO).flags(10_000).sessions
+    repair.conversation(session)
     assert both(session)[0] == both(session)[1]
-    assert session not in store(MONGO).marks(10_000).sessions
+    assert session not in store(MONGO).flags(10_000).sessions
 
 
 @pytest.mark.parametrize(("deleted_in", "kept_in"), [(REDIS, MONGO), (MONGO, REDIS)])
@@ -67,20 +67,20 @@ def test_what_was_deleted_in_one_store_goes_from_the_other(deleted_in: str, kept
     session, old, new = a_session(), some_turns(2), a_turn()
     put(session, REDIS, *old)
     put(session, MONGO, *old)
-    store(deleted_in).delete(session, old[-1].answer.id, mark=True)
+    store(deleted_in).delete(session, old[-1].answer.id, flag=True)
     put(session, deleted_in, new)
-    repair.heal(session)
+    repair.conversation(session)
     assert both(session) == [History.of([new])] * 2
     put(session, kept_in, *old)
     assert both(session) == [History.of([new])] * 2
 
 
-def test_a_corrupt_value_is_set_aside_and_filled_from_the_other_store() -> None:
+def test_a_corrupt_value_is_quarantined_and_filled_from_the_other_store() -> None:
     session, turn = a_session(), a_turn()
     put(session, MONGO, turn)
     with environment.REDIS.client() as client:
         client.set(f"conv:{session}", "no history", ex=60)
-    repair.heal(session)
+    repair.conversation(session)
     assert both(session) == [History.of([turn])] * 2
 
 
@@ -89,7 +89,7 @@ def test_superseded_turns_are_the_same_in_both_stores() -> None:
     session, first, second = a_session(), a_turn(key="k"), a_turn(key="k")
     put(session, REDIS, first)
     put(session, MONGO, second)
-    repair.heal(session)
+    repair.conversation(session)
     assert both(session) == [History.of([first, second])] * 2
     assert history.read(session).history == History.of([second])
 
@@ -111,8 +111,8 @@ def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server
         assert history.delete(session) is True
     finally:
         redis_server.start()
-    assert session in store(MONGO).marks(10_000).sessions
-    repair.heal(session)
+    assert session in store(MONGO).flags(10_000).sessions
+    repair.conversation(session)
     assert both(session) == [None, None]
     assert history.read(session).found is False
 
@@ -185,20 +185,20 @@ def test_a_tombstone_is_later_than_all_that_is_there() -> None:
     assert MESSAGE_ID.fullmatch(tombstone_for())
 
 
-def test_the_healer_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a second's batch it takes a breath, not a rest."""
     for _ in range(3):
-        put(a_session(), MONGO, a_turn(), mark=True)
+        put(a_session(), MONGO, a_turn(), flag=True)
     watcher._tick()
     monkeypatch.setattr(repair, "BATCH_SECONDS", 0.0)
     assert watcher._repair() is True
     monkeypatch.setattr(repair, "BATCH_SECONDS", 30.0)
     assert watcher._repair() is False
-    assert store(MONGO).marks(10_000).sessions == frozenset()
+    assert store(MONGO).flags(10_000).sessions == frozenset()
 
 
-def test_what_a_killed_process_had_on_its_way_is_healed_with_nobody_asking() -> None:
-    """Killed between the two writes of a dual write, it marked nothing; half a name harms nobody."""
+def test_what_a_killed_process_had_on_its_way_is_repaired_with_nobody_asking() -> None:
+    """Killed between the two writes of a dual write, it flagged nothing; half a name harms nobody."""
     session, turn = a_session(), a_turn()
     put(session, REDIS, turn)
     page = Path(settings.VAR_DIR) / "run" / "underway" / "1-gone"

@@ -1,6 +1,0 @@
--- Take a session's mark away, unless it is not the one that was seen.
--- KEYS[1] the hash of marks; ARGV the session and the mark
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
-  return redis.call('HDEL', KEYS[1], ARGV[1])
-end
-return 0
