@@ -1,4 +1,4 @@
-"""Names under which backup and status still reach the stores; to go when they use `bulk(alias)` alone."""
+"""Names under which ops.backup still reaches the stores; to go when it uses `bulk(alias)` alone."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -7,27 +7,20 @@ from conversations.stores import REDIS, reachable
 from conversations.stores.bulk import PATIENCE
 from conversations.stores.mongo import patient as mongo
 from conversations.stores.mongo.patient import Documents, documents, pages
-from conversations.stores.mongo.patient import connect as meet
 from conversations.stores.redis import patient as of_redis
 from conversations.stores.redis.patient import answers as ask
 from conversations.stores.redis.patient import patient_client as redis
-from conversations.stores.redis.patient import turns_client as turns_redis
 from ops.long_work import collect_seldom
 from ops.long_work import prefetched as ahead
 
 __all__ = [
-    "PATIENCE", "Documents", "ahead", "ask", "collect_seldom", "documents", "errors", "meet", "pages", "patient",
-    "reachable", "redis", "step", "turns_redis",
+    "PATIENCE", "Documents", "ahead", "ask", "collect_seldom", "documents", "pages", "patient", "reachable",
+    "redis", "step",
 ]  # fmt: skip
 
 
-def errors(alias: str) -> AbstractContextManager[None]:
-    """Raise StoreUnavailable for every way in which a driver reports a fault."""
-    return of_redis.errors() if alias == REDIS else mongo.errors()
-
-
 def patient(alias: str, seconds: float = PATIENCE) -> AbstractContextManager[None]:
-    """Give one batch its time; raise StoreUnavailable as `errors` does."""
+    """Give one batch its time; raise StoreUnavailable for a driver's error."""
     return of_redis.errors() if alias == REDIS else mongo.patient(seconds)
 
 

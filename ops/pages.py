@@ -16,7 +16,7 @@ from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
-from ops.status import collect, facts, render
+from ops.status import collect, render, served
 
 
 @require_safe
@@ -74,7 +74,7 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 
 def _look(request: HttpRequest) -> collect.Status:
     """Return how things stand; this server's own counters are read where they are, with no request to itself."""
-    return collect.look(facts.in_page(ExportToDjangoView(request).content.decode()), state().switch)
+    return collect.look(served.parse(ExportToDjangoView(request).content.decode()), state().switch)
 
 
 def _page(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

@@ -22,6 +22,12 @@ def environment() -> Routing:
     return Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE)
 
 
+def current() -> Routing:
+    """Return where traffic goes: the newest switch, or else what the environment asks for."""
+    newest = newest_of(read())
+    return newest.routing if newest else environment()
+
+
 def record(routing: Routing, by: str, reason: str = "") -> tuple[Switch, tuple[str, ...]]:
     """Record the switch in every store that can be reached; return it with their names.
 

@@ -30,6 +30,7 @@ _INFO = {
     REDIS: "conversations.stores.redis.info.read",
     MONGO: "conversations.stores.mongo.info.read",
 }
+_CONNECT = ("conversations.stores.mongo.patient.connect",)
 _AT_EXIT = ("conversations.stores.mongo.exit.do_not_wait",)
 _SNAPSHOTS = {  # the stores that have one of their own, beside the conversations that a backup reads from them
     REDIS: ("conversations.stores.redis.snapshot.opened", "conversations.stores.redis.rdb.count_keys"),
@@ -79,6 +80,13 @@ def count_keys(alias: str, snapshot: Path) -> int | None:
     server can read them, and the checksum is right. Raise BadSnapshot."""
     number: int | None = import_string(_SNAPSHOTS[alias][1])(snapshot)
     return number
+
+
+def connect() -> None:
+    """Make the drivers' clients, which asks nothing of the stores yet. Several threads that are the first to need one
+    would each make their own."""
+    for path in _CONNECT:
+        import_string(path)()
 
 
 def do_not_wait_at_exit() -> None:

@@ -65,6 +65,19 @@ class Memory:
     """0 where there is none."""
 
 
+class Deadline:
+    """The end of a call that is made of several; each of those has a timeout of its own."""
+
+    def __init__(self, alias: str, seconds: float) -> None:
+        self.alias = alias
+        self.until = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise StoreUnavailable when the time is over."""
+        if time.monotonic() > self.until:
+            raise StoreUnavailable(self.alias, "too slow")
+
+
 class BulkWriter(ABC):
     """The one call that gives a store many conversations. Each is one atomic change, which can be repeated."""
 
@@ -153,9 +166,15 @@ class BulkStore(ABC):
         """Yield every deleted session with its tombstone, some perhaps twice; a tombstone that is no id is not
         there."""
 
-    def estimate(self) -> int:
-        """Return about how many conversations there are, without looking at each where that can be."""
-        return sum(map(len, self.sessions(1000)))
+    def estimate(self, seconds: float = PATIENCE) -> int:
+        """Return about how many conversations there are, without looking at each where that can be. Raise
+        StoreUnavailable where counting takes longer than that."""
+        deadline = Deadline(self.alias, seconds)
+        number = 0
+        for names in self.sessions(1000):
+            deadline.check()
+            number += len(names)
+        return number
 
     # --- Changing --------------------------------------------------------------------------------------
 

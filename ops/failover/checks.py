@@ -13,7 +13,8 @@ from conversations.stores.bulk import Found, retried
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
 from ops.service import Service
-from ops.status import facts
+from ops.status.pings import p95, ping_ms
+from ops.status.served import served_metrics, server_url
 
 SLOW_MS = 50.0  # the runbook's limit
 
@@ -22,12 +23,12 @@ def target(alias: str, probe: str) -> str:
     """Return how the store answers, in words; with a `probe` that is written there, since one that is full or
     read-only answers every ping. Raise Refused when it cannot be used."""
     try:
-        pings = retried(partial(facts.ping_ms, alias))
+        pings = retried(partial(ping_ms, alias))
         if probe:
             store(alias).write_note("probe", probe)
     except StoreUnavailable as error:
         raise Refused(f"{alias} cannot be used ({error.reason}), so no traffic can go there") from error
-    took = facts.p95(pings)
+    took = p95(pings)
     slow = f", slower than {SLOW_MS:.0f} ms" if took > SLOW_MS else ""
     return f"{alias} answers{' and takes writes' if probe else ''}, p95 {took:.1f} ms{slow}"
 
@@ -46,7 +47,7 @@ def left_behind(leaving: str, to: str, routing: Routing) -> LeftBehind:
     in_target = retried(bulk(to).estimate)
     if not routing.dual_write:
         return LeftBehind(in_target, None)
-    known = (facts.served_metrics() or {}).get(("unsynced_conversations", leaving, ""))
+    known = (served_metrics() or {}).get(("unsynced_conversations", leaving, ""))
     return LeftBehind(in_target, None if known is None else int(known))
 
 
@@ -82,7 +83,7 @@ def problems(to: str, sample: Collection[str]) -> str:
 
 def server_in_words() -> str:
     """Return what /healthz of this machine's server says, which may be another service's."""
-    url = facts.server_url()
+    url = server_url()
     try:
         status, body = Service(url, seconds=2).call("GET", "/healthz")
         health = orjson.loads(body)

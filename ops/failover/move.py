@@ -20,7 +20,6 @@ from ops.failover import note as notes
 from ops.failover.copying import Progress
 from ops.failover.note import NAME
 from ops.failover.report import Already, FailoverReport, Finding, Steps
-from ops.status import facts
 from ops.status.render import in_words
 
 FOLLOW_SECONDS = 2.5  # every process follows a switch within two
@@ -47,7 +46,7 @@ class Failover:
         self.steps = Steps(say)
         self.findings: list[Finding] = []
         self.sample: list[str] = []
-        self.before = self.routing = facts.routing()
+        self.before = self.routing = switching.current()
         self.note, self.resumed = notes.resume(self.routing)
 
     def run(self) -> FailoverReport:

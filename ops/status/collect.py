@@ -12,17 +12,16 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import sampling, switching
-from conversations.stores import ALIASES, REDIS, info, store
+from conversations.stores import ALIASES, REDIS, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
-from ops import direct
-from ops.status import facts
+from ops.status import served
+from ops.status.pings import p95, ping_ms
+from ops.status.served import Served, server_url
 
 COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count
 MOST_UNSYNCED = 10_000  # of more than these it is only known that they are more
 FEW = 1000  # with fewer conversations the memory of one cannot be estimated
 P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's
-
-Served = dict[tuple[str, str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +94,26 @@ class Status:
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
     """Ask both stores and the server of this machine, all at once. Where this process is that server it passes what
     it counts `here`, and the switch that it has `followed`, which it knows when both stores are out too."""
-    direct.meet()
+    connect()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
         recorded = pool.submit(_closing, switching.read)
         backups = pool.submit(_closing, sampling.backups_recorded)
-        served = pool.submit(facts.served_metrics).result() if here is None else here
+        counted = pool.submit(served.served_metrics).result() if here is None else here
         stores = {alias: answer.result() for alias, answer in asked.items()}
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
     environment = switching.environment()
-    where = facts.server_url()
+    where = server_url()
     return Status(
         datetime.now(UTC).isoformat(timespec="seconds"),
         switch.routing if switch else environment,
         environment,
         switch,
         stores,
-        _figures(stores[REDIS], served),
-        f"{where} answers" if served is not None else f"no server answers on {where}",
-        tuple(f"{name[1]} {name[2]}" for name, value in (served or {}).items() if name[0] == "breaker_open" and value),
+        _figures(stores[REDIS], counted),
+        f"{where} answers" if counted is not None else f"no server answers on {where}",
+        tuple(f"{name[1]} {name[2]}" for name, value in (counted or {}).items() if name[0] == "breaker_open" and value),
         backup,
     )
 
@@ -129,21 +128,20 @@ def _closing(call: Callable[[], Any]) -> Any:
 
 def _ask(alias: str) -> StoreStatus:
     try:
-        pings = facts.ping_ms(alias)
+        pings = ping_ms(alias)
         unsynced = len(store(alias).flags(MOST_UNSYNCED).sessions)
         found = info(alias)
     except StoreUnavailable as error:
         return StoreStatus(False, error.reason)
     middle = round(pings[len(pings) // 2], 3)
-    return StoreStatus(True, "", middle, round(facts.p95(pings), 3), _count(alias), unsynced, found)
+    return StoreStatus(True, "", middle, round(p95(pings), 3), _count(alias), unsynced, found)
 
 
 def _count(alias: str) -> int | None:
     """Return about how many conversations the store has, None where it takes long to count them, as the embedded
     MongoDB, which counts one by one."""
     try:
-        with direct.patient(alias, COUNT_SECONDS):
-            return facts.estimate(alias)
+        return bulk(alias).estimate(COUNT_SECONDS)
     except StoreUnavailable:
         return None
 

@@ -18,7 +18,6 @@ from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.failover import move, note
 from ops.failover.report import Steps
 from ops.models import AuditEntry
-from ops.status import facts
 from tests.builders import some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import MongoServer, RedisServer, eventually
@@ -38,7 +37,7 @@ def test_it_copies_compares_switches_and_leaves_dual_write_as_it_was() -> None:
     assert steps(told) == ["precheck", "dual write on", "backfill", "verify", "switch primary", "verify health",
                            "dual write as it was"]  # fmt: skip
     assert (told["copied"], told["compared"], told["differences"]) == (5, 5, 0)
-    assert facts.routing() == Routing(MONGO, False)
+    assert switching.current() == Routing(MONGO, False)
     assert all(turns_in(MONGO, session) == turns_in(REDIS, session) != () for session in sessions)
 
 
@@ -89,7 +88,7 @@ def test_failback_returns_to_the_store_that_the_environment_names(settings: Sett
     session = hold(MONGO)
     code, told = run_json("failback")
     assert (code, told["to"], told["differences"]) == (0, "redis", 0)
-    assert facts.routing() == Routing(REDIS, False)
+    assert switching.current() == Routing(REDIS, False)
     assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
     settings.CONV_STORE_PRIMARY = MONGO
     assert run_json("failback")[1]["to"] == "mongo"
@@ -98,7 +97,7 @@ def test_failback_returns_to_the_store_that_the_environment_names(settings: Sett
 def test_dual_write_that_was_on_stays_on() -> None:
     switching.record(Routing(REDIS, True), "a test")
     assert run("failover", "--to", "mongo")[0] == 0
-    assert facts.routing() == Routing(MONGO, True)
+    assert switching.current() == Routing(MONGO, True)
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done() -> None:
@@ -139,7 +138,7 @@ def test_a_dead_store_is_left_only_by_force_and_what_stays_behind_is_said() -> N
     assert switching.read() == {MONGO: None}
     code, told = run_json("failover", "--to", "mongo", "--force")
     assert (code, told["primary"], told["only_in_leaving"], told["in_target"]) == (0, "mongo", None, 1)
-    assert facts.routing() == Routing(MONGO, False)
+    assert switching.current() == Routing(MONGO, False)
 
 
 def test_a_target_that_takes_no_writes_is_refused(redis_server: RedisServer) -> None:
@@ -151,7 +150,7 @@ def test_a_target_that_takes_no_writes_is_refused(redis_server: RedisServer) -> 
             code, said = run("failback")
         finally:
             client.config_set("maxmemory", 0)
-    assert (code, facts.routing().primary) == (2, MONGO)
+    assert (code, switching.current().primary) == (2, MONGO)
     assert "redis cannot be used" in said
 
 
@@ -163,7 +162,7 @@ def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch
 
     monkeypatch.setattr(repair, "conversation", out)
     assert run("failover", "--to", "mongo")[0] == 2
-    assert facts.routing() == Routing(REDIS, False)
+    assert switching.current() == Routing(REDIS, False)
     monkeypatch.undo()
     monkeypatch.setattr(move, "FOLLOW_SECONDS", 0.0)
     assert run("failover", "--to", "mongo")[0] == 0
@@ -180,7 +179,7 @@ def test_what_cannot_be_mended_stops_it() -> None:
     assert code == 1
     assert "1 conversations differ; the primary is still redis" in said
     assert "other words" not in said
-    assert facts.routing() == Routing(REDIS, False)
+    assert switching.current() == Routing(REDIS, False)
 
 
 @pytest.mark.parametrize("cut_off_at", ["dual write on", "switch primary"])
@@ -199,10 +198,10 @@ def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypa
         patched.setattr(Steps, "add", step)
         with pytest.raises(Killed):
             run("failover", "--to", "mongo")
-    assert facts.routing().dual_write
+    assert switching.current().dual_write
     code, told = run_json("failover", "--to", "mongo")
     assert (code, told["resumed"]) == (0, True)
-    assert facts.routing() == Routing(MONGO, False)
+    assert switching.current() == Routing(MONGO, False)
     assert turns_in(MONGO, session) == turns_in(REDIS, session)
     assert run_json("failover", "--to", "mongo")[1]["already"]
 
@@ -217,11 +216,11 @@ def test_killed_for_real_while_copying_and_run_again_it_finishes(
     with subprocess.Popen(command, cwd=django_settings.BASE_DIR, env=environment, stderr=subprocess.DEVNULL) as process:
         eventually(lambda: store(MONGO).scan(limit=10).sessions, "nothing is copied")
         process.send_signal(signal.SIGKILL)
-    assert facts.routing() == Routing(REDIS, True)
+    assert switching.current() == Routing(REDIS, True)
     with redis_server.client() as redis, mongo_server.client() as mongo:  # not to wait for its lease to end
         redis.delete("onesource:lease:operator")
         mongo.get_default_database()["onesource_notes"].delete_one({"_id": "lease:operator"})
     code, told = run_json("failover", "--to", "mongo")
     assert (code, told["resumed"], told["compared"], told["differences"]) == (0, True, 300, 0)
     assert told["copied"] < 300
-    assert facts.routing() == Routing(MONGO, False)
+    assert switching.current() == Routing(MONGO, False)

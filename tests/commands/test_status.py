@@ -20,7 +20,8 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
-from ops.status import collect, facts
+from ops.status import collect
+from ops.status import served as source
 from ops.status.layout import on_a_terminal
 from ops.status.render import Level, _memory
 from tests.builders import a_session
@@ -63,7 +64,7 @@ def test_who_switched_is_said_and_against_what() -> None:
 def test_without_a_server_its_figures_are_not_known() -> None:
     code, said = run("status")
     assert code == 0
-    assert row(said, "server")[1] == f"no server answers on {facts.server_url()}"
+    assert row(said, "server")[1] == f"no server answers on {source.server_url()}"
     assert row(said, "hit rate") == ["hit rate", "unknown", "> 90 %", "not known"]
     assert row(said, "P95 latency")[2:] == ["< 50 ms", "ok"]
 
@@ -95,7 +96,7 @@ def test_a_servers_counters_are_read(server: str) -> None:
 )
 def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last: first questions find no conversation, and miss none."""
-    monkeypatch.setattr(facts, "served_metrics", lambda: served)
+    monkeypatch.setattr(source, "served_metrics", lambda: served)
     code, told = run_json("status")
     assert (code, told["trouble"]) == (1 if trouble else 0, trouble)
 
@@ -141,7 +142,7 @@ def test_who_reads_no_further_is_told_of_the_trouble_and_of_nothing_else() -> No
 @pytest.mark.usefixtures("redis_out")
 def test_a_latency_of_before_an_outage_is_none_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says what it last knew; beside "redis is out" that would be an "ok" which is none."""
-    monkeypatch.setattr(facts, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 4.6})
+    monkeypatch.setattr(source, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 4.6})
     assert row(run("status")[1], "P95 latency") == ["P95 latency", "unknown", "< 50 ms", "not known"]
 
 
@@ -174,7 +175,7 @@ RED = "\x1b[1;31m"
 
 
 def test_a_figure_over_its_limit_is_red_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 60.0})
+    monkeypatch.setattr(source, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 60.0})
     assert f"{RED}NOT NORMAL" in coloured()
 
 

@@ -117,6 +117,12 @@ class Contract:
             self.hold(bulk)
         assert bulk.estimate() >= 3
 
+    def test_an_estimate_that_takes_too_long_raises(self, bulk: BulkStore) -> None:
+        self.hold(bulk)
+        with pytest.raises(StoreUnavailable) as caught:
+            bulk.estimate(1e-9)
+        assert caught.value.store == bulk.alias
+
     def test_nothing_asked_is_nothing_done(self, bulk: BulkStore) -> None:
         assert (bulk.contents([]), bulk.last_ids([]), bulk.histories([]), bulk.ttls([])) == ({}, {}, {}, {})
         assert bulk.present([]) == set()

@@ -10,7 +10,7 @@ from pymongo import DeleteMany, UpdateOne
 from conversations.errors import CorruptHistory
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import BulkStore, Found, Removal
+from conversations.stores.bulk import PATIENCE, BulkStore, Found, Removal
 from conversations.stores.mongo.patient import Document, documents, errors, pages, patient
 from conversations.stores.sessions import is_key, make_key, session_of
 from conversations.turns import MESSAGE_ID, History, now
@@ -68,9 +68,9 @@ class MongoBulk(BulkStore):
                 if tombstone := tombstone_in(self.alias, session, value):
                     yield session, tombstone
 
-    def estimate(self) -> int:
+    def estimate(self, seconds: float = PATIENCE) -> int:
         self.store.ping()  # which fails fast
-        with errors():
+        with patient(seconds):
             return int(documents().estimated_document_count())
 
     # --- Changing --------------------------------------------------------------------------------------

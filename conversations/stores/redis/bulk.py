@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import BulkStore, Found, Memory, Removal, batches
+from conversations.stores.bulk import PATIENCE, BulkStore, Deadline, Found, Memory, Removal, batches
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
 from conversations.stores.sessions import is_key, make_key
@@ -73,11 +73,12 @@ class RedisBulk(BulkStore):
                 if tombstone := tombstone_in(self.alias, session, _no_error(value)):
                     yield session, tombstone
 
-    def estimate(self) -> int:
+    def estimate(self, seconds: float = PATIENCE) -> int:
+        deadline = Deadline(self.alias, seconds)
         self.store.ping()  # which fails fast
         with errors():
             size = int(turns_client().dbsize())
-            seen, complete = _sample(turns_client())
+            seen, complete = _sample(turns_client(), deadline)
         ours = sum(1 for key in seen if key.startswith(b"conv:"))
         return ours if complete else round(size * ours / len(seen))
 
@@ -200,11 +201,12 @@ def _is_ours(key: bytes) -> bool:
     return not key.startswith(b"conv:") or is_key(key.decode(errors="replace"))
 
 
-def _sample(client: Any) -> tuple[list[bytes], bool]:
+def _sample(client: Any, deadline: Deadline) -> tuple[list[bytes], bool]:
     """Return some keys, whatever they are of, and whether those are all."""
     seen: list[bytes] = []
     cursor = 0
     while len(seen) < _SAMPLE:
+        deadline.check()
         cursor, keys = client.scan(int(cursor), count=_SAMPLE)
         seen += keys
         if not int(cursor):

@@ -7,10 +7,10 @@ from django.core.management.base import CommandError, CommandParser
 
 from conversations import history
 from conversations.errors import Unknown
+from conversations.runtime import switching
 from conversations.transcript import markdown
 from ops import transcript
 from ops.management.base import TROUBLE, OperatorCommand, Result
-from ops.status import facts
 from ops.transcript import Shown
 from telemetry.logs import hashed
 
@@ -52,5 +52,5 @@ class Command(OperatorCommand):
             raise CommandError("it was deleted before", returncode=TROUBLE)
         where = " and ".join(alias for alias in shown.stores if alias not in shown.unseen)
         later = "".join(f"; {alias} is out, and forgets it when it is back" for alias in shown.unseen)
-        told = {"session": hashed(shown.session), "deleted": True, "primary": facts.routing().primary}
+        told = {"session": hashed(shown.session), "deleted": True, "primary": switching.current().primary}
         return Result(told, [f"deleted from {where}{later}"], before={"messages": len(shown.history)})

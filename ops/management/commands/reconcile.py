@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from conversations.runtime import switching
 from ops.consistency import reconcile
 from ops.consistency.compare import KINDS
 from ops.management.base import OperatorCommand, Result
-from ops.status import facts
 
 
 class Command(OperatorCommand):
@@ -21,7 +21,7 @@ class Command(OperatorCommand):
 
     def run(self, *, apply: bool, **options: Any) -> Result:
         with self.progress("reconcile") as advance:
-            found = reconcile.reconcile(facts.routing(), apply=apply, advance=advance)
+            found = reconcile.reconcile(switching.current(), apply=apply, advance=advance)
         counts = {name: found.counts[name] for name in (*KINDS, "compared", "tombstoned", "expected", "trouble")}
         told = counts | {
             "primary": found.routing.primary,

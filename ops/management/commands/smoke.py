@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from ops import smoke
 from ops.errors import NoServer
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
-from ops.status import facts
+from ops.status.served import server_url
 
 
 class Command(OperatorCommand):
@@ -20,7 +20,7 @@ class Command(OperatorCommand):
         parser.add_argument("--token-file", type=Path, help="holds a token; on a command line everybody sees it")
 
     def run(self, *, url: str | None, token_file: Path | None, **options: Any) -> Result:
-        url = url or facts.server_url()
+        url = url or server_url()
         token = token_file.read_text().strip() if token_file else ""
         shown = smoke.without_secrets(url)
         try:

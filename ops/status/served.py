@@ -1,0 +1,40 @@
+"""What the server of this machine counts, read from its /metrics."""
+
+from django.conf import settings
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.errors import NoServer
+from ops.service import Service
+
+Served = dict[tuple[str, str, str], float]
+"""Each sample by its name, store, and outcome or kind."""
+
+
+def server_url() -> str:
+    """Return where the server of this machine answers, if there is one."""
+    return f"http://localhost:{settings.PORT}"
+
+
+def served_metrics() -> Served | None:
+    """Return what the server of this machine counts; None when none answers on PORT."""
+    try:
+        status, body = Service(server_url(), seconds=2).call("GET", "/metrics")
+    except NoServer:
+        return None
+    if status != 200:
+        return None
+    try:
+        return parse(body.decode())
+    except ValueError:
+        return None  # another service's
+
+
+def parse(page: str) -> Served:
+    """Return the samples of a page of metrics; raise ValueError where it is none."""
+    return {
+        (sample.name, sample.labels.get("store", ""), sample.labels.get("outcome") or sample.labels.get("kind", "")): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
