@@ -1,17 +1,12 @@
 """Conversations in the admin: read-only, listed and read from both stores as clients read them."""
 
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import partial, wraps
-from io import StringIO
+from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any
 
-import pymongo
-from bson import ObjectId, json_util
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError, connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -20,24 +15,17 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.timezone import localtime
-from pymongo.errors import PyMongoError
 
 from conversations import history
 from conversations.errors import ConversationError, StoreUnavailable
 from conversations.history import listing
-from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores import MONGO, store
+from conversations.models import Conversation, CorruptConversation
+from conversations.stores import store
+from conversations.stores.mongo import corrupt as corrupt_documents
 from conversations.stores.sessions import make_key, session_of
 from conversations.turns import now
-from telemetry.escaping import visible
 
 _PAGE = 50
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS = 2.0  # a document of 16 MB takes longer than a turn's timeout
-_SHOWN = 20_000  # characters of a document
-_JSON = json.JSONEncoder(
-    indent=2, ensure_ascii=False, default=partial(json_util.default, json_options=json_util.RELAXED_JSON_OPTIONS)
-)
 
 
 class _ReadOnly(admin.ModelAdmin):
@@ -129,12 +117,9 @@ def _needs_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
     @wraps(view)
     def wrapped(self: admin.ModelAdmin, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         try:
-            store(MONGO).ping()  # fails fast, where a query would wait for its whole timeout
-            with pymongo.timeout(_SECONDS):
+            with corrupt_documents.readable():
                 return view(self, request, *args, **options)
-        except (DatabaseError, PyMongoError, StoreUnavailable) as error:
-            if isinstance(error, DatabaseError) and not isinstance(error.__cause__, PyMongoError):
-                raise
+        except StoreUnavailable:
             messages.error(request, "MongoDB cannot be read now, and corrupt conversations are kept there alone.")
             context = {**self.admin_site.each_context(request), "title": capfirst(self.opts.verbose_name_plural)}
             return TemplateResponse(request, "admin/base_site.html", context, status=503)
@@ -157,20 +142,15 @@ class CorruptConversationAdmin(_ReadOnly):
     delete_view = _needs_mongo(_ReadOnly.delete_view)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CorruptConversation]:
-        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read.
-
-        What another program wrote is left out. MongoDB compares values of one type only, so a lower bound selects
-        those whose fields are what the model says.
-        """
-        ours = {"pk__gte": ObjectId("0" * 24), "key__gte": "conv:", "expires_at__gte": _EPOCH}
-        return super().get_queryset(request).filter(**ours).defer("document")
+        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read."""
+        return super().get_queryset(request).filter(**corrupt_documents.OURS).defer("document")
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> CorruptConversation | None:
         found: CorruptConversation | None = super().get_object(request, object_id, from_field)
         if found:
-            found.document = _raw(found)
+            found.document = corrupt_documents.document_of(found)
         return found
 
     @admin.display(description="session", ordering="key")
@@ -185,28 +165,10 @@ class CorruptConversationAdmin(_ReadOnly):
     @admin.display(description="document")
     def text(self, corrupt: CorruptConversation) -> SafeString:
         """Return the beginning of the document as JSON, escaped."""
-        return format_html('<pre class="document">{}</pre>', _beginning(corrupt.document))
+        return format_html('<pre class="document">{}</pre>', corrupt_documents.beginning(corrupt.document))
 
     class Media:
         css = {"all": ("conversations/transcript.css",)}
-
-
-def _raw(corrupt: CorruptConversation) -> Any:
-    """Return the document as it is in MongoDB."""
-    mongo: Any = connections[ALIAS]
-    found = mongo.get_collection(corrupt._meta.db_table).find_one({"_id": corrupt.pk}, {"document": 1}) or {}
-    return found.get("document")
-
-
-def _beginning(document: Any) -> str:
-    """Return the beginning of the document as MongoDB's extended JSON, without making more than is shown."""
-    text, size = StringIO(), 0
-    for piece in _JSON.iterencode(document):
-        size += text.write(piece[: _SHOWN + 1])
-        if size > _SHOWN:
-            break
-    cut = f"\n… cut after {_SHOWN:,} characters" if size > _SHOWN else ""
-    return visible(text.getvalue()[:_SHOWN]) + cut
 
 
 def _row(message: dict[str, str]) -> tuple[str, str, str, str, str]:
