@@ -4,15 +4,16 @@ Whatever goes from both stores leaves a tombstone in them, so that no repair, me
 What goes from one store alone leaves none: the other still has it and gives it back when it is asked for.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from conversations.merge import unite
+from conversations import merge
 from conversations.stores import ALIASES, bulk
-from conversations.turns import History, now, time_of
+from conversations.turns import History, Limits, now, time_of
 from ops.memory import MemoryReport
 
 PAGE = 200
@@ -80,14 +81,23 @@ def older_than(scope: Scope, age: timedelta) -> dict[str, int]:
 def max_turns(scope: Scope, most: int) -> Shortened:
     """Delete the turns of each conversation, over all stores of the scope, before its newest so many."""
     conversations = turns = 0
-    for histories in _histories(scope):
-        too_long = {session: history.turns() for session, history in histories.items() if len(history) > 2 * most}
-        conversations += len(too_long)
-        turns += sum(len(one) - most for one in too_long.values())
-        ends = {session: one[-most - 1].answer.id for session, one in too_long.items()}
+    for page in _histories(scope):
+        dropped = {session: over for session, histories in page.items() if (over := _over(histories, most))}
+        conversations += len(dropped)
+        turns += sum(map(len, dropped.values()))
+        ends = {session: over[max(over)] for session, over in dropped.items()}
         for alias in scope.aliases if scope.apply else ():
             bulk(alias).trim(ends, tombstones=scope.tombstones)
     return Shortened(conversations, turns)
+
+
+def _over(histories: Collection[History], most: int) -> dict[str, str]:
+    """Return the turns that are not among the newest so many, each with the id of its answer."""
+    if sum(map(len, histories)) <= 2 * most:  # messages; most conversations are short
+        return {}
+    turns = [turn for history in histories for turn in history.turns()]
+    oldest = merge.stored(turns, Limits(0, most, sys.maxsize)).turns()[0]
+    return {turn.id: turn.answer.id for turn in turns if turn.id < oldest.id}
 
 
 def expired(scope: Scope) -> dict[str, int]:
@@ -128,15 +138,15 @@ def _last_ids(scope: Scope) -> Iterator[dict[str, str]]:
             yield {session: last for session, last in found.items() if session not in known}
 
 
-def _histories(scope: Scope) -> Iterator[dict[str, History]]:
-    """Yield every conversation, by the page, united over the stores of the scope; corrupt ones are left out."""
+def _histories(scope: Scope) -> Iterator[dict[str, list[History]]]:
+    """Yield every conversation, by the page, as each store of the scope has it; corrupt ones are left out."""
     for place, alias in enumerate(scope.aliases):
         for found in bulk(alias).all_histories(PAGE):
             scope.saw(len(found))
             known = _known(scope.aliases[:place], found)
             others = [bulk(other).histories(found) for other in scope.aliases[place + 1 :]]
             yield {
-                session: unite(history, *(one.get(session) for one in others)) if others else history
+                session: [history, *(one[session] for one in others if session in one)]
                 for session, history in found.items()
                 if session not in known
             }
