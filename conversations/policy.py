@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from conversations.stores import ALIASES, MONGO, REDIS, other
+from conversations.stores import ALIASES, other, store_class
 
 FULL, BEHIND = "full", "behind"
 
@@ -95,9 +95,9 @@ class WritePlan:
     """Stores to try if none of the others takes it."""
 
     def flags(self, alias: str) -> bool:
-        """Return whether the store sets an unsynced flag even without a fault. MongoDB does while only MongoDB is
-        wanted: Redis will be the primary again, and a switch back must lose nothing."""
-        return alias == MONGO and self.wanted == (MONGO,)
+        """Return whether the store sets an unsynced flag even without a fault. One that is not read cheaply does while
+        it alone is wanted, as MongoDB: Redis will be the primary again, and a switch back must lose nothing."""
+        return self.wanted == (alias,) and not store_class(alias).cheap_reads
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -110,7 +110,8 @@ def plan_read(inputs: Inputs) -> ReadPlan:
     in the other, nor the last store: there a slow call is better than none."""
     order = inputs.routing.order
     usable = tuple(alias for alias in order if alias in inputs.readable | inputs.may_have_more)
-    both = inputs.may_have_more or inputs.recovering or inputs.routing.primary == MONGO  # a GET of Redis is cheap
+    cheap = store_class(inputs.routing.fallback).cheap_reads  # a GET of Redis is
+    both = inputs.may_have_more or inputs.recovering or cheap
     rest = tuple(alias for alias in order if alias not in usable)
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 
@@ -146,6 +147,6 @@ def _may_have_more(inputs: Inputs, unread: str) -> bool:
         return False
     if unread == inputs.routing.primary:
         return True
-    # As the fallback, Redis may have turns from when it was the primary, so it is read whenever it can be;
-    # MongoDB has more only where it has a flag.
-    return unread == REDIS or unread in inputs.unknown_flags
+    # As the fallback, a store with cheap reads may have turns from when it was the primary, so it is read whenever it
+    # can be; another one has more only where it has a flag.
+    return store_class(unread).cheap_reads or unread in inputs.unknown_flags

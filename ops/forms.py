@@ -8,13 +8,13 @@ from django import forms
 from conversations.errors import ConversationError
 from conversations.policy import Routing, Switch
 from conversations.runtime import switching
-from conversations.stores import ALIASES, MONGO, REDIS
+from conversations.stores import ALIASES, BACKENDS
 from ops import audit, lease
 from ops.errors import OperatorError, Overtaken
 from ops.status import collect
 from ops.status.render import in_words
 
-NAMES = {REDIS: "Redis", MONGO: "MongoDB"}
+NAMES = {alias: BACKENDS[alias].label for alias in ALIASES}
 
 
 class SwitchForm(forms.Form):

@@ -27,6 +27,10 @@ class NoMemoryLimit(ConversationError):
     """A percentage is of Redis' maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"""
 
 
+class NoMemoryStore(ConversationError):
+    """No store in use keeps conversations in a memory that can be full"""
+
+
 class NotInMongo(ConversationError):
     """MongoDB cannot be reached, and Redis gives up only what MongoDB has; --discard deletes it for good"""
 
@@ -74,8 +78,11 @@ class MemoryReport:
 
 
 def alias() -> str:
-    """Return the alias of the store that keeps conversations in memory."""
-    return next(one for one in ALIASES if bulk(one).supports_memory)
+    """Return the alias of the store that keeps conversations in memory; raise NoMemoryStore."""
+    for one in ALIASES:
+        if bulk(one).supports_memory:
+            return one
+    raise NoMemoryStore
 
 
 def shrink(wanted: Size, *, apply: bool, discard: bool, advance: Advance) -> MemoryReport:

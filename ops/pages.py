@@ -13,7 +13,7 @@ from django_prometheus.exports import ExportToDjangoView
 
 from conversations.errors import ConversationError
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, REDIS
+from conversations.stores import ALIASES
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
 from ops.status import collect, render, served
@@ -54,10 +54,16 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
         "stores": stores.rows,
         "figures": figures.rows,
         "names": [NAMES[alias] for alias in ALIASES],
-        "memory": render.memory_used(seen.stores[REDIS].info),
+        "memory": _memory_used(seen),
         "form": form or SwitchForm.of(seen),
     }
     return _page(request, "status", context)
+
+
+def _memory_used(seen: collect.Status) -> float | None:
+    """Return which part of its memory a store uses whose memory has a limit."""
+    parts = (render.memory_used(one.info) for one in seen.stores.values())
+    return next((part for part in parts if part is not None), None)
 
 
 def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:

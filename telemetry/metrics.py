@@ -16,6 +16,7 @@ OPERATIONS = ("load", "inspect", "append", "delete", "set_aside", "settle")
 
 redis_up = Gauge("redis_up", "Whether Redis answers (0 or 1).", multiprocess_mode="livemostrecent")
 mongo_up = Gauge("mongo_up", "Whether MongoDB answers (0 or 1).", multiprocess_mode="livemostrecent")
+up = {"redis": redis_up, "mongo": mongo_up}
 redis_latency_p95_ms = Gauge(
     "redis_latency_p95_ms",
     "95th percentile of the last minute's pings of Redis, in milliseconds.",

@@ -1,19 +1,18 @@
 """The conversations of both stores as one list, page by page."""
 
 import base64
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
 from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
-from conversations.stores import ALIASES, MONGO, REDIS, other, store
+from conversations.stores import ALIASES, other, store
 from conversations.stores.base import Summary
-from conversations.stores.sessions import id_of, is_key, is_of, session_of
+from conversations.stores.sessions import id_of
 from conversations.turns import SESSION
 
-_NUMBER = re.compile(r"[0-9]{1,20}")
+_FIRST, _SECOND = ALIASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class ListPage:
 class Cursor(NamedTuple):
     """Where a list continues: in which store, after which position, and whether nothing was missing so far."""
 
-    alias: str = REDIS
+    alias: str = _FIRST
     position: str = ""
     complete: bool = True
 
@@ -49,28 +48,29 @@ class Cursor(NamedTuple):
         """Return where the next page begins, None after the last."""
         if position:
             return self._replace(position=position)
-        return Cursor(MONGO, "", self.complete) if self.alias == REDIS else None
+        return Cursor(_SECOND, "", self.complete) if self.alias == _FIRST else None
 
 
 def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> ListPage:
     """Return a page of the tenant's conversations, or with None of all tenants', named tenant:session_id: first
-    those in Redis, then those only in MongoDB. Raise InvalidCursor, or NoStore when no store can be listed."""
+    those in the first store, Redis, then those only in the second. Raise InvalidCursor, or NoStore when no store can
+    be listed."""
     start = _decode(cursor, tenant) if cursor else Cursor()
-    if start.alias == REDIS:
+    if start.alias == _FIRST:
         try:
             return _page(start, limit, tenant, contains)
         except StoreUnavailable:
-            start = Cursor(MONGO, "", complete=False)
+            start = Cursor(_SECOND, "", complete=False)
     try:
         return _page(start, limit, tenant, contains)
     except StoreUnavailable:
-        _require(REDIS)
+        _require(_FIRST)
         return ListPage((), None, complete=False)
 
 
 def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListPage:
-    """Return a page of the conversations in one store; of MongoDB's only those that Redis does not have. Raise
-    StoreUnavailable when the store fails, before the page or in the middle of it."""
+    """Return a page of the conversations in one store; of the second's only those that the first does not have.
+    Raise StoreUnavailable when the store fails, before the page or in the middle of it."""
     alias = start.alias
     found = store(alias).scan(start.position, limit, tenant, contains)
     # Another program may have written other keys to the store; they are no conversations.
@@ -80,7 +80,7 @@ def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListP
     listed = [
         _listed(session, ours[session], (alias, other(alias)) if session in theirs else (alias,), tenant)
         for session in dict.fromkeys(sessions)  # SCAN may name one twice
-        if session in ours and (alias == REDIS or session not in theirs)
+        if session in ours and (alias == _FIRST or session not in theirs)
     ]
     after = start.after(found.cursor)
     return ListPage(tuple(listed), after.encode() if after else None, start.complete and known)
@@ -113,13 +113,6 @@ def _decode(cursor: str, tenant: str | None) -> Cursor:
     except (ValueError, TypeError):
         raise InvalidCursor from None
     typed = alias in ALIASES and isinstance(position, str) and isinstance(complete, bool)
-    if not typed or not (position == "" or _is_position(alias, position, tenant)):
+    if not typed or not (position == "" or store(alias).is_cursor(position, tenant)):
         raise InvalidCursor
     return Cursor(alias, position, complete)
-
-
-def _is_position(alias: str, position: str, tenant: str | None) -> bool:
-    """Return whether the store can continue there, and the tenant may: a position in MongoDB is a key."""
-    if alias == REDIS:
-        return _NUMBER.fullmatch(position) is not None and int(position) < 2**64
-    return is_key(position) and (not tenant or is_of(session_of(position), tenant))

@@ -5,7 +5,7 @@ import time
 
 from conversations import merge
 from conversations.errors import CorruptHistory
-from conversations.stores import ALIASES, MONGO, REDIS, control, limits, store
+from conversations.stores import ALIASES, control, limits, other, store
 from conversations.stores.base import Contents, HistoryStore
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -53,16 +53,17 @@ def flagged(deadline: float) -> int:
 
 
 class Sweep:
-    """Compares every conversation of MongoDB with Redis after Redis came back with other data than it had."""
+    """Compares every conversation of the other store with this one, which came back with other data than it had."""
 
-    def __init__(self) -> None:
+    def __init__(self, alias: str) -> None:
+        self._order = (alias, other(alias))
         self._cursor: str | None = ""
 
     def step(self, deadline: float) -> bool:
         """Go on until the deadline; return whether everything has been compared."""
         while self._cursor is not None and time.monotonic() < deadline:
-            page = store(MONGO).scan(self._cursor, PAGE, tenant=None)
-            ours, theirs = (store(alias).last_ids(page.sessions) for alias in (REDIS, MONGO))
+            page = store(self._order[1]).scan(self._cursor, PAGE, tenant=None)
+            ours, theirs = (store(alias).last_ids(page.sessions) for alias in self._order)
             for session in page.sessions:
                 if ours.get(session) != theirs.get(session):
                     conversation(session)

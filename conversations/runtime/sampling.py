@@ -34,6 +34,8 @@ def backups_recorded() -> dict[str, float]:
 
 
 def _sample_memory() -> None:
+    if REDIS not in ALIASES:
+        return
     with suppress(StoreUnavailable):
         redis = info(REDIS)
         if redis.memory_bytes is not None:  # an ACL may forbid INFO

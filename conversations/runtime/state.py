@@ -80,8 +80,8 @@ class ProcessState:
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
-    suspect: bool = False
-    """Whether Redis came back with other data than before, and has not been compared with MongoDB since."""
+    suspects: set[str] = field(default_factory=set)
+    """The stores that came back with other data than before, and have not been compared with the other since."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
 
@@ -92,7 +92,7 @@ class ProcessState:
             frozenset(alias for alias, one in self.stores.items() if one.reads.allows()),
             frozenset(alias for alias, one in self.stores.items() if one.writes.allows()),
             may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
-            recovering=self.suspect
+            recovering=bool(self.suspects)
             or any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
             unknown_flags=frozenset(
                 alias for alias, one in self.stores.items() if one.flags is None and self.shared_flags.had_flags(alias)

@@ -22,7 +22,7 @@ from conversations.history import repair
 from conversations.policy import Switch
 from conversations.runtime import sampling, switching
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, MONGO, REDIS, control, store
+from conversations.stores import ALIASES, REDIS, control, store, store_class
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -164,8 +164,8 @@ def _probe_writes(alias: str) -> None:
 
 
 def _read_flags(alias: str) -> None:
-    """Read the store's unsynced flags, set those that could not be set before, and find out whether Redis still
-    has the data that was last compared."""
+    """Read the store's unsynced flags, set those that could not be set before, and find out whether it still has
+    the data that was last compared."""
     process = state()
     read_at = time.monotonic()
     process.remember_flags(alias, control(alias).flags(repair.MOST_FLAGS), read_at)
@@ -173,8 +173,9 @@ def _read_flags(alias: str) -> None:
         if where == alias:
             store(alias).append(session, None, flag=True)
             process.pending_flags.discard((where, session))
-    if alias == REDIS:
-        process.suspect = control(REDIS).note("swept") != control(REDIS).identity()
+    if store_class(alias).may_lose_turns:
+        compared = control(alias).note("swept") == control(alias).identity()
+        (process.suspects.discard if compared else process.suspects.add)(alias)
 
 
 def _recover(alias: str) -> None:
@@ -213,29 +214,29 @@ def _repair() -> bool:
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
-    if not (flagged or process.suspect) or not closed or not all(health(alias).up for alias in ALIASES):
+    if not (flagged or process.suspects) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
-    if not control(REDIS).lease("healing", _ME, _LEASE_SECONDS):
+    if not control(ALIASES[0]).lease("healing", _ME, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.flagged(deadline)
-    if process.suspect:
-        _sweep(deadline)
+    for alias in sorted(process.suspects):
+        _sweep(alias, deadline)
     return time.monotonic() > deadline
 
 
-def _sweep(deadline: float) -> None:
-    identity = control(REDIS).identity()
-    global _sweeping
-    if _sweeping is None or _sweeping[0] != identity:
-        _sweeping = (identity, repair.Sweep())
-    if _sweeping[1].step(deadline):
-        control(REDIS).write_note("swept", identity)
-        _sweeping = None
+def _sweep(alias: str, deadline: float) -> None:
+    identity = control(alias).identity()
+    begun = _sweeping.get(alias)
+    if begun is None or begun[0] != identity:
+        begun = _sweeping[alias] = (identity, repair.Sweep(alias))
+    if begun[1].step(deadline):
+        control(alias).write_note("swept", identity)
+        del _sweeping[alias]
         event(logger, logging.INFO, "swept")
 
 
-_sweeping: tuple[str, repair.Sweep] | None = None
+_sweeping: dict[str, tuple[str, repair.Sweep]] = {}
 
 
 def _remember(alias: str, found: StoreHealth) -> None:
@@ -247,7 +248,8 @@ def _remember(alias: str, found: StoreHealth) -> None:
         level = logging.INFO if found.up else logging.WARNING
         event(logger, level, name, store=alias, operation="ping", error=found.error)
     _health[alias] = found
-    {REDIS: metrics.redis_up, MONGO: metrics.mongo_up}[alias].set(found.up)
+    if gauge := metrics.up.get(alias):
+        gauge.set(found.up)
     for kind in ("reads", "writes"):
         breaker = getattr(state().stores[alias], kind)
         metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)

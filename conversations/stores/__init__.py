@@ -2,9 +2,10 @@
 
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -17,24 +18,53 @@ from conversations.stores.measured import MeasuredStore
 from conversations.turns import Limits
 
 REDIS, MONGO = "redis", "mongo"
-ALIASES = (REDIS, MONGO)
-_BACKENDS = {
-    REDIS: "conversations.stores.redis.turns.CacheStore",
-    MONGO: "conversations.stores.mongo.turns.DocumentStore",
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The parts of a store, each by the path from which it is imported when it is first asked for; "" where it needs
+    none."""
+
+    label: str
+    """Its name for people."""
+    store: str
+    """A HistoryStore that is a ControlStore too."""
+    bulk: str
+    """A BulkStore of it."""
+    info: str
+    """Returns the StoreInfo of an alias."""
+    connect: str = ""
+    """Makes the driver's client."""
+    at_exit: str = ""
+    """Has the process not wait for the driver's threads."""
+    snapshot: str = ""
+    """Opens a snapshot of the server's own, beside the conversations that a backup reads."""
+    snapshot_keys: str = ""
+    """Counts the keys in such a snapshot."""
+
+
+BACKENDS = {
+    REDIS: Backend(
+        label="Redis",
+        store="conversations.stores.redis.turns.CacheStore",
+        bulk="conversations.stores.redis.bulk.RedisBulk",
+        info="conversations.stores.redis.info.read",
+        snapshot="conversations.stores.redis.snapshot.opened",
+        snapshot_keys="conversations.stores.redis.rdb.count_keys",
+    ),
+    MONGO: Backend(
+        label="MongoDB",
+        store="conversations.stores.mongo.turns.DocumentStore",
+        bulk="conversations.stores.mongo.bulk.MongoBulk",
+        info="conversations.stores.mongo.info.read",
+        connect="conversations.stores.mongo.patient.connect",
+        at_exit="conversations.stores.mongo.exit.do_not_wait",
+    ),
 }
-_BULK = {
-    REDIS: "conversations.stores.redis.bulk.RedisBulk",
-    MONGO: "conversations.stores.mongo.bulk.MongoBulk",
-}
-_INFO = {
-    REDIS: "conversations.stores.redis.info.read",
-    MONGO: "conversations.stores.mongo.info.read",
-}
-_CONNECT = ("conversations.stores.mongo.patient.connect",)
-_AT_EXIT = ("conversations.stores.mongo.exit.do_not_wait",)
-_SNAPSHOTS = {  # the stores that have one of their own, beside the conversations that a backup reads from them
-    REDIS: ("conversations.stores.redis.snapshot.opened", "conversations.stores.redis.rdb.count_keys"),
-}
+"""Every store that can be used. The first two are in use: one is the primary, the other its fallback."""
+
+ALIASES = tuple(BACKENDS)[:2]
+"""The stores in use."""
 
 
 def limits() -> Limits:
@@ -43,14 +73,21 @@ def limits() -> Limits:
 
 
 def store(alias: str) -> MeasuredStore:
-    """Return the store of that alias, measured for whoever calls it; every thread gets the same one."""
+    """Return the store of that alias, measured; every thread gets the same one."""
     with _building:  # `cache` alone lets two threads that are the first build two, each with breakers of its own
         return _build(alias)
 
 
 @cache
+def store_class(alias: str) -> type[Any]:
+    """Return the class of that store, whose flags say what kind of store it is."""
+    found: type[Any] = import_string(BACKENDS[alias].store)
+    return found
+
+
+@cache
 def _build(alias: str) -> MeasuredStore:
-    built = import_string(_BACKENDS[alias])(alias, limits())
+    built = store_class(alias)(alias, limits())
     return MeasuredStore(built, control=built)
 
 
@@ -63,48 +100,50 @@ def control(alias: str) -> ControlStore:
 
 
 def info(alias: str) -> StoreInfo:
-    """Return what the store's server says of itself; raise StoreUnavailable."""
-    read: StoreInfo = import_string(_INFO[alias])(alias)
+    """Return what the store's server reports of itself; raise StoreUnavailable."""
+    read: StoreInfo = import_string(BACKENDS[alias].info)(alias)
     return read
 
 
 def open_snapshot(alias: str, folder: Path) -> AbstractContextManager[tuple[BinaryIO, str]]:
     """Return what has the store save, and yields its snapshot with how it was reached; one that has to be fetched is
     a file in the folder meanwhile. It raises NoSnapshot."""
-    opened: AbstractContextManager[tuple[BinaryIO, str]] = import_string(_SNAPSHOTS[alias][0])(folder)
+    opened: AbstractContextManager[tuple[BinaryIO, str]] = import_string(BACKENDS[alias].snapshot)(folder)
     return opened
 
 
 def count_keys(alias: str, snapshot: Path) -> int | None:
     """Return how many keys the store finds in such a snapshot, every one read; None where only a later version of its
     server can read them, and the checksum is right. Raise BadSnapshot."""
-    number: int | None = import_string(_SNAPSHOTS[alias][1])(snapshot)
+    number: int | None = import_string(BACKENDS[alias].snapshot_keys)(snapshot)
     return number
 
 
 def connect() -> None:
     """Make the drivers' clients, which asks nothing of the stores yet. Several threads that are the first to need one
     would each make their own."""
-    for path in _CONNECT:
-        import_string(path)()
+    for alias in ALIASES:
+        if path := BACKENDS[alias].connect:
+            import_string(path)()
 
 
 def do_not_wait_at_exit() -> None:
     """Have this process end at once, whatever threads the stores' drivers have; for a command, which is done with
     them."""
-    for path in _AT_EXIT:
-        import_string(path)()
+    for alias in ALIASES:
+        if path := BACKENDS[alias].at_exit:
+            import_string(path)()
 
 
 def other(alias: str) -> str:
-    """Return the alias of the other store."""
-    return MONGO if alias == REDIS else REDIS
+    """Return the alias of the other store in use."""
+    return next(one for one in ALIASES if one != alias)
 
 
 @cache
 def bulk(alias: str) -> BulkStore:
     """Return the store of that alias as operators' commands need it."""
-    built: BulkStore = import_string(_BULK[alias])(store(alias))
+    built: BulkStore = import_string(BACKENDS[alias].bulk)(store(alias))
     return built
 
 

@@ -9,9 +9,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from conversations.errors import InvalidTurn
+from conversations.stores.sessions import is_key, is_of, session_of
 from conversations.turns import MESSAGE_ID, History, Limits, Turn, is_stamped
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -78,6 +79,12 @@ class HistoryStore(ABC):
     """Keeps histories by session. Every method raises StoreUnavailable when the store cannot be used or
     did not answer in time; a write may then have been applied all the same, so it is repeated by id."""
 
+    cheap_reads: ClassVar[bool] = False
+    """Whether reading a conversation costs next to nothing. Such a store is always read as the fallback too, so it sets
+    no unsynced flags while it alone is wanted; another one is read as the fallback only where it has a flag."""
+    may_lose_turns: ClassVar[bool] = False
+    """Whether its server may come back without turns that it acknowledged. Then every conversation is compared."""
+
     @property
     def call_seconds(self) -> float:
         """How long one call may take, as the settings say."""
@@ -131,6 +138,11 @@ class HistoryStore(ABC):
     @abstractmethod
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         """Do what `scan` promises, with a limit that is bounded."""
+
+    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
+        """Return whether `scan` can go on from there for that tenant; a client may have changed it. Here it is the key
+        of a session."""
+        return is_key(cursor) and (not tenant or is_of(session_of(cursor), tenant))
 
     @abstractmethod
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:

@@ -84,6 +84,9 @@ class MeasuredStore(HistoryStore, ControlStore):
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         return self._store._scan(cursor, limit, tenant, contains)
 
+    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
+        return self._store.is_cursor(cursor, tenant)
+
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         return self._store.last_ids(sessions)
 

@@ -13,11 +13,14 @@ from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Rec
 from conversations.stores.bulk import BulkStore, Removal
 from conversations.stores.control import ControlStore, Flags
 from conversations.stores.sessions import is_of, make_key, part_of_name
-from conversations.turns import History, Limits, Turn
+from conversations.turns import SESSION, History, Limits, Turn
 
 
 class MemoryStore(HistoryStore, ControlStore):
     """Dicts under a lock; `down` makes it an outage."""
+
+    cheap_reads = True
+    may_lose_turns = True
 
     def __init__(self, alias: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(alias, limits)
@@ -102,6 +105,9 @@ class MemoryStore(HistoryStore, ControlStore):
             )
         page = tuple(rest[:limit])
         return Page(page, page[-1] if len(rest) > limit else "")
+
+    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
+        return SESSION.fullmatch(cursor) is not None and is_of(cursor, tenant)
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         with self._usable():

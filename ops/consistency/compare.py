@@ -27,7 +27,8 @@ _SLACK_SECONDS = 60  # two records of one deletion do not expire in the same mom
 
 CORRUPT, DIFFERING, FLAGGED, IN_STEP = "corrupt", "differing", "marked", "in_step"
 FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
-KINDS = (IN_STEP, "only_in_redis", "only_in_mongo", FALLBACK_BEHIND, DIFFERING, CORRUPT, FLAGGED, NOT_A_SESSION)
+ONLY_IN = {alias: f"only_in_{alias}" for alias in ALIASES}
+KINDS = (IN_STEP, *ONLY_IN.values(), FALLBACK_BEHIND, DIFFERING, CORRUPT, FLAGGED, NOT_A_SESSION)
 
 _TOMBSTONE = "tombstone"
 _ORDER = ALIASES[::-1]  # the other way round there would be more to ask the slower store for
@@ -64,7 +65,7 @@ class Comparison:
         if self.conflicting or deletion:
             return DIFFERING
         if len(self.stores) == 1:
-            return f"only_in_{self.stores[0]}"
+            return ONLY_IN[self.stores[0]]
         behind = not routing.dual_write and not self.missing.get(routing.primary)
         return FALLBACK_BEHIND if behind else DIFFERING
 
@@ -73,7 +74,7 @@ class Comparison:
         kind = self.kind(routing)
         if kind in (IN_STEP, NOT_A_SESSION):
             return True
-        alone = kind in (FALLBACK_BEHIND, f"only_in_{routing.primary}")
+        alone = kind in (FALLBACK_BEHIND, ONLY_IN[routing.primary])
         return alone and not routing.dual_write and not self.flagged
 
     def same_as(self, earlier: "Comparison") -> bool:

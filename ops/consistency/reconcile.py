@@ -136,7 +136,7 @@ def in_words(found: Reconciled) -> list[str]:
     dual = "on" if routing.dual_write else "off"
     lines = [f"{counts['compared']} conversations compared; primary {routing.primary}, dual write {dual}"]
     for kind in KINDS:
-        fine = not routing.dual_write and kind in (compare.FALLBACK_BEHIND, f"only_in_{routing.primary}")
+        fine = not routing.dual_write and kind in (compare.FALLBACK_BEHIND, compare.ONLY_IN[routing.primary])
         note = "  (expected without dual write)" if fine and counts[kind] else ""
         lines.append(f"  {kind.replace('_', ' '):<16}{counts[kind]:>9}{note}")
     lines.append(f"  {'tombstoned':<16}{counts['tombstoned']:>9}")

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, connections
 
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
-from conversations.stores import MONGO, store
+from conversations.stores import store
 from embedded import children
 
 MIGRATE_SECONDS = 300
@@ -83,7 +83,7 @@ class Migration(threading.Thread):
 
     def _reach(self) -> None:
         if self.database == ALIAS:
-            store(MONGO).ping()
+            store(ALIAS).ping()
             mongo: Any = connections[ALIAS]
             mongo.close_pool()  # this process has no more use for the client, nor for its threads
         else:

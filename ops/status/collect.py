@@ -12,7 +12,7 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import sampling, switching
-from conversations.stores import ALIASES, REDIS, bulk, connect, info, store
+from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served
 from ops.status.pings import p95, ping_ms
@@ -111,7 +111,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         environment,
         switch,
         stores,
-        _figures(stores[REDIS], counted),
+        _figures(stores, counted),
         f"{where} answers" if counted is not None else f"no server answers on {where}",
         tuple(f"{name[1]} {name[2]}" for name, value in (counted or {}).items() if name[0] == "breaker_open" and value),
         backup,
@@ -146,14 +146,15 @@ def _count(alias: str) -> int | None:
         return None
 
 
-def _figures(redis: StoreStatus, served: Served | None) -> tuple[Figure, ...]:
-    """Return the runbook's four; the server's own p95, of a minute, goes before ours, of this moment, unless Redis is
-    out: then it is of before."""
-    latency = (served or {}).get(("redis_latency_p95_ms", "", "")) or redis.p95_ms if redis.up else None
+def _figures(stores: dict[str, StoreStatus], served: Served | None) -> tuple[Figure, ...]:
+    """Return the runbook's four. The latency is that of the first store, Redis: the server's own p95, of a minute, goes
+    before ours, of this moment, unless the store is out, when the server's is old."""
+    first = stores[ALIASES[0]]
+    latency = (served or {}).get((f"{ALIASES[0]}_latency_p95_ms", "", "")) or first.p95_ms if first.up else None
     return (
         _figure("P95 latency", latency, "< 50 ms", lambda value: value < P95_MS, "{:.1f} ms"),
         _figure("persist errors", _persist_errors(served), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
-        _figure("memory per 10K", _memory(redis), "about 100 MB", lambda value: value <= 1.5, "{:.2f} of it"),
+        _figure("memory per 10K", _memory(stores), "about 100 MB", lambda value: value <= 1.5, "{:.2f} of it"),
         _figure("hit rate", _hit_rate(served), "> 90 %", lambda value: value > HIT_RATE, "{:.1%}"),
     )
 
@@ -181,10 +182,13 @@ def _hit_rate(served: Served | None) -> float | None:
     return hits / (hits + rescues + missing) if hits + rescues + missing else 1.0
 
 
-def _memory(redis: StoreStatus) -> float | None:
-    """Return the memory that 10,000 conversations take in Redis, as a part of 100 MB."""
-    used, number = redis.info.data_bytes, redis.conversations or 0
-    return used * 10_000 / number / MEMORY_PER_10K if used is not None and number >= FEW else None
+def _memory(stores: dict[str, StoreStatus]) -> float | None:
+    """Return the memory that 10,000 conversations take in the store that reports it, as a part of 100 MB."""
+    for one in stores.values():
+        used, number = one.info.data_bytes, one.conversations or 0
+        if used is not None and number >= FEW:
+            return used * 10_000 / number / MEMORY_PER_10K
+    return None
 
 
 def _sum(served: Served, name: str, label: str = "") -> float:

@@ -287,6 +287,15 @@ class Contract:
             cursor = page.cursor
         assert set(found) == mine
 
+    def test_only_its_own_cursors_are_cursors(self, store: HistoryStore) -> None:
+        """A client gets them and may change them."""
+        tenant = a_session()
+        for _ in range(25):
+            store.append(f"{tenant}:{a_session()}", a_turn())
+        cursor = store.scan("", 10, tenant).cursor
+        assert cursor == "" or store.is_cursor(cursor, tenant)
+        assert not store.is_cursor("no cursor", tenant)
+
     def test_a_page_is_bounded_whatever_is_asked(self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(base, "MOST_SCANNED", 5)
         tenant = a_session()

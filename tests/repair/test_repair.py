@@ -98,7 +98,7 @@ def test_a_sweep_gives_redis_back_what_it_lost() -> None:
     sessions = [a_session() for _ in range(30)]
     for session in sessions:
         put(session, MONGO, *some_turns(2))
-    sweep = repair.Sweep()
+    sweep = repair.Sweep(REDIS)
     eventually(lambda: sweep.step(time.monotonic() + 1), "the sweep does not end")
     assert all(one == two for one, two in map(both, sessions))
 

@@ -1,5 +1,6 @@
 """Histories in Redis, through Django's cache API."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,10 +28,14 @@ from conversations.turns import History, Turn
 # What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
 _STEPS = 50
 _STEP = MOST_SCANNED
+_CURSOR = re.compile(r"[0-9]{1,20}")  # SCAN's own
 
 
 class CacheStore(HistoryStore, ControlStore):
     """One STRING a conversation; appending, setting aside and deleting are one Lua script each."""
+
+    cheap_reads = True  # one GET
+    may_lose_turns = True  # a failover, or a restart with an append-only file that is written once a second
 
     @property
     def call_seconds(self) -> float:
@@ -85,6 +90,9 @@ class CacheStore(HistoryStore, ControlStore):
                 if not keys:  # few match: a longer step saves round trips and finds hardly more than was asked for
                     count = min(2 * count, _STEP)
         return Page(tuple(found), str(position or ""))
+
+    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
+        return _CURSOR.fullmatch(cursor) is not None and int(cursor) < 2**64
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         with self._errors():
