@@ -1,0 +1,105 @@
+"""A third store, for test_third_store.py: what would be conversations/stores/pretend/, and a process that uses it.
+
+The process keeps the store in its memory, so everything that is tried of it happens here; the results are printed.
+"""
+
+import io
+import json
+import os
+from typing import Any
+
+import django
+
+from conversations import stores
+from conversations.stores.info import StoreInfo
+from conversations.stores.memory import MemoryBulk, MemoryStore
+
+PRETEND, SESSION = "pretend", "pretended"
+
+
+class PretendStore(MemoryStore):
+    """Of the same kind as MongoDB, so that it sets flags while it alone is wanted."""
+
+    cheap_reads = False
+    may_lose_turns = False
+
+
+class PretendBulk(MemoryBulk):
+    """Reaches the store beneath what is measured."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store._store)
+
+
+def read_info(alias: str) -> StoreInfo:
+    return StoreInfo(version="1.0")
+
+
+def register() -> None:
+    """Do what a line in BACKENDS would, before anything else imports ALIASES."""
+    parts = {"store": PretendStore, "bulk": PretendBulk, "info": read_info}
+    ours = stores.Backend(label="Pretend", **{name: f"{__name__}.{one.__name__}" for name, one in parts.items()})
+    stores.BACKENDS = {PRETEND: ours} | stores.BACKENDS
+    stores.ALIASES = (PRETEND, stores.MONGO)
+
+
+def ask(question: str) -> dict[str, Any]:
+    """Return the API's answer."""
+    from django.test import Client
+
+    body = {"question": question, "session_id": SESSION}
+    headers = {"host": "localhost"}
+    answer: dict[str, Any] = Client().post("/api/chat/ask", body, "application/json", headers=headers).json()
+    return answer
+
+
+def command(*words: str) -> dict[str, Any]:
+    """Return the result of a command, with its exit code."""
+    from django.core.management import CommandError, call_command
+
+    out, code = io.StringIO(), 0
+    try:
+        call_command(*words, "--json", stdout=out)
+    except CommandError as error:
+        code = error.returncode
+    return {"code": code, **json.loads(out.getvalue() or "{}")}
+
+
+def use() -> dict[str, Any]:
+    """Ask with both stores up, with ours out, and with ours back; then call each command."""
+    from conversations.history import repair
+    from ops.failover import move
+
+    move.FOLLOW_SECONDS = 0.0  # there is no other process
+    ours: Any = stores.store(PRETEND)._store  # type: ignore[attr-defined]
+    results: dict[str, Any] = {"up": ask("one")}
+    ours.down = True
+    results["out"] = ask("two")
+    ours.down = False
+    repair.conversation(SESSION)
+    results["messages"] = {alias: len(stores.store(alias).load(SESSION) or ()) for alias in stores.ALIASES}
+    ours.append("alone", None, ours.load(SESSION).turns())
+    commands = {
+        "reconcile": ("reconcile",),
+        "status": ("status",),
+        "failover": ("failover", "--to", "mongo"),
+        "trim": ("trim", "--max-turns", "1", "--apply"),
+        "to_memory": ("trim", "--to-memory", "1gb"),
+    }
+    return results | {name: command(*words) for name, words in commands.items()}
+
+
+def main() -> None:
+    os.environ["DJANGO_SETTINGS_MODULE"] = "onesource.settings"
+    register()
+    django.setup()
+    from django.conf import settings
+
+    settings.CONV_STORE_PRIMARY = PRETEND  # as if onesource/settings.py allowed it
+    print(json.dumps(use()))  # noqa: T201
+
+
+if __name__ == "__main__":
+    from tests.commands import pretend  # the module of that name, from which the registry imports
+
+    pretend.main()

@@ -1,0 +1,41 @@
+"""A third store: here a pretended one, which takes the place of Redis before MongoDB."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from tests.commands.pretend import PRETEND
+
+BOTH = (PRETEND, "mongo")
+
+
+@pytest.fixture
+def used(both_empty: None, tmp_path: Path) -> Any:
+    """The results of a process whose stores are the third one and MongoDB."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.commands.pretend"],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "VAR_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
+    """It is a primary with a fallback, and every command knows it."""
+    assert (used["up"]["stored_in"], used["up"]["store"]) == ([PRETEND], PRETEND)
+    assert used["out"]["stored_in"] == ["mongo"]
+    assert used["messages"] == dict.fromkeys(BOTH, 4)
+    assert (used["reconcile"]["primary"], used["reconcile"][f"only_in_{PRETEND}"]) == (PRETEND, 1)
+    assert [used["status"]["stores"][alias]["conversations"] for alias in BOTH] == [2, 1]
+    assert (used["failover"]["code"], used["failover"]["copied"]) == (0, 1)
+    assert (used["trim"]["stores"], used["trim"]["max_turns"]["turns"]) == (list(BOTH), 2)
+    assert used["to_memory"] == {"code": 2}  # neither keeps conversations in a memory that can be full
