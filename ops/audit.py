@@ -20,10 +20,10 @@ def record(
     """Record the action; return whether the database has it. An unavailable audit database is logged, not
     raised: it must not block a failover."""
     fields = {"who": who or operator(), "action": action, "reason": reason, "outcome": outcome[:200]}
-    facts = {"before": before or {}, "after": after or {}}
-    event(logger, logging.WARNING, "audit", **fields, **facts)
+    changes = {"before": before or {}, "after": after or {}}
+    event(logger, logging.WARNING, "audit", **fields, **changes)
     try:
-        AuditEntry.objects.create(**fields, **facts)
+        AuditEntry.objects.create(**fields, **changes)
     except DatabaseError as error:
         event(logger, logging.ERROR, "audit_not_stored", error=type(error).__name__)
         return False

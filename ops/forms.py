@@ -38,19 +38,19 @@ class SwitchForm(forms.Form):
         return Routing(self.cleaned_data["primary"], self.cleaned_data["dual_write"])
 
     def warnings(self, seen: collect.Status) -> list[str]:
-        """Return what whoever switches should know first."""
-        wanted, told = self.routing(), []
+        """Return the warnings to show before the switch."""
+        wanted, lines = self.routing(), []
         for alias in wanted.wanted:
             if not seen.stores[alias].up:
-                told.append(f"{NAMES[alias]} is out ({seen.stores[alias].error}), and would be asked to take turns.")
+                lines.append(f"{NAMES[alias]} is out ({seen.stores[alias].error}), and would be asked to take turns.")
         if wanted.primary != seen.routing.primary:
-            told.append(
+            lines.append(
                 f"Nothing is copied. While both stores are up, `manage.py failover --to {wanted.primary}` copies and "
                 "compares every conversation before it switches."
             )
         if seen.routing.dual_write and not wanted.dual_write:
-            told.append("Without dual write a turn is in one store alone, and lost if that store loses it.")
-        return told
+            lines.append("Without dual write a turn is in one store alone, and lost if that store loses it.")
+        return lines
 
     def switch(self, username: str) -> str:
         """Switch, and return what was done; it is audited either way. Raise Overtaken, Busy or NoStore, with nothing
@@ -74,8 +74,8 @@ class SwitchForm(forms.Form):
         if before == [self.routing()]:
             return f"It is so already: {in_words(self.routing())}."
         _, taken = switching.record(self.routing(), who, reason)
-        told = f"{in_words(self.routing())}; recorded in {' and '.join(taken)}."
-        return f"{told} Every process follows within two seconds."
+        done = f"{in_words(self.routing())}; recorded in {' and '.join(taken)}."
+        return f"{done} Every process follows within two seconds."
 
 
 def _since(newest: Switch | None) -> float:

@@ -1,6 +1,6 @@
-"""Bringing the store that keeps conversations in memory below a size: those with the oldest last message go first.
+"""Removing conversations from the store that keeps them in memory until it uses less than a size, oldest first.
 
-Each stays in the other store, which is given first what it is missing.
+Each stays in the other store, which is first given what it is missing.
 """
 
 import re
@@ -61,7 +61,7 @@ class Size:
 
 @dataclass
 class MemoryReport:
-    """What became of the memory, in bytes and in conversations."""
+    """What was done to the memory, in bytes and in conversations."""
 
     used_before: int
     goal: int
@@ -89,7 +89,7 @@ def shrink(wanted: Size, *, apply: bool, discard: bool, advance: Advance) -> Mem
     """Remove conversations until the store uses no more than that; with `discard` also those that the other store
     does not have. Raise NoMemoryLimit or NotInMongo.
 
-    Not by OBJECT IDLETIME: whatever reads a key, a backup or a listing too, makes it look used.
+    Not by OBJECT IDLETIME: each read of a key resets it, also that of a backup or a listing.
     """
     memory = bulk(alias()).memory()
     report = MemoryReport(memory.used, wanted.in_bytes(memory.limit), used=memory.used)

@@ -1,4 +1,4 @@
-"""The status page of the admin: what `manage.py status` tells, and for superusers a switch of primary or dual write."""
+"""The status page of the admin: what `manage.py status` reports, and for superusers a switch of the routing."""
 
 from datetime import datetime
 from typing import Any
@@ -21,13 +21,13 @@ from ops.status import collect, render, served
 
 @require_safe
 def status_page(request: HttpRequest) -> HttpResponse:
-    """How things stand, asked now; it works whichever store is out."""
+    """The status as it is now, also where a store is out."""
     return _status(request)
 
 
 @require_POST
 def switch(request: HttpRequest) -> HttpResponse:
-    """Ask whether it is meant; once it has been said that it is, switch."""
+    """Ask for a confirmation; switch once it is given."""
     if not request.user.is_superuser:
         raise PermissionDenied
     form = SwitchForm(request.POST)
@@ -79,7 +79,7 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 
 
 def _look(request: HttpRequest) -> collect.Status:
-    """Return how things stand; this server's own counters are read where they are, with no request to itself."""
+    """Return the status; this server's own counters are read in this process, without a request to itself."""
     return collect.look(served.parse(ExportToDjangoView(request).content.decode()), state().switch)
 
 

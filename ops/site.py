@@ -1,4 +1,4 @@
-"""The admin, with a page of its own that says how things stand."""
+"""The admin, with a status page."""
 
 from typing import Any
 

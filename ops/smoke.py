@@ -1,4 +1,4 @@
-"""The runbook's end-to-end test against a running service, with a conversation of its own that it takes away again."""
+"""The runbook's end-to-end test against a running service, with a conversation of its own, which it deletes again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FOLLOW_UP = "What did I just ask about?"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried, and what came of it."""
+    """One thing that was tried, and its outcome, which machines know as `said`."""
 
     name: str
     ok: bool
@@ -38,7 +38,7 @@ def check(url: str, token: str = "") -> list[Step]:
 
 
 class _Talk:
-    """One conversation with the service; the words asked about are nobody else's."""
+    """One conversation with the service, about a word that occurs in no other."""
 
     def __init__(self, url: str, token: str) -> None:
         self.service = Service(url, token)
@@ -47,12 +47,12 @@ class _Talk:
         self.gone = True
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
-        status, said = self.service.call(method, path, body)
+        status, content = self.service.call(method, path, body)
         try:
-            told = orjson.loads(said) if said else {}
+            answer = orjson.loads(content) if content else {}
         except ValueError:
-            told = {}
-        return status, told if isinstance(told, dict) else {}
+            answer = {}
+        return status, answer if isinstance(answer, dict) else {}
 
     def steps(self) -> Iterator[Step]:
         where = f"/api/chat/conversations/{self.session}/"
@@ -65,14 +65,14 @@ class _Talk:
         yield Step("context", names_it, f"the answer {'names' if names_it else 'does not name'} the first question")
         before = second.get("msg_count_before")
         yield Step("msg_count_before", before == 2, f"{before}, and should be 2")
-        status, told = self.call("GET", where)
-        number = len(told.get("messages", []))
+        status, answer = self.call("GET", where)
+        number = len(answer.get("messages", []))
         yield Step("read", status == 200 and number == 4, f"{status}, {number} messages of 4")
-        status, told = self.call("DELETE", where)
+        status, answer = self.call("DELETE", where)
         self.gone = status == 204
-        yield Step("delete", status == 204, _status_in_words(status, told))
-        status, told = self.call("GET", where)
-        yield Step("deleted", status == 404, _status_in_words(status, told))
+        yield Step("delete", status == 204, _status_in_words(status, answer))
+        status, answer = self.call("GET", where)
+        yield Step("deleted", status == 404, _status_in_words(status, answer))
 
     def clean_up(self) -> None:
         """Delete the conversation, if it may still be there."""
@@ -87,14 +87,14 @@ class _Talk:
         return self.call("POST", "/api/chat/ask", body)
 
 
-def _ask_in_words(status: int, told: dict[str, Any]) -> str:
+def _ask_in_words(status: int, answer: dict[str, Any]) -> str:
     if status != 200:
-        return _status_in_words(status, told)
-    return f"{status}, context {told.get('context')}, stored in {' and '.join(told.get('stored_in', []))}"
+        return _status_in_words(status, answer)
+    return f"{status}, context {answer.get('context')}, stored in {' and '.join(answer.get('stored_in', []))}"
 
 
-def _status_in_words(status: int, told: dict[str, Any]) -> str:
-    return f"{status} {told['code']}" if "code" in told else str(status)
+def _status_in_words(status: int, answer: dict[str, Any]) -> str:
+    return f"{status} {answer['code']}" if "code" in answer else str(status)
 
 
 def without_secrets(url: str) -> str:

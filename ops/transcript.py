@@ -41,7 +41,7 @@ def look(session: str) -> Shown:
         raise NoStore
     whole = {alias: one for alias, one in found.items() if not isinstance(one, Exception)}
     history = merge.plan(whole, limits()).history
-    return Shown(session, history, {alias: _in_facts(alias, session, one) for alias, one in found.items()})
+    return Shown(session, history, {alias: _as_dict(alias, session, one) for alias, one in found.items()})
 
 
 def _ask(alias: str, session: str) -> Found | StoreUnavailable:
@@ -51,7 +51,7 @@ def _ask(alias: str, session: str) -> Found | StoreUnavailable:
         return error
 
 
-def _in_facts(alias: str, session: str, found: Found | StoreUnavailable) -> dict[str, Any]:
+def _as_dict(alias: str, session: str, found: Found | StoreUnavailable) -> dict[str, Any]:
     if isinstance(found, StoreUnavailable):
         return {"state": "out"}
     if isinstance(found, CorruptHistory):
@@ -71,11 +71,11 @@ def _in_facts(alias: str, session: str, found: Found | StoreUnavailable) -> dict
 
 def lines(shown: Shown) -> list[str]:
     """Return it for people."""
-    told = [f"conversation {shown.session}, {len(shown.history)} messages"]
-    told += [f"  {alias:<6}{_store_in_words(one)}" for alias, one in shown.stores.items()]
+    result = [f"conversation {shown.session}, {len(shown.history)} messages"]
+    result += [f"  {alias:<6}{_store_in_words(one)}" for alias, one in shown.stores.items()]
     for message in shown.history:
-        told += ["", f"{message.role}  {message.at}  {message.id}", message.content]
-    return told
+        result += ["", f"{message.role}  {message.at}  {message.id}", message.content]
+    return result
 
 
 def _store_in_words(one: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Making room: what is old, long or expired goes, in small steps.
+"""Making room: what is old, long or expired is removed, in small steps.
 
-Whatever goes from both stores leaves a tombstone in them, so that no repair, merge or restore brings it back.
-What goes from one store alone leaves none: the other still has it and gives it back when it is asked for.
+What is removed from both stores leaves a tombstone in them, so that no repair, merge or restore brings it back.
+What is removed from one store alone leaves none: the other has it still, and it is read back when it is asked for.
 """
 
 import sys
@@ -51,7 +51,7 @@ class TrimReport:
 
 
 class Scope:
-    """Which stores are trimmed, whether for good or only to count, and how far it is."""
+    """Which stores are trimmed, whether anything is removed or only counted, and the progress."""
 
     def __init__(self, aliases: tuple[str, ...], *, apply: bool, advance: Advance) -> None:
         self.aliases, self.apply, self._advance = aliases, apply, advance
@@ -59,11 +59,11 @@ class Scope:
 
     @property
     def tombstones(self) -> bool:
-        """Whether what goes leaves a tombstone: it does where it goes from every store."""
+        """Whether what is removed leaves a tombstone: it does where it is removed from every store."""
         return self.aliases == ALIASES
 
     def saw(self, number: int) -> None:
-        """Show that so many more were looked at; how many there are is not known."""
+        """Show that so many more were looked at; the total is not known."""
         self._seen += number
         self._advance(self._seen, self._seen)
 
@@ -101,14 +101,14 @@ def _over(histories: Collection[History], most: int) -> dict[str, str]:
 
 
 def expired(scope: Scope) -> dict[str, int]:
-    """Remove what a store should have let go of, and give what one would keep for ever a TTL; return how many."""
+    """Remove what has expired, and give a TTL to what has none; return how many of both there were, by name."""
     stores = [bulk(alias) for alias in reversed(scope.aliases)]
     return {store.expired_name: store.expire(apply=scope.apply) for store in stores}
 
 
 def remove(scope: Scope, last_ids: Mapping[str, str]) -> dict[str, int]:
-    """Remove conversations that have not gone on; return how many went from each store. What has gone on in one
-    store stays in those that come after."""
+    """Remove conversations that have no later message; return how many went from each store. One that has a later
+    message in a store stays in the stores after it."""
     gone = {}
     for alias in scope.aliases:
         if not scope.apply:

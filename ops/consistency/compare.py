@@ -1,8 +1,8 @@
 """Comparing every conversation of both stores: whole histories, a batch at a time, changing nothing.
 
-A store misses a turn when the union of both histories, after tombstones and limits, has it and the store has not.
-What is seen while clients write may be half of a turn's way into both stores, so what differs is looked at again
-a second later, when every call of then has ended, and counts only if the same is missing still.
+A store is missing a turn when the union of both histories, after tombstones and limits, has it and the store has not.
+While clients write, a turn may be in one store and not yet in the other. So what differs is looked at again a second
+later, when every call of that time has ended, and counts only if the same is still missing.
 """
 
 import time
@@ -23,7 +23,7 @@ PAGE = 200
 BATCH = 1000
 """How many that differ are kept in memory before they are looked at again."""
 SECOND_LOOK_SECONDS = 1.0
-_SLACK_SECONDS = 60  # two records of one deletion do not expire in the same moment
+_SLACK_SECONDS = 60  # tombstones of one deletion do not expire at the same moment
 
 CORRUPT, DIFFERING, FLAGGED, IN_STEP = "corrupt", "differing", "marked", "in_step"
 FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
@@ -31,20 +31,20 @@ ONLY_IN = {alias: f"only_in_{alias}" for alias in ALIASES}
 KINDS = (IN_STEP, *ONLY_IN.values(), FALLBACK_BEHIND, DIFFERING, CORRUPT, FLAGGED, NOT_A_SESSION)
 
 _TOMBSTONE = "tombstone"
-_ORDER = ALIASES[::-1]  # the other way round there would be more to ask the slower store for
+_ORDER = ALIASES[::-1]  # the other way round the slower store would be asked more
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How one conversation stands in both stores."""
+    """What both stores hold of one conversation, compared."""
 
     session: str
     stores: tuple[str, ...] = ()
     """Those that hold turns of it."""
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """For each store the ids of the turns that it lacks, and the word `tombstone` if it lacks that."""
+    """For each store the ids of its missing turns, and the word `tombstone` if that is missing."""
     conflicting: frozenset[str] = frozenset()
-    """The ids of turns that both have and that are not the same; nothing here can tell which is right."""
+    """The ids of turns that both have and that are not the same; nothing shows which is right."""
     corrupt: tuple[str, ...] = ()
     flagged: tuple[str, ...] = ()
     tombstoned: bool = False

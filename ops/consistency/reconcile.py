@@ -26,7 +26,7 @@ Advance = Callable[[int, int], None]
 
 @dataclass
 class Reconciled:
-    """What was found, and what became of it."""
+    """What was found, and what was repaired."""
 
     routing: Routing
     counts: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Reconciled:
 
     @property
     def left(self) -> int:
-        """How many are out of step still."""
+        """How many are still out of step."""
         return self.counts["trouble"] - self.counts["repaired"]
 
 
@@ -150,14 +150,14 @@ def in_words(found: Reconciled) -> list[str]:
 
 
 def _sentence(kind: str, one: Comparison) -> str:
-    lacks = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.missing.items() if ids]
+    parts = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.missing.items() if ids]
     if one.corrupt:
-        lacks.append(f"no history in {' and '.join(one.corrupt)}")
+        parts.append(f"no history in {' and '.join(one.corrupt)}")
     if one.conflicting:
-        lacks.append(f"{len(one.conflicting)} turns are not the same in both: this needs a person")
+        parts.append(f"{len(one.conflicting)} turns are not the same in both: this needs a person")
     if one.flagged:
-        lacks.append(f"flagged in {' and '.join(one.flagged)}")
-    return f"{kind.replace('_', ' ')}: {', '.join(lacks)}"
+        parts.append(f"flagged in {' and '.join(one.flagged)}")
+    return f"{kind.replace('_', ' ')}: {', '.join(parts)}"
 
 
 def _turns(ids: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a failover asks before and after: whether stores answer, what stays behind, and what traffic finds."""
+"""What a failover asks before and after: whether stores answer, what stays behind, and what was copied."""
 
 from collections.abc import Collection
 from functools import partial
@@ -34,7 +34,7 @@ def target(alias: str, probe: str) -> str:
 
 
 def outage(alias: str) -> str:
-    """Return why the store cannot be used, "" when it answers."""
+    """Return why the store does not answer, "" when it does."""
     try:
         retried(store(alias).ping)
     except StoreUnavailable as error:
@@ -82,7 +82,7 @@ def problems(to: str, sample: Collection[str]) -> str:
 
 
 def server_in_words() -> str:
-    """Return what /healthz of this machine's server says, which may be another service's."""
+    """Return what /healthz on this machine reports; another service may answer there."""
     url = server_url()
     try:
         status, body = Service(url, seconds=2).call("GET", "/healthz")

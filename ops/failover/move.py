@@ -1,7 +1,7 @@
-"""Moving traffic to the other store: each step looks at what is, so that what was cut off half way, even by
-kill -9, is finished by running it again.
+"""Moving traffic to the other store. Each step looks at the present state, so that a run which was interrupted, even by
+kill -9, is finished by the next.
 
-While it runs a note in both stores says what dual write was before; see note.py.
+While it runs a note in both stores records what dual write was before; see note.py.
 """
 
 import time
@@ -50,7 +50,7 @@ class Failover:
         self.note, self.resumed = notes.resume(self.routing)
 
     def run(self) -> FailoverReport:
-        """Do what is left to do. Raise Refused, or StoreUnavailable when a store goes out meanwhile; then
+        """Do the steps that are not done yet. Raise Refused, or StoreUnavailable when a store goes out meanwhile; then
         primary and dual write are as they were."""
         leaving_up = self._precheck()
         if self.routing.primary == self.to:
@@ -59,7 +59,7 @@ class Failover:
             return self._without_the_other()
         return self._rehearse() if self.request.dry_run else self._move()
 
-    # --- the ways through ---------------------------------------------------------------------------
+    # --- the possible ways ---------------------------------------------------------------------------
 
     def _move(self) -> FailoverReport:
         notes.write(self.note, done=False)

@@ -1,7 +1,7 @@
 """The note that a failover leaves in both stores while it runs: what dual write was before.
 
-It counts as long as nobody else has switched since, so that one that was cut off half way, even by kill -9, is
-finished by running it again.
+It counts until another switch is made, so that a failover which was interrupted, even by kill -9, is finished by the
+next run.
 """
 
 import time
@@ -20,7 +20,7 @@ NAME = "failover"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What one failover has to put back at its end."""
+    """What one failover has to restore at its end."""
 
     id: str
     dual_write: bool
@@ -37,7 +37,7 @@ class Note:
 
 
 def resume(routing: Routing) -> tuple[Note, bool]:
-    """Return the note of an interrupted failover and True, if nobody has switched since; else a new one and False."""
+    """Return the note of an interrupted failover and True, without another switch since; else a new one and False."""
     newest, note = switching.newest_of(switching.read()), _newest_note()
     if note and not note.done and note.counts_after(newest):
         return note, True
@@ -65,7 +65,7 @@ def _newest_note() -> Note | None:
 
 
 def _parse(text: str | None) -> Note | None:
-    """Return the note; None for none, and for what is none."""
+    """Return the note; None where there is none or it cannot be read."""
     try:
         fields = orjson.loads(text or "null")
         return Note(str(fields["id"]), bool(fields["dual_write"]), float(fields["since"]), bool(fields["done"]),

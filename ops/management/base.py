@@ -1,4 +1,4 @@
-"""OperatorCommand: what every operator's command has in common, so that each is words to one call.
+"""OperatorCommand: what every operator's command has in common, so that each only turns words into one call.
 
 Exit codes: 0 fine, 1 ran and found trouble, 2 could not run.
 """
@@ -32,33 +32,33 @@ Advance = Callable[[int, int], None]
 
 @dataclass
 class Result:
-    """What a command did: facts for --json, lines for people, and whether all is well."""
+    """What a command did: a report for --json, lines for people, and whether all is well."""
 
-    facts: dict[str, Any]
+    report: dict[str, Any]
     lines: list[str] = field(default_factory=list)
     trouble: str = ""
     """What is wrong, in one line; the command then exits with `code`."""
     before: dict[str, Any] = field(default_factory=dict)
     code: int = TROUBLE
     unlogged: tuple[str, ...] = ()
-    """Names of facts that are for the operator's eyes and not for the audit log, which names no session."""
+    """Names in the report that are for the operator and not for the audit log, which names no session."""
     document: str = ""
-    """Instead of lines, what was asked for word by word: a file or a pipe gets it exactly as it is."""
+    """Instead of lines, the text that was asked for; a file or a pipe gets it unchanged."""
 
     def logged(self) -> dict[str, Any]:
-        """Return the facts that go to the audit log."""
-        return {name: fact for name, fact in self.facts.items() if name not in self.unlogged}
+        """Return what of the report goes to the audit log."""
+        return {name: value for name, value in self.report.items() if name not in self.unlogged}
 
 
 def end_at_once() -> None:
-    """Have this process end without the better part of a second that Python takes to wait for drivers' threads and to
-    look for garbage among all that there is: whoever looks in an emergency waits for each command."""
+    """Have this process end at once. Python would wait for drivers' threads and look for garbage among all objects,
+    which takes most of a second; in an emergency an operator waits for each command."""
     do_not_wait_at_exit()
     gc.freeze()
 
 
 class OperatorCommand(BaseCommand):
-    """Parse, make one call, print its result; alone of its kind, and in the audit log if it changes anything."""
+    """Parse, make one call, print its result. One that changes anything holds the operators' lease and is audited."""
 
     requires_system_checks = ()  # a check may ask a database, and this must work when it is down
     changes = True
@@ -117,7 +117,7 @@ class OperatorCommand(BaseCommand):
     def _print(self, result: Result) -> None:
         """Print the result; raise CommandError where there is trouble."""
         if self.as_json:
-            self._write(visible(orjson.dumps(result.facts, option=orjson.OPT_INDENT_2).decode()))
+            self._write(visible(orjson.dumps(result.report, option=orjson.OPT_INDENT_2).decode()))
         elif result.document:
             self._write(visible(result.document) if self.stdout.isatty() else result.document)
         for line in result.lines:
@@ -126,7 +126,7 @@ class OperatorCommand(BaseCommand):
             raise CommandError(result.trouble, returncode=result.code)
 
     def say(self, text: str) -> None:
-        """Print a step as it is made, for people only; what a store holds cannot act on their terminal."""
+        """Print a step as it is made, for people only. Control characters, which a store may hold, are made visible."""
         if not self.as_json:
             self._write(visible(text))
 
@@ -144,7 +144,7 @@ class OperatorCommand(BaseCommand):
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Advance]:
-        """Show how far slow work has come: on a terminal, and nowhere else."""
+        """Show the progress of slow work, on a terminal only."""
         console = Console(stderr=True)
         if self.as_json or not console.is_terminal:
             yield lambda done, total: None
@@ -155,7 +155,7 @@ class OperatorCommand(BaseCommand):
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def _write(self, text: str) -> None:
-        """Write a line; a reader that has gone, as `head` does after its lines, is ignored."""
+        """Write a line; EPIPE is ignored, which `head` causes after its lines."""
         try:
             self.stdout.write(text)
             self.stdout.flush()

@@ -9,7 +9,7 @@ from ops.server.gate import Gate
 
 
 def run(application: WSGIHandler, listening: processes.Listening) -> None:
-    """Serve until SIGTERM; return when the last answer is sent, or not waited for any longer."""
+    """Serve until SIGTERM; return when the last answer is sent or its time is over."""
     connections.Connection.max_connections = connections.allowed_connections()
     config = uvicorn.Config(
         Gate(application, settings.WEB_THREADS, probes_only=listening.probes_only),
@@ -20,7 +20,7 @@ def run(application: WSGIHandler, listening: processes.Listening) -> None:
         interface="asgi3",
         access_log=False,
         log_config=None,  # Django has set it up
-        proxy_headers=False,  # Django's settings say what is believed of a proxy
+        proxy_headers=False,  # Django's settings name the headers of a proxy to trust
         server_header=False,
         timeout_keep_alive=connections.IDLE_SECONDS,
         timeout_graceful_shutdown=processes.drain_seconds(),

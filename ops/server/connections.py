@@ -1,4 +1,4 @@
-"""One client's connection: HTTP/1 by a strict parser, with a deadline and a bound for whatever the client sends."""
+"""One client's connection: HTTP/1 by a strict parser, with a deadline and a bound for what the client sends."""
 
 import asyncio
 import resource

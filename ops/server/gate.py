@@ -257,7 +257,7 @@ def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
 
 
 def _announced_length(scope: HTTPScope) -> int | None:
-    """Return the body's length from the headers, None where only its end will tell."""
+    """Return the body's length from the headers, None where it is not known before the end."""
     length: int | None = 0
     for name, value in scope["headers"]:
         if name == b"content-length":
@@ -314,8 +314,8 @@ async def _send_whole(reply: Reply, send: ASGISendCallable) -> None:
 def _send_pieces(
     response: Any, loop: asyncio.AbstractEventLoop, send: ASGISendCallable, gone: "asyncio.Task[None]"
 ) -> None:
-    """Send an answer piece by piece, each when the one before is on its way. When the client has gone it is still
-    read to its end: an answer is stored, also where nobody listens, and the server waits for it before it stops."""
+    """Send an answer piece by piece, each when the one before is on its way. When the client has gone the rest is still
+    read: the answer is stored all the same, and the server waits for it before it stops."""
     try:
         pieces: Iterable[bytes] = response
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""Migrations at the start of the service, which has to start without a database too: then they are made up for."""
+"""Migrations at the start of the service, which has to start without a database too: then they are made later."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from conversations.stores import store
 from embedded import children
 
 MIGRATE_SECONDS = 300
-REACH_SECONDS = 1  # a database that is dead at our start must not hold it up
+REACH_SECONDS = 1  # an unavailable database must not delay the start
 RETRY_SECONDS = 5
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ class Migration(threading.Thread):
 
     def run(self) -> None:
         while (problem := self._problem()) is not None:
-            facts = {"database": self.database, "problem": problem, "retry_seconds": RETRY_SECONDS}
-            logger.error("migrate_failed", extra=facts)
+            fields = {"database": self.database, "problem": problem, "retry_seconds": RETRY_SECONDS}
+            logger.error("migrate_failed", extra=fields)
             self._tried.set()
             time.sleep(RETRY_SECONDS)
         self._tried.set()
@@ -105,6 +105,6 @@ class Migration(threading.Thread):
 
 
 def _last_line(text: str) -> str:
-    """Return the line of a traceback or of a driver's message that says what happened."""
+    """Return the line of a traceback or of a driver's message that names the problem."""
     lines = [line for line in text.splitlines() if line and not line[0].isspace()]
     return lines[-1] if lines else "it said nothing"

@@ -50,7 +50,7 @@ class Listening:
         return listening
 
     def answers(self) -> bool:
-        """Return whether somebody listens there."""
+        """Return whether another program listens there."""
         try:
             socket.create_connection((self.address, self.port), timeout=1).close()
         except OSError:
@@ -107,8 +107,8 @@ class Worker:
         if self.sentinel is not None or time.monotonic() < self._started_at + RESPAWN_SECONDS:
             return
         if self._process:
-            facts = {"port": self.listening.port, "exit_code": self._process.exitcode}
-            logger.error("worker_ended", extra=facts)
+            fields = {"port": self.listening.port, "exit_code": self._process.exitcode}
+            logger.error("worker_ended", extra=fields)
         self._started_at = time.monotonic()
         self._process = _spawn.Process(target=_work, args=(self.listening,), name=f"port {self.listening.port}")
         self._process.start()
@@ -134,7 +134,7 @@ def _end(workers: list[Worker]) -> None:
 
 
 def drain_seconds() -> int:
-    """Return how long a worker that is told to stop goes on answering: a model's answer is worth waiting for."""
+    """Return how long a worker may go on answering after it was asked to stop, as a model's answer takes its time."""
     return int(settings.LLM_TIMEOUT_MS) // 1000 + 5
 
 
@@ -144,7 +144,7 @@ def _work(listening: Listening) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     parent = multiprocessing.parent_process()
     if parent and parent.pid:
-        children.die_with_parent(parent.pid, signal.SIGKILL)  # nobody would be left to stop or replace us
+        children.die_with_parent(parent.pid, signal.SIGKILL)  # nothing would stop or replace us
     application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
     from ops.server import asgi
 

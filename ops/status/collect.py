@@ -38,10 +38,10 @@ class StoreStatus:
     info: StoreInfo = StoreInfo()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for machines, who know the server's own account as `says`."""
+        """Return it for machines, which know the StoreInfo as `says`."""
         fields = asdict(self)
-        info = fields.pop("info")
-        return {**fields, "says": info if self.up else {}}
+        report = fields.pop("info")
+        return {**fields, "says": report if self.up else {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Status:
     breakers: tuple[str, ...]
     """The breakers that are open in the server of this machine, as `store kind`."""
     backup: float | None = None
-    """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can tell."""
+    """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can be asked."""
 
     @property
     def trouble(self) -> str:
@@ -82,18 +82,18 @@ class Status:
 
     @property
     def blind(self) -> bool:
-        """Whether neither store answers."""
+        """Whether no store answers."""
         return not any(one.up for one in self.stores.values())
 
-    def facts(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return it for machines."""
         stores = {alias: one.as_dict() for alias, one in self.stores.items()}
         return {**asdict(self), "stores": stores, "trouble": self.trouble}
 
 
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
-    """Ask both stores and the server of this machine, all at once. Where this process is that server it passes what
-    it counts `here`, and the switch that it has `followed`, which it knows when both stores are out too."""
+    """Ask both stores and the server of this machine, all at once. A process that is that server passes what it counts
+    as `here`, and as `followed` the switch that it follows, which counts when both stores are out."""
     connect()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
         asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
@@ -166,7 +166,7 @@ def _figure(name: str, value: float | None, limit: str, fine: Callable[[float], 
 
 
 def _persist_errors(served: Served | None) -> float | None:
-    """Return the part of the turns offered to a store that it did not take, since the server was started."""
+    """Return which part of the turns that were written to a store it did not take, since the server was started."""
     if served is None:
         return None
     attempts, errors = (_sum(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))

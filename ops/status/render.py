@@ -14,7 +14,7 @@ FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
 
 
 class Level(StrEnum):
-    """How good what a cell says is; a terminal and a page each have their colours for it."""
+    """How good the content of a cell is; a terminal and a page each have colours for it."""
 
     OK = "ok"
     WARN = "warn"
@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell; without a level what it says is neither good nor bad."""
+    """One cell; without a level its content is neither good nor bad."""
 
     text: str
     level: Level | None = None
@@ -53,7 +53,7 @@ def in_words(routing: Routing) -> str:
 
 
 def memory_used(info: StoreInfo) -> float | None:
-    """Return which part of its memory a store uses, None where it has no limit or does not tell."""
+    """Return which part of its memory a store uses, None where it has no limit or does not report it."""
     used, most = info.memory_bytes, info.max_memory_bytes
     return used / most if used is not None and most else None
 

@@ -52,5 +52,5 @@ class Command(OperatorCommand):
             raise CommandError("it was deleted before", returncode=TROUBLE)
         where = " and ".join(alias for alias in shown.stores if alias not in shown.unseen)
         later = "".join(f"; {alias} is out, and forgets it when it is back" for alias in shown.unseen)
-        told = {"session": hashed(shown.session), "deleted": True, "primary": switching.current().primary}
-        return Result(told, [f"deleted from {where}{later}"], before={"messages": len(shown.history)})
+        report = {"session": hashed(shown.session), "deleted": True, "primary": switching.current().primary}
+        return Result(report, [f"deleted from {where}{later}"], before={"messages": len(shown.history)})

@@ -14,8 +14,8 @@ from ops.status.render import in_words
 
 class Command(OperatorCommand):
     help = (
-        "Make a store the primary: check both, write to both, copy what it lacks, compare everything, switch, look "
-        "again, and leave dual write as it was. Interrupted and run again it finishes; run twice it changes nothing."
+        "Make a store the primary: check both, write to both, copy what it is missing, compare everything, switch, "
+        "look again, and leave dual write as it was. Run again it finishes what was interrupted, or changes nothing."
     )
 
     def options(self, parser: CommandParser) -> None:

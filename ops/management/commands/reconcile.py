@@ -1,4 +1,4 @@
-"""Compare every conversation of both stores; bring them together when told to."""
+"""Compare every conversation of both stores; repair what differs with --apply."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from ops.management.base import OperatorCommand, Result
 
 
 class Command(OperatorCommand):
-    help = "Compare every conversation of both stores and say what is not in step; with --apply mend it."
+    help = "Compare every conversation of both stores and say what is not in step; with --apply repair it."
 
     def options(self, parser: CommandParser) -> None:
-        parser.add_argument("--apply", action="store_true", help="give each store what it lacks, tombstones first")
+        parser.add_argument("--apply", action="store_true", help="give each store what it is missing, tombstones first")
 
     def would_change(self, options: dict[str, Any]) -> bool:
         return bool(options["apply"])
@@ -23,7 +23,7 @@ class Command(OperatorCommand):
         with self.progress("reconcile") as advance:
             found = reconcile.reconcile(switching.current(), apply=apply, advance=advance)
         counts = {name: found.counts[name] for name in (*KINDS, "compared", "tombstoned", "expected", "trouble")}
-        told = counts | {
+        report = counts | {
             "primary": found.routing.primary,
             "dual_write": found.routing.dual_write,
             "repaired": found.counts["repaired"],
@@ -32,4 +32,4 @@ class Command(OperatorCommand):
         }
         hint = "" if apply else "; --apply mends them"
         trouble = f"{found.left} conversations are not in step{hint}" if found.left else ""
-        return Result(told, reconcile.in_words(found), trouble, unlogged=("examples",))
+        return Result(report, reconcile.in_words(found), trouble, unlogged=("examples",))

@@ -29,5 +29,5 @@ class Command(OperatorCommand):
             raise CommandError(f"no server answers on {shown}: {error.reason}", returncode=COULD_NOT_RUN) from None
         lines = [f"{'ok' if step.ok else 'FAILED':<8}{step.name:<18}{step.said}" for step in steps]
         failed = [step.name for step in steps if not step.ok]
-        told = {"url": shown, "ok": not failed, "steps": steps}
-        return Result(told, lines, f"{shown} failed at: {', '.join(failed)}" if failed else "")
+        report = {"url": shown, "ok": not failed, "steps": steps}
+        return Result(report, lines, f"{shown} failed at: {', '.join(failed)}" if failed else "")

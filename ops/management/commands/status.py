@@ -62,10 +62,10 @@ class Command(OperatorCommand):
             yield lambda seen: live.update(on_a_terminal(seen), refresh=True)
 
     def _print_look(self, seen: collect.Status) -> None:
-        lines = [orjson.dumps(seen.facts()).decode()] if self.as_json else [*in_a_pipe(seen), ""]
+        lines = [orjson.dumps(seen.as_dict()).decode()] if self.as_json else [*in_a_pipe(seen), ""]
         self.stdout.write(visible("\n".join(lines)))
         self.stdout.flush()
 
 
 def result(seen: collect.Status, lines: list[str]) -> Result:
-    return Result(seen.facts(), lines, seen.trouble, code=COULD_NOT_RUN if seen.blind else TROUBLE)
+    return Result(seen.as_dict(), lines, seen.trouble, code=COULD_NOT_RUN if seen.blind else TROUBLE)
