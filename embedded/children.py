@@ -1,4 +1,4 @@
-"""The processes behind `onesource.embedded`: how one store is found, started, asked and ended."""
+"""The processes of embedded stores: how one is found, started, asked and ended."""
 
 import fcntl
 import hashlib
@@ -25,8 +25,8 @@ USUAL_PORT = {"redis": 6379, "mongo": 27017}
 START_SECONDS = 30
 STOP_SECONDS = 10
 PR_SET_PDEATHSIG = 1
-# Nothing that Redis itself calls dangerous: such commands load code, write files or hand the data to another server.
-# Back come those that the service, its backups and the runbook use, or that look without changing.
+# No command that Redis calls dangerous: such commands load code, write files or give the data to another server.
+# Except those that the service, its backups and the runbook use, and those that only read.
 _REDIS_RIGHTS = (
     "~* +@all -@dangerous +keys +info +role +client +slowlog +latency +monitor +lastsave +save +bgsave +bgrewriteaof"
     " +flushdb +flushall +shutdown +sort +sync +psync +replconf +config|get +acl|whoami"
@@ -34,7 +34,7 @@ _REDIS_RIGHTS = (
 
 
 class EmbeddedError(Exception):
-    """What an embedded store or its folder lacks, in one line for the person who starts it."""
+    """What prevents an embedded store from starting, in one line for the person who starts it."""
 
 
 class Child:
@@ -45,11 +45,11 @@ class Child:
     user: str
 
     def __init__(self, var_dir: Path, *, lasting: bool = True) -> None:
-        """Without `lasting` the data is nobody's: the store keeps no more of it than it must."""
+        """Without `lasting` the data is thrown away: the store writes as little of it as it can."""
         self.lasting = lasting
         self.home = var_dir / self.name
         self.log = self.home / f"{self.name}.log"
-        self.rests = False
+        self.was_shut_down = False
         make_private(self.home)
         self.password_file = var_dir / f"{self.name}.password"
         self.password = keep_secret(self.password_file)
@@ -70,8 +70,8 @@ class Child:
         raise NotImplementedError
 
     def launch(self, lock: int) -> None:
-        """Start the process. It holds the folder's lock too: no other serve begins before it is gone."""
-        self.rests = False
+        """Start the process. It holds the folder's lock too, so that no other serve starts before it has ended."""
+        self.was_shut_down = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 self.command(),
@@ -80,9 +80,9 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: the workers still need their stores
+                start_new_session=True,  # Ctrl-C must not reach it: the workers still need their stores
                 pass_fds=(lock,),
-                preexec_fn=last_will(),
+                preexec_fn=parent_death_hook(),
             )
 
     def wait_for_answer(self, lock: int) -> None:
@@ -94,7 +94,7 @@ class Child:
                 time.sleep(0.02)
             elif is_free(self.port):
                 raise EmbeddedError(f"{self.label} stopped at once: {self.last_words()} (see {self.log})")
-            else:  # somebody took the port between our look and its bind
+            else:  # another process took the port between our check and its bind
                 self.port = free_port()
                 self.launch(lock)
         write_private(self._port_file, str(self.port))
@@ -112,7 +112,7 @@ class Child:
     def terminate(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.send_signal(signal.SIGCONT)  # one held by kill -STOP could not save its data
+            self._process.send_signal(signal.SIGCONT)  # a process stopped by SIGSTOP could not save its data
 
     def wait_for_end(self) -> None:
         if self._process:
@@ -123,14 +123,14 @@ class Child:
                 self._process.wait()
 
     def _choose_port(self) -> int:
-        """Return last time's port, at first the usual one, or if it is taken any free one."""
+        """Return the port of the last run, or the usual one; any free one where that is taken."""
         port = USUAL_PORT[self.name]
         with suppress(OSError, ValueError):
             port = int(self._port_file.read_text())
         return port if 0 < port < 65_536 and is_free(port) else free_port()
 
     def _answers(self) -> bool:
-        """Whether our own process answers, and not another that has the port."""
+        """Return whether our own process answers, and not another one that has the port."""
         with suppress(OSError):
             return self._process is not None and self.answering_pid() == self._process.pid
         return False
@@ -147,7 +147,7 @@ class Redis(Child):
         super().__init__(var_dir, lasting=lasting)
         self._binary = redis_binary()
         self._refuse_newer_data()
-        # A file, since everybody can read a command line; a hash, since Redis prints a line that it cannot read.
+        # A file, since every user can read a command line; a hash, since Redis prints a line that it cannot read.
         hashed = hashlib.sha256(self.password.encode()).hexdigest()
         self._config = var_dir / "redis.conf"
         write_private(self._config, f"user default on #{hashed} {_REDIS_RIGHTS}\n")
@@ -168,11 +168,11 @@ class Redis(Child):
         return -1
 
     def _refuse_newer_data(self) -> None:
-        """Raise EmbeddedError where Redis 6 would not see what Redis 7 wrote, and start out empty."""
+        """Raise EmbeddedError where Redis 6 would ignore what Redis 7 wrote, and start empty."""
         if not (self.home / "appendonlydir").exists():
             return
-        said = subprocess.check_output([self._binary, "--version"], text=True)  # noqa: S603
-        version = next((word[2:] for word in said.split() if word.startswith("v=")), "")
+        output = subprocess.check_output([self._binary, "--version"], text=True)  # noqa: S603
+        version = next((word[2:] for word in output.split() if word.startswith("v=")), "")
         if version.partition(".")[0] in ("5", "6"):
             raise EmbeddedError(
                 f"{self.home} was written by Redis 7 or later, which {self._binary} ({version}) cannot read:"
@@ -181,7 +181,7 @@ class Redis(Child):
 
 
 class Mongo(Child):
-    """SecantusDB, which speaks MongoDB's protocol on WiredTiger."""
+    """SecantusDB, a server of MongoDB's protocol on WiredTiger."""
 
     name = "mongo"
     label = "the embedded MongoDB"
@@ -193,7 +193,7 @@ class Mongo(Child):
             raise EmbeddedError("no SecantusDB: run script/bootstrap, or set MONGO_URL to a MongoDB of yours")
 
     def command(self) -> list[str]:
-        # -P: the working directory is no place to import from.
+        # -P: nothing is imported from the working directory.
         program = [sys.executable, "-P", str(Path(__file__).with_name("secantusd.py"))]
         access = ["--port", str(self.port), "--user", self.user, "--password-file", str(self.password_file)]
         return [*program, *access, "--home", str(self.home), "--cache-size", "256M" if self.lasting else "24M"]
@@ -211,7 +211,7 @@ class Mongo(Child):
 
     def wait_for_end(self) -> None:
         if self._process and self.exit_code() is None:
-            # It waits 2 s for its accept() to notice the closed socket; somebody's call wakes it at once.
+            # It waits 2 s for its accept() to notice the closed socket; a connection wakes it at once.
             time.sleep(0.1)
             with suppress(OSError):
                 socket.create_connection((LOOPBACK, self.port), timeout=1).close()
@@ -234,11 +234,11 @@ def die_with_parent(parent: int, by: int = signal.SIGTERM) -> None:
     if sys.platform == "linux":
         _prctl()(PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
-            os._exit(1)  # it was killed before we asked
+            os._exit(1)  # it ended before the request
 
 
-def last_will() -> Callable[[], None]:
-    """Return `die_with_parent` for a child to run first; a fork may load no library, so that is done here."""
+def parent_death_hook() -> Callable[[], None]:
+    """Return what a child runs first, so that it ends with this process. A fork may load no library."""
     parent = os.getpid()
     if sys.platform == "linux":
         _prctl()
@@ -252,7 +252,7 @@ def _prctl() -> Any:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody else may look into, or close one; raise EmbeddedError if it cannot be written."""
+    """Make a folder that only its owner may read, or close one; raise EmbeddedError if it cannot be written."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         close_to_others(folder)
@@ -264,7 +264,7 @@ def make_private(folder: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Leave a file or folder to its owner alone. A mounted volume belongs to somebody else, and stays as it is."""
+    """Leave a file or folder to its owner alone. A mounted volume belongs to another user, and stays as it is."""
     with suppress(PermissionError):
         path.chmod(path.stat().st_mode & 0o700)
 
@@ -281,7 +281,7 @@ def write_private(path: Path, text: str) -> None:
 def keep_secret(path: Path) -> str:
     """Return the secret in the file, made on first use; processes that start at once all get the same one."""
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        # Under the lock, an empty file means that nobody wrote it, not that somebody is about to.
+        # Under the lock an empty file is new; without it another process might be about to write.
         fcntl.flock(file, fcntl.LOCK_EX)
         close_to_others(path)
         secret = file.read().strip()
@@ -293,7 +293,7 @@ def keep_secret(path: Path) -> str:
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe, suppress(OSError):
-        # As the servers do: connections that are over do not count.
+        # As the servers do: closed connections in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((LOOPBACK, port))
         return True

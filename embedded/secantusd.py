@@ -1,7 +1,7 @@
 """SecantusDB with one user, whose password is in a file: a program, run by `embedded.children`.
 
-SecantusDB's own command wants the user to be made by a client that needs no password, so every start of an empty
-folder, and of one from before, would be open to everybody for a moment.
+With SecantusDB's own command a client without a password makes the user, so at every start the server would be open
+to every user of the machine for a moment.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from secantus.auth import SCRAM_SHA_256, derive_credentials
 from secantus.server import SecantusDBServer
 
-DATABASE = "onesource"  # the one of our address, where a driver looks for the user
+DATABASE = "onesource"  # of our address, where a driver looks for the user
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         "127.0.0.1",
         options.port,
         options.home,
-        replica_set_name=None,  # a standalone server keeps no second copy of every write for replicas: there are none
+        replica_set_name=None,  # standalone: no second copy of every write for replicas, of which there are none
         require_auth=True,
         enable_test_commands=False,
         cache_size=options.cache_size,

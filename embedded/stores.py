@@ -1,6 +1,6 @@
-"""The stores that `manage.py serve` brings along where none is named, so that one command is enough.
+"""The stores that `manage.py serve` starts where no variable names one, so that one command is enough.
 
-Settings import this module before Django is set up, so it needs nothing of Django.
+Settings import this module before Django is set up, so it imports nothing of Django.
 """
 
 import fcntl
@@ -17,8 +17,8 @@ from embedded.children import ADDRESS, Child, EmbeddedError, Mongo, Redis, keep_
 
 __all__ = ["EmbeddedError", "Stores", "dev_secret", "start", "url"]
 
-NOBODYS_PORT = 9  # "discard": privileged and unused, so a connection is refused and reaches no stranger
-HANDOVER_SECONDS = 5  # for a serve that is still on its way out
+UNUSED_PORT = 9  # "discard": privileged and unused, so a connection is refused and reaches no other program
+HANDOVER_SECONDS = 5  # for a serve that is about to end
 RESTART_PAUSE_SECONDS = 3
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def url(var_dir: Path, name: str) -> str:
     if _is_held(var_dir / "serve.lock"):
         with suppress(OSError, ValueError, KeyError):
             return str(json.loads((var_dir / "embedded.json").read_text())[name])
-    return ADDRESS[name].format(login="", port=NOBODYS_PORT)
+    return ADDRESS[name].format(login="", port=UNUSED_PORT)
 
 
 def dev_secret(var_dir: Path) -> str:
@@ -46,7 +46,7 @@ def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "
     """Return the wanted stores once they answer; raise EmbeddedError with none of them left running.
 
     One serve at a time has a var_dir, whether or not it embeds anything: its files are in there too. Stores that
-    are not `lasting` are for trying something out: small, quick, and gone with their process.
+    are not `lasting` are for a trial: small, quick, and without data once their process has ended.
     """
     var_dir = var_dir.absolute()
     make_private(var_dir)
@@ -63,7 +63,7 @@ def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "
 
 
 class Stores:
-    """The running children. One that dies is started again; one that is shut down rests until `revive`."""
+    """The running children. One that crashes is started again; one that is shut down, only by `revive`."""
 
     def __init__(self, var_dir: Path) -> None:
         self._children: list[Child] = []
@@ -71,7 +71,7 @@ class Stores:
         self._file = var_dir / "embedded.json"
         self._stopping = threading.Event()
         self._revive = threading.Event()
-        # It lives as long as we do: a child dies with the thread that started it, not with the process.
+        # It must not end before this process: the kernel ends a child with the thread that started it.
         self._watcher = threading.Thread(target=self._watch, name="embedded", daemon=True)
 
     def __enter__(self) -> Self:
@@ -85,7 +85,7 @@ class Stores:
         return {child.name: child.url for child in self._children}
 
     def start(self, children: list[Child]) -> None:
-        self._file.unlink(missing_ok=True)  # a killed serve left it
+        self._file.unlink(missing_ok=True)  # left by a serve that was killed
         self._children = children
         for child in children:
             child.launch(self._lock)
@@ -99,7 +99,7 @@ class Stores:
         self._revive.set()
 
     def stop(self) -> None:
-        """End every child, and only then let go of the folder."""
+        """End every child, and release the folder after that."""
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
@@ -116,31 +116,31 @@ class Stores:
             self._revive.clear()
             for child in self._children:
                 code = child.exit_code()
-                if code == 0 and not child.rests:
-                    child.rests = True
+                if code == 0 and not child.was_shut_down:
+                    child.was_shut_down = True
                     hint = f"kill -USR1 {os.getpid()} starts it again"
                     logger.warning("embedded_store_shut_down", extra={"store": child.name, "hint": hint})
-                if code or (child.rests and revive):
+                if code or (child.was_shut_down and revive):
                     self._restart(child, code or 0)
 
     def _restart(self, child: Child, code: int) -> None:
         if code:
-            facts = {
+            fields = {
                 "store": child.name,
                 "exit_code": code,
                 "log": str(child.log),
                 "said": child.last_words(),
             }
-            logger.error("embedded_store_died", extra=facts)
+            logger.error("embedded_store_died", extra=fields)
             if self._stopping.wait(RESTART_PAUSE_SECONDS):
                 return
-        with suppress(OSError):  # no memory or no process to be had: the next round tries again
+        with suppress(OSError):  # out of memory or of processes: the next round tries again
             child.launch(self._lock)
             logger.warning("embedded_store_restarted", extra={"store": child.name})
 
 
 def _take(path: Path) -> int:
-    """Return the lock, which its last holder's end frees; raise EmbeddedError if somebody else has it."""
+    """Return the lock, which is released when its last holder ends; raise EmbeddedError if another serve has it."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -161,7 +161,7 @@ def _take(path: Path) -> int:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a serve is running. Not by its process id: after a reboot that is somebody else's."""
+    """Return whether a serve is running. Not by its process id: after a reboot another process may have that."""
     with suppress(OSError), path.open() as file:
         return not _try_lock(file.fileno(), fcntl.LOCK_SH)
     return False

@@ -100,7 +100,7 @@ class Migration(threading.Thread):
             timeout=MIGRATE_SECONDS,
             # It counts nothing, and would leave its files among the workers'.
             env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
-            preexec_fn=children.last_will(),
+            preexec_fn=children.parent_death_hook(),
         )
 
 
