@@ -21,7 +21,7 @@ def both_empty(
     settings: Settings, tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[None]:  # fmt: skip
-    """Both stores up and empty, and nobody to wait for."""
+    """Both stores up and empty; a failover waits for no other process."""
     settings.VAR_DIR = tmp_path
     settings.PORT = PORT
     monkeypatch.setattr(move, "FOLLOW_SECONDS", 0.0)

@@ -20,9 +20,9 @@ def test_show_prints_the_transcript_and_which_store_holds_what() -> None:
     turns = some_turns(2)
     session = hold(REDIS, turns=turns)
     hold(MONGO, session=session, turns=turns[:1])
-    code, said = run("conversation", "show", session)
+    code, output = run("conversation", "show", session)
     assert code == 0
-    lines = said.splitlines()
+    lines = output.splitlines()
     assert lines[:3] == [
         f"conversation {session}, 4 messages",
         "  redis 4 messages, expires in 30.0 days",
@@ -44,25 +44,25 @@ ESCAPED = r"\u001b[2J\u001b]0;title\u0007 \u007f\u009b2J\u202egone\r"
 @pytest.mark.parametrize(
     "words", [("show",), ("show", "--json"), ("export",), ("export", "--as", "markdown")], ids=" ".join
 )
-def test_what_was_said_cannot_command_the_terminal(words: tuple[str, ...]) -> None:
+def test_a_transcript_cannot_control_the_terminal(words: tuple[str, ...]) -> None:
     session = hold(REDIS, turns=(a_turn(ACTING),))
     written = run_on_a_terminal("conversation", words[0], session, *words[1:])
     assert ESCAPED in written
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", written)
 
 
-def test_show_is_for_people_wherever_it_is_written() -> None:
+def test_show_escapes_control_characters_also_in_a_pipe() -> None:
     session = hold(REDIS, turns=(a_turn(ACTING),))
     assert ESCAPED in run("conversation", "show", session)[1]
 
 
-def test_an_export_to_a_file_or_a_pipe_is_what_was_said() -> None:
+def test_an_export_to_a_file_or_a_pipe_is_unchanged() -> None:
     session = hold(REDIS, turns=(a_turn(ACTING),))
     assert ACTING in run("conversation", "export", session, "--as", "markdown")[1]
     assert json.loads(run("conversation", "export", session)[1])["messages"][0]["content"] == ACTING
 
 
-def test_neither_an_error_nor_a_log_line_commands_the_terminal(tmp_path: Path) -> None:
+def test_neither_an_error_nor_a_log_line_controls_the_terminal(tmp_path: Path) -> None:
     file = tmp_path / "\x1b[2J\x9b\u202e.tar"
     file.write_bytes(b"no backup")
     written = run_on_a_terminal("restore", str(file), "--into", "redis", "--reason", "\x9b2J")
@@ -74,15 +74,15 @@ def test_neither_an_error_nor_a_log_line_commands_the_terminal(tmp_path: Path) -
 def test_export_is_json_or_markdown() -> None:
     turns = some_turns(1)
     session = hold(REDIS, turns=turns)
-    told = json.loads(run("conversation", "export", session)[1])
-    assert told["messages"] == [message.as_dict() for message in turns[0].messages()]
+    report = json.loads(run("conversation", "export", session)[1])
+    assert report["messages"] == [message.as_dict() for message in turns[0].messages()]
     assert run("conversation", "export", session, "--as", "markdown")[1].startswith(f"# {session}\n\n## Question\n")
 
 
-def test_delete_takes_it_from_both_stores_and_is_audited_without_its_name() -> None:
+def test_delete_removes_it_from_both_stores_and_is_audited_without_its_name() -> None:
     session = hold(REDIS, MONGO)
-    code, said = run("conversation", "delete", session, "--noinput", "--reason", "asked for")
-    assert (code, said) == (0, "deleted from redis and mongo\n")
+    code, output = run("conversation", "delete", session, "--noinput", "--reason", "asked for")
+    assert (code, output) == (0, "deleted from redis and mongo\n")
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == ()
     tombstone = store(MONGO).inspect(session).tombstone
     assert tombstone and MESSAGE_ID.fullmatch(tombstone)
@@ -109,18 +109,18 @@ def test_a_deleted_one_is_shown_as_deleted() -> None:
     turns = some_turns(1)
     session = hold(REDIS, turns=turns)
     store(REDIS).delete(session, turns[0].answer.id)
-    code, told = run_json("conversation", "show", session)
-    assert (code, told["messages"], told["stores"]["redis"]["tombstone"]) == (0, [], turns[0].answer.id)
+    code, report = run_json("conversation", "show", session)
+    assert (code, report["messages"], report["stores"]["redis"]["tombstone"]) == (0, [], turns[0].answer.id)
 
 
-def test_a_name_that_is_none_is_refused() -> None:
+def test_an_invalid_name_is_refused() -> None:
     assert run("conversation", "show", "no session")[0] == 2
 
 
 @pytest.mark.usefixtures("redis_out")
-def test_with_a_store_out_the_other_ones_is_shown_and_deleted() -> None:
+def test_with_a_store_out_the_copy_in_the_other_is_shown_and_deleted() -> None:
     session = hold(MONGO)
     assert "  redis out\n" in run("conversation", "show", session)[1]
-    code, said = run("conversation", "delete", session, "--noinput")
-    assert (code, said) == (0, "deleted from mongo; redis is out, and forgets it when it is back\n")
+    code, output = run("conversation", "delete", session, "--noinput")
+    assert (code, output) == (0, "deleted from mongo; redis is out, and forgets it when it is back\n")
     assert run("conversation", "show", a_session()) == (1, "No such conversation (redis is out)\n")

@@ -1,4 +1,4 @@
-"""The embedded stores belong to who started them, and to no other user of the machine."""
+"""The embedded stores can be used by the user who started them, and by no other user of the machine."""
 
 import importlib.util
 import json
@@ -104,19 +104,19 @@ def test_mongo_refuses_a_client_without_the_password(tmp_path: Path) -> None:
             assert mongo["onesource"]["things"].insert_one({}).acknowledged
 
 
-def test_a_password_stands_on_no_command_line_and_in_no_log(tmp_path: Path) -> None:
+def test_a_password_is_on_no_command_line_and_in_no_log(tmp_path: Path) -> None:
     with started(tmp_path, redis=True, mongo=True) as stores:
         passwords = [urlsplit(url).password for url in stores.urls.values()]
         processes = psutil.Process().children(recursive=True)
-        said = " ".join(word for each in processes for word in each.cmdline() + list(each.environ().values()))
-        said += "".join(path.read_text() for path in tmp_path.glob("*/*.log"))
+        output = " ".join(word for each in processes for word in each.cmdline() + list(each.environ().values()))
+        output += "".join(path.read_text() for path in tmp_path.glob("*/*.log"))
     assert passwords == [(tmp_path / f"{name}.password").read_text() for name in ("redis", "mongo")]
     assert len(set(passwords)) == 2
-    assert not [password for password in passwords if password in said]
+    assert not [password for password in passwords if password in output]
 
 
 def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
-    """It is from before: the service closes it and what is in it."""
+    """One from an earlier version: the service closes it and what is in it."""
     tmp_path.chmod(0o755)
     (tmp_path / "redis").mkdir(mode=0o755)
     for name in ("redis.password", "secret_key", "onesource.sqlite3", "onesource.sqlite3-wal"):
@@ -129,7 +129,7 @@ def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
         assert urlsplit(json.loads((tmp_path / "embedded.json").read_text())["redis"]).password
 
 
-def test_data_from_before_there_were_passwords_is_kept(tmp_path: Path) -> None:
+def test_data_from_a_version_without_passwords_is_kept(tmp_path: Path) -> None:
     old = RedisServer(tmp_path / "redis"), MongoServer(tmp_path, "--standalone", "--storage-path", f"{tmp_path}/mongo")
     for server in old:
         server.start()
@@ -162,12 +162,14 @@ def test_serve_prints_a_line_that_opens_redis_and_no_password(tmp_path: Path) ->
     folder = tmp_path / "it's here"
     folder.mkdir()
     (folder / "redis.port").write_text((tmp_path / "redis.port").read_text())
-    said = StringIO()
+    output = StringIO()
     with started(folder, redis=True) as stores, override_settings(VAR_DIR=folder, EMBEDDED=True):
-        Command(stdout=said).announce(stores.urls)
-        (line,) = [each.partition("look inside: ")[2] for each in said.getvalue().splitlines() if "look inside" in each]
+        Command(stdout=output).announce(stores.urls)
+        (line,) = [
+            each.partition("look inside: ")[2] for each in output.getvalue().splitlines() if "look inside" in each
+        ]
         assert pasting(f"{line} ping") == "PONG\n"
-    assert str(urlsplit(stores.urls["redis"]).password) not in said.getvalue()
+    assert str(urlsplit(stores.urls["redis"]).password) not in output.getvalue()
 
 
 def pasting(line: str) -> str:

@@ -1,4 +1,4 @@
-"""`failover` and `failback`: what moves, what is refused, what is finished when it was cut off."""
+"""`failover` and `failback`: what moves, what is refused, what is finished after an interruption."""
 
 import os
 import signal
@@ -25,23 +25,23 @@ from tests.servers import MongoServer, RedisServer, eventually
 pytestmark = pytest.mark.usefixtures("both_empty")
 
 
-def steps(told: dict[str, object]) -> list[str]:
-    return [step["step"] for step in told["steps"]]  # type: ignore[attr-defined]
+def steps(report: dict[str, object]) -> list[str]:
+    return [step["step"] for step in report["steps"]]  # type: ignore[attr-defined]
 
 
 def test_it_copies_compares_switches_and_leaves_dual_write_as_it_was() -> None:
     """Every step of the runbook, in its order, by one command."""
     sessions = [hold(REDIS) for _ in range(5)]
-    code, told = run_json("failover", "--to", "mongo", "--reason", "a test")
+    code, report = run_json("failover", "--to", "mongo", "--reason", "a test")
     assert code == 0
-    assert steps(told) == ["precheck", "dual write on", "backfill", "verify", "switch primary", "verify health",
+    assert steps(report) == ["precheck", "dual write on", "backfill", "verify", "switch primary", "verify health",
                            "dual write as it was"]  # fmt: skip
-    assert (told["copied"], told["compared"], told["differences"]) == (5, 5, 0)
+    assert (report["copied"], report["compared"], report["differences"]) == (5, 5, 0)
     assert switching.current() == Routing(MONGO, False)
     assert all(turns_in(MONGO, session) == turns_in(REDIS, session) != () for session in sessions)
 
 
-def test_machines_get_the_same_fields_as_ever() -> None:
+def test_the_report_has_the_same_fields() -> None:
     ours = ["from", "to", "dry_run", "steps", "resumed"]
     after = ["primary", "dual_write"]
     assert list(run_json("failover", "--to", "mongo", "--dry-run")[1]) == [*ours, "compared", "would_copy", *after]
@@ -51,18 +51,18 @@ def test_machines_get_the_same_fields_as_ever() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{}", "no JSON", '{"id": "a", "dual_write": true, "since": "x"}'])
-def test_a_note_that_another_program_wrote_is_none(text: str) -> None:
+def test_a_note_that_another_program_wrote_is_ignored(text: str) -> None:
     store(REDIS).write_note(note.NAME, text)
     assert run_json("failover", "--to", "mongo", "--dry-run")[1]["resumed"] is False
 
 
-def test_it_says_its_steps_to_people() -> None:
+def test_its_steps_are_printed() -> None:
     hold(REDIS)
-    code, said = run("failover", "--to", "mongo")
+    code, output = run("failover", "--to", "mongo")
     assert code == 0
-    assert "backfill: 1 of 1 conversations brought into step\n" in said
-    assert "verify: 1 conversations compared, 0 differences\n" in said
-    assert said.endswith("primary mongo, dual write off\n")
+    assert "backfill: 1 of 1 conversations brought into step\n" in output
+    assert "verify: 1 conversations compared, 0 differences\n" in output
+    assert output.endswith("primary mongo, dual write off\n")
 
 
 def test_it_is_in_the_audit_log_with_its_reason() -> None:
@@ -74,20 +74,20 @@ def test_it_is_in_the_audit_log_with_its_reason() -> None:
     assert entry.after["primary"] == "mongo"
 
 
-def test_the_second_time_it_says_that_it_is_so_already() -> None:
+def test_the_second_time_it_reports_that_nothing_is_to_do() -> None:
     run("failover", "--to", "mongo")
     before = switching.read()
-    code, said = run("failover", "--to", "mongo")
+    code, output = run("failover", "--to", "mongo")
     assert code == 0
-    assert "mongo is the primary already; nothing to do" in said
+    assert "mongo is the primary already; nothing to do" in output
     assert switching.read() == before
 
 
 def test_failback_returns_to_the_store_that_the_environment_names(settings: Settings) -> None:
     run("failover", "--to", "mongo")
     session = hold(MONGO)
-    code, told = run_json("failback")
-    assert (code, told["to"], told["differences"]) == (0, "redis", 0)
+    code, report = run_json("failback")
+    assert (code, report["to"], report["differences"]) == (0, "redis", 0)
     assert switching.current() == Routing(REDIS, False)
     assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
     settings.CONV_STORE_PRIMARY = MONGO
@@ -100,11 +100,11 @@ def test_dual_write_that_was_on_stays_on() -> None:
     assert switching.current() == Routing(MONGO, True)
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_be_done() -> None:
+def test_a_dry_run_changes_nothing_and_reports_what_would_be_done() -> None:
     session = hold(REDIS)
     audited = AuditEntry.objects.count()
-    code, told = run_json("failover", "--to", "mongo", "--dry-run")
-    assert (code, told["would_copy"], told["compared"]) == (0, 1, 1)
+    code, report = run_json("failover", "--to", "mongo", "--dry-run")
+    assert (code, report["would_copy"], report["compared"]) == (0, 1, 1)
     assert turns_in(MONGO, session) == ()
     assert switching.read() == {REDIS: None, MONGO: None}
     assert [store(alias).note(name) for alias in ALIASES for name in ("failover", "probe")] == [None] * 4
@@ -120,24 +120,24 @@ def test_what_was_deleted_is_not_copied() -> None:
 
 
 @pytest.mark.usefixtures("mongo_out")
-def test_a_dead_target_is_refused_and_nothing_changes() -> None:
-    code, said = run("failover", "--to", "mongo", "--force")
+def test_an_unavailable_target_is_refused_and_nothing_changes() -> None:
+    code, output = run("failover", "--to", "mongo", "--force")
     assert code == 2
-    assert said.startswith("Refused, and nothing was changed: mongo cannot be used (")
+    assert output.startswith("Refused, and nothing was changed: mongo cannot be used (")
     assert switching.read() == {REDIS: None}
 
 
 @pytest.mark.usefixtures("redis_out")
-def test_a_dead_store_is_left_only_by_force_and_what_stays_behind_is_said() -> None:
+def test_an_unavailable_store_is_left_only_by_force_and_the_report_has_what_stays_behind() -> None:
     hold(MONGO)
-    code, said = run("failover", "--to", "mongo")
+    code, output = run("failover", "--to", "mongo")
     assert code == 2
-    assert "redis is out: what only it has cannot be copied." in said
-    assert "how many is unknown: the store is out. About 1 conversations are in mongo." in said
-    assert "--force switches all the same" in said
+    assert "redis is out: what only it has cannot be copied." in output
+    assert "how many is unknown: the store is out. About 1 conversations are in mongo." in output
+    assert "--force switches all the same" in output
     assert switching.read() == {MONGO: None}
-    code, told = run_json("failover", "--to", "mongo", "--force")
-    assert (code, told["primary"], told["only_in_leaving"], told["in_target"]) == (0, "mongo", None, 1)
+    code, report = run_json("failover", "--to", "mongo", "--force")
+    assert (code, report["primary"], report["only_in_leaving"], report["in_target"]) == (0, "mongo", None, 1)
     assert switching.current() == Routing(MONGO, False)
 
 
@@ -147,11 +147,11 @@ def test_a_target_that_takes_no_writes_is_refused(redis_server: RedisServer) -> 
     with redis_server.client() as client:
         client.config_set("maxmemory", 1)
         try:
-            code, said = run("failback")
+            code, output = run("failback")
         finally:
             client.config_set("maxmemory", 0)
     assert (code, switching.current().primary) == (2, MONGO)
-    assert "redis cannot be used" in said
+    assert "redis cannot be used" in output
 
 
 def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,23 +168,23 @@ def test_a_store_that_goes_out_meanwhile_leaves_everything_as_it_was(monkeypatch
     assert run("failover", "--to", "mongo")[0] == 0
 
 
-def test_what_cannot_be_mended_stops_it() -> None:
-    """The same turn with other words in the other store: nobody but a person can say which is right."""
+def test_a_difference_that_cannot_be_repaired_stops_it() -> None:
+    """The same turn with other words in the other store: only a person can decide which is right."""
     turns = some_turns(1)
     session = hold(REDIS, turns=turns)
     question, answer = turns[0].messages()
     other = type(turns[0])(type(question)(question.role, "other words", question.id, question.at), answer)
     hold(MONGO, session=session, turns=(other,))
-    code, said = run("failover", "--to", "mongo")
+    code, output = run("failover", "--to", "mongo")
     assert code == 1
-    assert "1 conversations differ; the primary is still redis" in said
-    assert "other words" not in said
+    assert "1 conversations differ; the primary is still redis" in output
+    assert "other words" not in output
     assert switching.current() == Routing(REDIS, False)
 
 
 @pytest.mark.parametrize("cut_off_at", ["dual write on", "switch primary"])
-def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after kill -9: nothing is put back, and what dual write was is known all the same."""
+def test_interrupted_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after kill -9: nothing is restored, but the note has what dual write was."""
     session = hold(REDIS)
 
     class Killed(BaseException):
@@ -199,14 +199,14 @@ def test_cut_off_at_a_switch_and_run_again_it_finishes(cut_off_at: str, monkeypa
         with pytest.raises(Killed):
             run("failover", "--to", "mongo")
     assert switching.current().dual_write
-    code, told = run_json("failover", "--to", "mongo")
-    assert (code, told["resumed"]) == (0, True)
+    code, report = run_json("failover", "--to", "mongo")
+    assert (code, report["resumed"]) == (0, True)
     assert switching.current() == Routing(MONGO, False)
     assert turns_in(MONGO, session) == turns_in(REDIS, session)
     assert run_json("failover", "--to", "mongo")[1]["already"]
 
 
-def test_killed_for_real_while_copying_and_run_again_it_finishes(
+def test_killed_while_copying_and_run_again_it_finishes(
     tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer
 ) -> None:
     for _ in range(300):
@@ -220,7 +220,7 @@ def test_killed_for_real_while_copying_and_run_again_it_finishes(
     with redis_server.client() as redis, mongo_server.client() as mongo:  # not to wait for its lease to end
         redis.delete("onesource:lease:operator")
         mongo.get_default_database()["onesource_notes"].delete_one({"_id": "lease:operator"})
-    code, told = run_json("failover", "--to", "mongo")
-    assert (code, told["resumed"], told["compared"], told["differences"]) == (0, True, 300, 0)
-    assert told["copied"] < 300
+    code, report = run_json("failover", "--to", "mongo")
+    assert (code, report["resumed"], report["compared"], report["differences"]) == (0, True, 300, 0)
+    assert report["copied"] < 300
     assert switching.current() == Routing(MONGO, False)

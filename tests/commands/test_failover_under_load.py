@@ -1,4 +1,4 @@
-"""`failover` and `failback` as on a bad night: clients talk all the while."""
+"""`failover` and `failback` while clients ask."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("both_empty")
 def test_under_load_nothing_fails_and_nothing_is_lost(
     tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Failover, Redis killed, Redis back, failback: while four clients talk."""
+    """Failover, Redis killed, Redis back, failback: while four clients ask."""
     monkeypatch.setattr(move, "FOLLOW_SECONDS", 2.5)
     service = Service(tmp_path / "service", REDIS_URL=redis_server.url, MONGO_URL=mongo_server.url,
                       REDIS_SOCKET_TIMEOUT_MS="200", WEB_CONCURRENCY="1")  # fmt: skip
@@ -25,14 +25,14 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
         service.start().wait()
         load = Load("failover", [service.port], clients=8, sessions_each=1, sharing=1, pause=0.05)
         load.start()
-        code, told = run_json("failover", "--to", "mongo")
-        assert (code, told["differences"]) == (0, 0), told
+        code, report = run_json("failover", "--to", "mongo")
+        assert (code, report["differences"]) == (0, 0), report
         redis_server.kill()
         eventually(lambda: not service.is_quiet(), "the server does not notice")
         redis_server.start()
         eventually(service.is_quiet, "the server does not recover")
-        code, told = run_json("failback")
-        assert (code, told["differences"]) == (0, 0), told
+        code, report = run_json("failback")
+        assert (code, report["differences"]) == (0, 0), report
         load.stop()
     finally:
         service.stop()

@@ -1,4 +1,4 @@
-"""The operators' lease: who has it, and that it is given back."""
+"""The operators' lease: who has it, and that it is released."""
 
 import pytest
 
@@ -15,8 +15,8 @@ def test_one_change_at_a_time() -> None:
         pass
 
 
-def test_a_lease_that_one_store_refuses_is_given_back_to_the_other() -> None:
-    """Or it would hold up everybody for ten seconds more."""
+def test_a_lease_that_one_store_refuses_is_released_in_the_other() -> None:
+    """Otherwise the next command would wait for ten seconds."""
     store(MONGO).lease("operator", "alice", 30)
     with pytest.raises(Busy), lease.held("bob"):
         pass
@@ -28,7 +28,7 @@ def test_with_a_store_out_the_other_one_gives_it(mongo_out: None) -> None:
         assert not store(REDIS).lease("operator", "bob", 1)
 
 
-def test_with_both_out_nobody_is_held_up(redis_out: None, mongo_out: None) -> None:
-    """What cannot be reached cannot be changed by another either."""
+def test_with_both_stores_out_no_command_waits(redis_out: None, mongo_out: None) -> None:
+    """No other command can change a store that cannot be reached."""
     with lease.held("alice"):
         pass

@@ -53,12 +53,12 @@ def reconcile_it(session: str, folder: Path) -> None:
 def restore_it(session: str, folder: Path) -> None:
     backup = make(folder)
     spoil(session)
-    code, said = run("restore", str(backup), "--into", "both", "--noinput")
-    assert code == 0, said
+    code, output = run("restore", str(backup), "--into", "both", "--noinput")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("quarantine", [append_to, repair_it, reconcile_it, restore_it])
-def test_a_quarantine_is_counted_whoever_does_it(quarantine: Callable[[str, Path], None], tmp_path: Path) -> None:
+def test_every_quarantine_is_counted(quarantine: Callable[[str, Path], None], tmp_path: Path) -> None:
     metrics.start()
     session = hold(*ALIASES)
     before = sample("history_corrupt_total", store="redis")
@@ -83,7 +83,7 @@ def test_clearing_an_unsynced_flag_is_timed() -> None:
 
 
 def test_a_value_that_is_no_history_is_no_fault_of_its_store() -> None:
-    """The store answers: nobody else must be kept from it."""
+    """The store answers, so its breaker stays closed."""
     session = a_session()
     spoil(session)
     for _ in range(10):
@@ -92,7 +92,7 @@ def test_a_value_that_is_no_history_is_no_fault_of_its_store() -> None:
     assert state().stores[REDIS].reads.state == CLOSED
 
 
-def test_calls_that_fail_open_the_breaker_whoever_makes_them(redis_server: RedisServer) -> None:
+def test_failed_calls_of_every_caller_open_the_breaker(redis_server: RedisServer) -> None:
     reads = state().stores[REDIS].reads
     redis_server.kill()
     try:

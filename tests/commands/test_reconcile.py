@@ -1,4 +1,4 @@
-"""`reconcile`: what counts as out of step, and that --apply mends it."""
+"""`reconcile`: what counts as out of step, and that --apply repairs it."""
 
 from collections.abc import Iterator
 
@@ -31,9 +31,9 @@ def dual_write(both_empty: None) -> Iterator[None]:
 
 def test_stores_in_step_are_fine() -> None:
     hold(REDIS, MONGO)
-    code, said = run("reconcile")
+    code, output = run("reconcile")
     assert code == 0
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "1 conversations compared; primary redis, dual write off",
         "  in step                 1",
         "  only in redis           0",
@@ -52,21 +52,21 @@ def test_without_dual_write_what_only_the_primary_has_is_expected() -> None:
     hold(REDIS)
     session = hold(REDIS, turns=turns)
     hold(MONGO, session=session, turns=turns[:1])
-    code, said = run("reconcile")
+    code, output = run("reconcile")
     assert code == 0
-    assert "  only in redis           1  (expected without dual write)\n" in said
-    assert "  fallback behind         1  (expected without dual write)\n" in said
+    assert "  only in redis           1  (expected without dual write)\n" in output
+    assert "  fallback behind         1  (expected without dual write)\n" in output
 
 
 def test_what_only_the_fallback_has_is_trouble_and_is_given_to_the_primary() -> None:
     session = hold(MONGO)
-    code, said = run("reconcile")
+    code, output = run("reconcile")
     assert code == 1
-    assert f"  {session}: only in mongo: redis lacks 3 turns\n" in said
-    assert said.endswith("1 conversations are not in step; --apply mends them\n")
+    assert f"  {session}: only in mongo: redis lacks 3 turns\n" in output
+    assert output.endswith("1 conversations are not in step; --apply mends them\n")
     assert turns_in(REDIS, session) == ()
-    code, said = run("reconcile", "--apply")
-    assert (code, said.splitlines()[-1]) == (0, "1 repaired")
+    code, output = run("reconcile", "--apply")
+    assert (code, output.splitlines()[-1]) == (0, "1 repaired")
     assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
 
 
@@ -76,10 +76,10 @@ def test_with_dual_write_every_difference_is_trouble() -> None:
     session = hold(REDIS, turns=turns)
     hold(MONGO, session=session, turns=turns[:1])
     hold(REDIS)
-    code, told = run_json("reconcile")
-    assert (code, told["differing"], told["only_in_redis"], told["trouble"]) == (1, 1, 1, 2)
-    code, told = run_json("reconcile", "--apply")
-    assert (code, told["repaired"], told["left"]) == (0, 2, 0)
+    code, report = run_json("reconcile")
+    assert (code, report["differing"], report["only_in_redis"], report["trouble"]) == (1, 1, 1, 2)
+    code, report = run_json("reconcile", "--apply")
+    assert (code, report["repaired"], report["left"]) == (0, 2, 0)
     assert turns_in(MONGO, session) == turns
 
 
@@ -89,42 +89,42 @@ def test_a_difference_in_the_middle_is_found() -> None:
     turns = some_turns(4)
     session = hold(REDIS, turns=(turns[0], turns[1], turns[3]))
     hold(MONGO, session=session, turns=(turns[0], turns[2], turns[3]))
-    code, said = run("reconcile", "--apply")
+    code, output = run("reconcile", "--apply")
     assert code == 0
-    assert f"{session}: differing: redis lacks 1 turn, mongo lacks 1 turn\n" in said
+    assert f"{session}: differing: redis lacks 1 turn, mongo lacks 1 turn\n" in output
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns
 
 
-def test_other_words_in_the_same_turn_need_a_person() -> None:
+def test_a_turn_with_two_contents_needs_a_person() -> None:
     (turn,) = some_turns(1)
     question = turn.question
     session = hold(REDIS, turns=(turn,))
     hold(MONGO, session=session, turns=(Turn(Message("user", "secret words", question.id, question.at), turn.answer),))
-    code, said = run("reconcile", "--apply")
+    code, output = run("reconcile", "--apply")
     assert code == 1
-    assert "1 turns are not the same in both: this needs a person" in said
-    assert "secret" not in said
+    assert "1 turns are not the same in both: this needs a person" in output
+    assert "secret" not in output
 
 
 def test_a_deletion_that_one_store_missed_is_done_there() -> None:
     turns = some_turns(2)
     session = hold(REDIS, MONGO, turns=turns)
     store(MONGO).delete(session, turns[-1].answer.id)
-    code, said = run("reconcile")
+    code, output = run("reconcile")
     assert code == 1
-    assert f"{session}: differing: redis lacks that it was deleted\n" in said
+    assert f"{session}: differing: redis lacks that it was deleted\n" in output
     assert run("reconcile", "--apply")[0] == 0
     assert turns_in(REDIS, session) == ()
 
 
-def test_what_is_no_history_is_quarantined_and_the_other_stores_is_the_history(redis_server: RedisServer) -> None:
+def test_a_corrupt_value_is_quarantined_and_replaced_by_the_other_stores_history(redis_server: RedisServer) -> None:
     session = hold(MONGO)
     listed = a_session()
     with redis_server.client() as client:
         client.set(f"conv:{session}", "rubbish")
         client.lpush(f"conv:{listed}", "a list")
-    code, told = run_json("reconcile")
-    assert (code, told["corrupt"]) == (1, 2)
+    code, report = run_json("reconcile")
+    assert (code, report["corrupt"]) == (1, 2)
     assert run_json("reconcile", "--apply")[0] == 0
     assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
     with redis_server.client() as client:
@@ -134,9 +134,9 @@ def test_what_is_no_history_is_quarantined_and_the_other_stores_is_the_history(r
 def test_a_key_that_is_no_session_is_counted_and_left_alone(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.set("conv:not a session", "somebody's")
-        code, told = run_json("reconcile", "--apply")
+        code, report = run_json("reconcile", "--apply")
         assert client.get("conv:not a session") == b"somebody's"
-    assert (code, told["not_a_session"]) == (0, 1)
+    assert (code, report["not_a_session"]) == (0, 1)
 
 
 def test_a_flag_is_trouble_until_it_is_cleared() -> None:
@@ -154,13 +154,13 @@ def test_tenants_and_many_pages_are_compared(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(compare, "BATCH", 10)
     for _ in range(30):
         hold(MONGO, session=f"acme:{a_session()}")
-    code, told = run_json("reconcile", "--apply")
-    assert (code, told["only_in_mongo"], told["repaired"], len(told["examples"])) == (0, 30, 30, 20)
+    code, report = run_json("reconcile", "--apply")
+    assert (code, report["only_in_mongo"], report["repaired"], len(report["examples"])) == (0, 30, 30, 20)
     assert run_json("reconcile")[1]["in_step"] == 30
 
 
 def test_what_clients_change_meanwhile_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn that was on its way into both stores is in both a second later."""
+    """A turn that is being written is in both stores a second later."""
     session = hold(MONGO)
     look = compare.stays_so
 
@@ -172,7 +172,7 @@ def test_what_clients_change_meanwhile_is_no_difference(monkeypatch: pytest.Monk
     assert run_json("reconcile")[1]["in_step"] == 1
 
 
-def test_only_what_changes_is_audited_and_no_session_is_named() -> None:
+def test_only_changes_are_audited_and_without_sessions() -> None:
     before = AuditEntry.objects.count()
     session = hold(MONGO)
     run("reconcile")
@@ -186,9 +186,9 @@ def test_only_what_changes_is_audited_and_no_session_is_named() -> None:
 
 @pytest.mark.usefixtures("mongo_out")
 def test_with_a_store_out_nothing_can_be_compared() -> None:
-    code, said = run("reconcile")
+    code, output = run("reconcile")
     assert code == 2
-    assert said.startswith("A store could not be used: mongo: ")
+    assert output.startswith("A store could not be used: mongo: ")
 
 
 def test_a_tombstone_that_is_no_id_deletes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""`manage.py serve` as a process of its own: what it starts, what it says, and that nothing stays behind."""
+"""`manage.py serve` as a process of its own: what it starts, what it prints, and that no process is left."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ PATIENCE = 60
 
 @contextmanager
 def serving(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command on this folder, and end it whatever happens."""
+    """Run the command on this folder, and end it in any case."""
     environment = {name: value for name, value in os.environ.items() if name not in SET_FOR_OTHER_TESTS}
     ports = {"PORT": str(free_port()), "MANAGEMENT_PORT": str(free_port())}
     environment |= {"VAR_DIR": str(folder), "WEB_CONCURRENCY": "1", **ports, **variables}
@@ -55,7 +55,7 @@ def serving(folder: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(autouse=True)
 def _ports_of_our_own(tmp_path: Path) -> None:
-    """The usual ones are for whoever comes first: here that may be another test, or a developer's server."""
+    """The usual ports may be taken by another test or by a developer's server."""
     for name in ("redis", "mongo"):
         (tmp_path / f"{name}.port").write_text(str(free_port()))
 
@@ -84,12 +84,14 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def test_a_taken_port_is_said_with_exit_code_2(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         with serving(tmp_path, PORT=str(port)) as server:
-            _, said = server.communicate(timeout=PATIENCE)
-    assert said == (f"CommandError: port {port} is taken: another program listens on 127.0.0.1, stop it or set PORT\n")
+            _, output = server.communicate(timeout=PATIENCE)
+    assert output == (
+        f"CommandError: port {port} is taken: another program listens on 127.0.0.1, stop it or set PORT\n"
+    )
     assert server.returncode == 2
 
 
@@ -105,9 +107,9 @@ def test_a_taken_port_is_said_with_exit_code_2(tmp_path: Path) -> None:
 )
 def test_a_bad_variable_is_named_with_exit_code_2(tmp_path: Path, name: str, value: str) -> None:
     with serving(tmp_path, **{name: value}) as server:
-        _, said = server.communicate(timeout=PATIENCE)
-    assert said.startswith(f"onesource: {name} is not usable: ")
-    assert said.count("\n") == 1
+        _, output = server.communicate(timeout=PATIENCE)
+    assert output.startswith(f"onesource: {name} is not usable: ")
+    assert output.count("\n") == 1
     assert server.returncode == 2
 
 
@@ -138,20 +140,20 @@ def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:
         server.kill()
     assert len(started) >= 3
     eventually(lambda: gone(started), f"left behind: {started}")
-    nobody = "redis://127.0.0.1:9/0"  # and not what a stranger may have started at the same port since
-    eventually(lambda: embedded.url(tmp_path, "redis") == nobody, "its stores are still named")
+    refused = "redis://127.0.0.1:9/0"  # not the old port, where another program may answer by now
+    eventually(lambda: embedded.url(tmp_path, "redis") == refused, "its stores are still named")
 
 
-def test_it_starts_while_both_stores_are_dead(tmp_path: Path) -> None:
+def test_it_starts_while_both_stores_are_unavailable(tmp_path: Path) -> None:
     port = free_port()
-    dead = {"REDIS_URL": "redis://u:hidden@127.0.0.1:9/0", "MONGO_URL": "mongodb://u:hidden@127.0.0.1:9/x"}
-    with serving(tmp_path, PORT=str(port), SECRET_KEY=LONG_SECRET, BIND="127.0.0.1", **dead) as server:
+    unavailable = {"REDIS_URL": "redis://u:hidden@127.0.0.1:9/0", "MONGO_URL": "mongodb://u:hidden@127.0.0.1:9/x"}
+    with serving(tmp_path, PORT=str(port), SECRET_KEY=LONG_SECRET, BIND="127.0.0.1", **unavailable) as server:
         eventually(lambda: answers(port), "it does not serve", PATIENCE)
         server.send_signal(signal.SIGINT)
-        _, said = server.communicate(timeout=PATIENCE)
+        _, output = server.communicate(timeout=PATIENCE)
     assert server.returncode == 0
-    assert '"migrate_failed"' in said
-    assert "hidden" not in said
+    assert '"migrate_failed"' in output
+    assert "hidden" not in output
 
 
 def test_a_folder_belongs_to_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +174,7 @@ def test_a_killed_store_comes_back_with_its_data(tmp_path: Path, monkeypatch: py
         eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
 
 
-def test_a_store_that_is_shut_down_rests_until_revived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_shut_down_stays_so_until_revived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), embedded.start(tmp_path, redis=True, mongo=False) as stores:
         with redis_at(tmp_path) as redis:
             redis.set("conv:kept", "here")
@@ -195,7 +197,7 @@ def test_a_store_is_revived_that_was_shut_down_a_moment_ago(tmp_path: Path) -> N
         eventually(lambda: knows(tmp_path, "conv:kept") == "here", "Redis is not started again")
 
 
-def test_a_store_that_cannot_start_says_why_and_where(tmp_path: Path) -> None:
+def test_a_store_that_cannot_start_names_the_reason_and_its_log(tmp_path: Path) -> None:
     manifest = tmp_path / "redis" / "appendonlydir" / "appendonly.aof.manifest"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("garbage\n")

@@ -1,4 +1,4 @@
-"""`smoke`: the runbook's end-to-end test against a service that answers, forgets, refuses, or is not there."""
+"""`smoke`: the runbook's end-to-end test against a service that answers, forgets, refuses, or is unavailable."""
 
 import threading
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ def left() -> int:
     return sum(len(store(alias).scan().sessions) for alias in ALIASES)
 
 
-def test_a_service_that_remembers_is_fine_and_keeps_nothing_of_it(server: str) -> None:
-    code, said = run("smoke", "--url", server)
+def test_a_service_that_remembers_is_fine_and_keeps_no_conversation(server: str) -> None:
+    code, output = run("smoke", "--url", server)
     assert code == 0
-    assert said.splitlines() == [
+    assert output.splitlines() == [
         "ok      healthz           200 ok",
         "ok      ask               200, context full, stored in redis",
         "ok      follow-up         200, context full, stored in redis",
@@ -41,54 +41,54 @@ def test_a_service_that_remembers_is_fine_and_keeps_nothing_of_it(server: str) -
 
 
 def test_without_url_it_asks_the_server_of_this_machine(server: str) -> None:
-    code, told = run_json("smoke")
-    assert (code, told["ok"]) == (0, True)
-    assert told["url"].startswith("http://localhost:")
+    code, report = run_json("smoke")
+    assert (code, report["ok"]) == (0, True)
+    assert report["url"].startswith("http://localhost:")
 
 
 def test_an_answer_that_has_forgotten_is_trouble(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RecallAnswerer, "answer", lambda *_: iter(["Nothing."]))
-    code, said = run("smoke", "--url", server)
+    code, output = run("smoke", "--url", server)
     assert code == 1
-    assert "FAILED  context           the answer does not name the first question\n" in said
-    assert said.endswith("failed at: context\n")
+    assert "FAILED  context           the answer does not name the first question\n" in output
+    assert output.endswith("failed at: context\n")
     assert left() == 0
 
 
 def test_a_service_that_refuses_is_trouble_and_a_token_helps(server: str, settings: Settings, tmp_path: Path) -> None:
     settings.CHAT_AUTH = "token"
-    code, said = run("smoke", "--url", server)
+    code, output = run("smoke", "--url", server)
     assert code == 1
-    assert "FAILED  ask               401 not_authenticated\n" in said
+    assert "FAILED  ask               401 not_authenticated\n" in output
     token = tmp_path / "token"
     token.write_text(make_token("smoke") + "\n")
-    code, said = run("smoke", "--url", server, "--token-file", str(token))
-    assert code == 0, said
-    assert token.read_text().strip() not in said
+    code, output = run("smoke", "--url", server, "--token-file", str(token))
+    assert code == 0, output
+    assert token.read_text().strip() not in output
 
 
-def test_no_server_is_said() -> None:
-    code, said = run("smoke", "--url", "http://127.0.0.1:9/")
-    assert (code, said) == (2, "no server answers on http://127.0.0.1:9/: Connection refused\n")
+def test_no_server_is_reported() -> None:
+    code, output = run("smoke", "--url", "http://127.0.0.1:9/")
+    assert (code, output) == (2, "no server answers on http://127.0.0.1:9/: Connection refused\n")
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
-    code, said = run("smoke", "--url", "http://me:secret@127.0.0.1:9/")
+    code, output = run("smoke", "--url", "http://me:secret@127.0.0.1:9/")
     assert code == 2
-    assert "the address must hold no password" in said
-    assert "secret" not in said
+    assert "the address must hold no password" in output
+    assert "secret" not in output
 
 
-def test_an_address_that_cannot_be_read_is_said() -> None:
+def test_an_address_that_cannot_be_read_is_reported() -> None:
     assert run("smoke", "--url", "http://[::1") == (2, "no server answers on that address: this is no address\n")
 
 
-def test_a_token_file_that_is_not_there_is_said(server: str, tmp_path: Path) -> None:
+def test_a_missing_token_file_is_reported(server: str, tmp_path: Path) -> None:
     assert run("smoke", "--url", server, "--token-file", str(tmp_path / "none"))[0] == 2
 
 
 class _Redirecting(BaseHTTPRequestHandler):
-    """Sends everybody elsewhere, and notes which headers it was sent."""
+    """Redirects every request, and records its headers."""
 
     seen: ClassVar[list[tuple[str, str | None]]] = []
 
@@ -125,12 +125,12 @@ def test_no_proxy_of_the_environment_is_used(redirecting: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:port", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:9\n"])
-def test_an_address_that_is_none_is_said(url: str) -> None:
+def test_an_invalid_address_is_reported(url: str) -> None:
     with pytest.raises(NoServer):
         Service(url).call("GET", "/")
 
 
-def test_a_token_that_no_header_can_hold_is_said_and_not_repeated(redirecting: str) -> None:
+def test_a_token_that_no_header_can_hold_is_reported_and_not_repeated(redirecting: str) -> None:
     with pytest.raises(NoServer) as raised:
         Service(redirecting, "gehe\N{LATIN SMALL LETTER I WITH DIAERESIS}m\n").call("GET", "/")
     assert "gehe" not in str(raised.value)

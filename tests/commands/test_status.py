@@ -31,48 +31,48 @@ from tests.servers import RedisServer
 pytestmark = pytest.mark.usefixtures("both_empty")
 
 
-def row(said: str, name: str) -> list[str]:
+def row(output: str, name: str) -> list[str]:
     """Return a row's cells, which two spaces or more divide."""
     return next(
-        [cell.strip() for cell in line.split("  ") if cell] for line in said.splitlines() if line.startswith(name)
+        [cell.strip() for cell in line.split("  ") if cell] for line in output.splitlines() if line.startswith(name)
     )
 
 
 def test_two_stores_that_answer_are_fine() -> None:
     hold(REDIS)
-    code, said = run("status")
+    code, output = run("status")
     assert code == 0
-    assert row(said, "traffic")[1] == "primary redis, dual write off"
-    assert row(said, "switched by")[1] == "nobody: the environment counts"
-    assert row(said, "state")[1:] == ["up", "up"]
-    assert row(said, "conversations")[1:] == ["about 1", "about 0"]
-    assert row(said, "unsynced")[1:] == ["0", "0"]
-    assert row(said, "role")[1] == "master"
-    assert row(said, "persistence")[1] == "AOF ok, RDB ok"
-    assert row(said, "policy")[1] == "noeviction"
+    assert row(output, "traffic")[1] == "primary redis, dual write off"
+    assert row(output, "switched by")[1] == "nobody: the environment counts"
+    assert row(output, "state")[1:] == ["up", "up"]
+    assert row(output, "conversations")[1:] == ["about 1", "about 0"]
+    assert row(output, "unsynced")[1:] == ["0", "0"]
+    assert row(output, "role")[1] == "master"
+    assert row(output, "persistence")[1] == "AOF ok, RDB ok"
+    assert row(output, "policy")[1] == "noeviction"
 
 
-def test_who_switched_is_said_and_against_what() -> None:
+def test_the_newest_switch_is_shown_with_its_author_and_what_it_replaced() -> None:
     switching.record(Routing(MONGO, True), "alice", "[red]redis[/red] is moved")
-    _, said = run("status")
-    assert row(said, "traffic")[1] == "primary mongo, dual write on"
-    assert row(said, "environment")[1] == row(said, "against")[1] == "primary redis, dual write off"
-    assert row(said, "switched by")[1].startswith("alice at 20")
-    assert "[red]redis[/red] is moved" in said
+    _, output = run("status")
+    assert row(output, "traffic")[1] == "primary mongo, dual write on"
+    assert row(output, "environment")[1] == row(output, "against")[1] == "primary redis, dual write off"
+    assert row(output, "switched by")[1].startswith("alice at 20")
+    assert "[red]redis[/red] is moved" in output
 
 
 def test_without_a_server_its_figures_are_not_known() -> None:
-    code, said = run("status")
+    code, output = run("status")
     assert code == 0
-    assert row(said, "server")[1] == f"no server answers on {source.server_url()}"
-    assert row(said, "hit rate") == ["hit rate", "unknown", "> 90 %", "not known"]
-    assert row(said, "P95 latency")[2:] == ["< 50 ms", "ok"]
+    assert row(output, "server")[1] == f"no server answers on {source.server_url()}"
+    assert row(output, "hit rate") == ["hit rate", "unknown", "> 90 %", "not known"]
+    assert row(output, "P95 latency")[2:] == ["< 50 ms", "ok"]
 
 
 def test_a_servers_counters_are_read(server: str) -> None:
-    code, said = run("status")
-    assert row(said, "server")[1].endswith(" answers")
-    assert row(said, "persist errors")[2] == "< 0.1 %"
+    code, output = run("status")
+    assert row(output, "server")[1].endswith(" answers")
+    assert row(output, "persist errors")[2] == "< 0.1 %"
     assert code in (0, 1)  # this process counts every other test's turns too
 
 
@@ -95,16 +95,16 @@ def test_a_servers_counters_are_read(server: str) -> None:
     ],
 )
 def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last: first questions find no conversation, and miss none."""
+    """The last: first questions find no conversation, which is no miss."""
     monkeypatch.setattr(source, "served_metrics", lambda: served)
-    code, told = run_json("status")
-    assert (code, told["trouble"]) == (1 if trouble else 0, trouble)
+    code, report = run_json("status")
+    assert (code, report["trouble"]) == (1 if trouble else 0, trouble)
 
 
-@pytest.mark.parametrize(("noted", "told"), [("", "none is recorded"), ("2026-11-24T03:17:00.000Z", "hours ago, at")])
-def test_the_newest_backup_is_named(noted: str, told: str) -> None:
+@pytest.mark.parametrize(("noted", "shown"), [("", "none is recorded"), ("2026-11-24T03:17:00.000Z", "hours ago, at")])
+def test_the_newest_backup_is_named(noted: str, shown: str) -> None:
     store(MONGO).write_note(NOTE, noted)
-    assert told in row(run("status")[1], "newest backup")[1]
+    assert shown in row(run("status")[1], "newest backup")[1]
 
 
 def test_flags_are_counted() -> None:
@@ -114,40 +114,40 @@ def test_flags_are_counted() -> None:
 
 @pytest.mark.usefixtures("redis_out")
 def test_a_store_that_is_out_is_trouble() -> None:
-    code, said = run("status")
+    code, output = run("status")
     assert code == 1
-    assert row(said, "state")[1].startswith("OUT (")
-    assert said.splitlines()[-1].startswith("redis is out (")
+    assert row(output, "state")[1].startswith("OUT (")
+    assert output.splitlines()[-1].startswith("redis is out (")
 
 
 @pytest.mark.usefixtures("redis_out", "mongo_out")
-def test_with_both_out_it_says_so_and_could_not_run() -> None:
-    code, said = run("status")
+def test_with_both_out_the_exit_code_is_2() -> None:
+    code, output = run("status")
     assert code == 2
-    assert row(said, "traffic")[1] == "primary redis, dual write off"
+    assert row(output, "traffic")[1] == "primary redis, dual write off"
 
 
-def test_who_reads_no_further_is_told_of_the_trouble_and_of_nothing_else() -> None:
+def test_a_reader_that_stops_early_gets_the_trouble_and_no_traceback() -> None:
     """`status | head -1`, in a process of its own."""
     nowhere = {"REDIS_URL": "redis://127.0.0.1:9/0", "MONGO_URL": "mongodb://127.0.0.1:9/onesource"}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "status"]
     with subprocess.Popen(command, env=os.environ | nowhere, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         process.stdout.close()
-        said = process.stderr.read().decode()
-    assert (process.returncode, said.count("\n")) == (2, 1), said
-    assert "redis is out (ConnectionError); mongo is out" in said
+        output = process.stderr.read().decode()
+    assert (process.returncode, output.count("\n")) == (2, 1), output
+    assert "redis is out (ConnectionError); mongo is out" in output
 
 
 @pytest.mark.usefixtures("redis_out")
-def test_a_latency_of_before_an_outage_is_none_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server says what it last knew; beside "redis is out" that would be an "ok" which is none."""
+def test_a_latency_from_before_an_outage_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server reports its last figure; beside "redis is out" an "ok" would be wrong."""
     monkeypatch.setattr(source, "served_metrics", lambda: {("redis_latency_p95_ms", "", ""): 4.6})
     assert row(run("status")[1], "P95 latency") == ["P95 latency", "unknown", "< 50 ms", "not known"]
 
 
 @pytest.mark.usefixtures("redis_out", "mongo_out")
-def test_with_both_out_nobody_can_say_who_switched() -> None:
+def test_with_both_out_the_author_of_the_switch_is_not_known() -> None:
     assert row(run("status")[1], "switched by")[1] == "not known: neither store answers"
 
 
@@ -194,24 +194,24 @@ def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level
     assert (cell.text.endswith(f" ({used}%)"), cell.level) == (True, level)
 
 
-def test_machines_get_the_same_fields_as_ever() -> None:
-    told = run_json("status")[1]
-    assert list(told) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers", "backup",
-                          "trouble"]  # fmt: skip
-    assert list(told["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says"]
-    assert list(told["stores"]["redis"]["says"]) == [
+def test_the_report_has_the_same_fields() -> None:
+    report = run_json("status")[1]
+    assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
+                            "backup", "trouble"]  # fmt: skip
+    assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says"]
+    assert list(report["stores"]["redis"]["says"]) == [
         "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
         "persistence",
     ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("redis_out")
-def test_a_store_that_is_out_says_nothing_to_machines() -> None:
+def test_a_store_that_is_out_has_no_info_in_the_report() -> None:
     assert run_json("status")[1]["stores"]["redis"]["says"] == {}
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
-def test_who_switched_and_why_cannot_command_the_terminal(words: tuple[str, ...]) -> None:
+def test_the_author_and_reason_of_a_switch_cannot_control_the_terminal(words: tuple[str, ...]) -> None:
     switching.record(Routing(REDIS, False), "al\x1b]0;i\x07ce", "\x9b2J\u202e")
     written = run_on_a_terminal("status", *words)
     assert r"al\u001b]0;i\u0007ce" in written
@@ -236,11 +236,11 @@ def test_an_acl_that_forbids_info_leaves_blanks(monkeypatch: pytest.MonkeyPatch,
     with redis_server.client() as client:
         client.execute_command("ACL", "SETUSER", "default", "-info")
         try:
-            code, said = run("status")
+            code, output = run("status")
         finally:
             client.execute_command("ACL", "SETUSER", "default", "+@all")
     assert code == 0
-    assert row(said, "memory")[1] == "-"
+    assert row(output, "memory")[1] == "-"
 
 
 def test_many_conversations_are_estimated_in_under_a_second(redis_server: RedisServer) -> None:

@@ -1,4 +1,4 @@
-"""The status page of the admin: what `status` tells, whichever store is out, and a switch for those who may."""
+"""The status page of the admin: what `status` reports, also where a store is out, and a switch for superusers."""
 
 import re
 from typing import Any
@@ -50,27 +50,27 @@ class TestLooking:
     def test_staff_see_all_of_it_in_one_get(self) -> None:
         for alias in ALIASES:
             store(alias).write_note(NOTE, "2026-11-24T03:17:00.000Z")
-        watcher.look()  # another test's outage may stand in this process' gauges still
+        watcher.look()  # this process' gauges may still show another test's outage
         response = who("staff", is_staff=True, is_superuser=False).get(PAGE)
         assert response.status_code == 200
-        said = text(response)
-        # Not the verdict: this process' counters have known other tests' outages.
+        output = text(response)
+        # Not the verdict: this process' counters include other tests' outages.
         for words in ("traffic primary redis, dual write off", "state up up", "unsynced 0 0",
                       "breakers open none known", "hours ago, at 2026-11-24T03:17:00+00:00", "P95 latency",
                       "normal: &lt; 50 ms", "persist errors", "memory per 10K", "hit rate"):  # fmt: skip
-            assert words in said, words
+            assert words in output, words
 
     def test_it_is_the_first_thing_that_the_index_lists(self) -> None:
         page = who("staff", is_staff=True, is_superuser=False).get("/admin/").content.decode()
         assert f'href="{PAGE}"' in page
 
-    def test_nobody_else_sees_it(self) -> None:
+    def test_other_users_do_not_see_it(self) -> None:
         for client in (Client(), who("guest", is_staff=False, is_superuser=False)):
             response = client.get(PAGE)
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
 
     @pytest.mark.parametrize("out", ALIASES)
-    def test_with_a_store_out_it_says_which(self, out: str, request: pytest.FixtureRequest) -> None:
+    def test_with_a_store_out_it_is_named(self, out: str, request: pytest.FixtureRequest) -> None:
         request.getfixturevalue(f"{out}_out")
         response = superuser().get(PAGE)
         assert response.status_code == 200
@@ -82,11 +82,11 @@ class TestLooking:
         assert response.status_code == 200
         assert "newest backup not known" in text(response)
 
-    def test_with_both_out_a_server_still_knows_what_it_follows(self, redis_out: None, mongo_out: None) -> None:
+    def test_with_both_out_a_server_shows_the_switch_that_it_follows(self, redis_out: None, mongo_out: None) -> None:
         state().switch = Switch(Routing(MONGO, True), Routing(REDIS, False), 1.0, "alice")
         assert "traffic primary mongo, dual write on" in text(superuser().get(PAGE))
 
-    def test_a_reason_is_anybodys_words_and_no_markup(self) -> None:
+    def test_a_reason_is_not_markup(self) -> None:
         switching.record(Routing(MONGO, True), "alice", "<script>alert(1)</script>")
         page = superuser().get(PAGE).content.decode()
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -105,21 +105,21 @@ class TestLooking:
 
 
 class TestSwitching:
-    def test_it_is_asked_for_first_and_nothing_has_changed(self) -> None:
-        said = text(superuser().post(SWITCH, TO_MONGO))
-        assert "now primary redis, dual write off" in said
-        assert "then primary mongo, dual write on" in said
-        assert "Redis &lt;b&gt;is&lt;/b&gt; slow" in said
-        assert "manage.py failover --to mongo" in said
+    def test_a_confirmation_is_asked_for_and_nothing_has_changed(self) -> None:
+        output = text(superuser().post(SWITCH, TO_MONGO))
+        assert "now primary redis, dual write off" in output
+        assert "then primary mongo, dual write on" in output
+        assert "Redis &lt;b&gt;is&lt;/b&gt; slow" in output
+        assert "manage.py failover --to mongo" in output
         assert recorded() == []
 
     def test_confirmed_it_is_recorded_in_both_stores_and_audited(self) -> None:
         client = superuser()
         response = client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True)
         assert recorded() == [Routing(MONGO, True)] * 2
-        said = text(response)
-        assert "Primary mongo, dual write on; recorded in redis and mongo." in said
-        assert "switched by root in the admin at" in said
+        output = text(response)
+        assert "Primary mongo, dual write on; recorded in redis and mongo." in output
+        assert "switched by root in the admin at" in output
         entry = AuditEntry.objects.order_by("id").last()
         assert entry
         assert (entry.action, entry.who, entry.reason, entry.outcome) == (
@@ -134,25 +134,25 @@ class TestSwitching:
         assert "Redis is out (" in text(client.post(SWITCH, TO_MONGO))
         assert "recorded in mongo." in text(client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
 
-    def test_with_both_out_nothing_changes_and_that_is_said(self, redis_out: None, mongo_out: None) -> None:
-        said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "No store can be reached now" in said
+    def test_with_both_out_nothing_changes_and_that_is_reported(self, redis_out: None, mongo_out: None) -> None:
+        output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "No store can be reached now" in output
         entry = AuditEntry.objects.order_by("id").last()
         assert entry and entry.outcome.startswith("failed: No store")
 
-    def test_whoever_was_overtaken_looks_again(self) -> None:
+    def test_a_form_from_before_another_switch_is_refused(self) -> None:
         switching.record(Routing(REDIS, True), "bob", "meanwhile")
-        said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "Somebody has switched since this page was shown" in said
+        output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "Somebody has switched since this page was shown" in output
         assert recorded() == [Routing(REDIS, True)] * 2
 
     def test_while_an_operators_command_runs_it_waits(self) -> None:
         with lease.held("alice"):
-            said = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "Another operator" in said
+            output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
+        assert "Another operator" in output
         assert recorded() == []
 
-    def test_what_is_so_already_is_not_recorded_again(self) -> None:
+    def test_a_switch_to_the_same_routing_is_not_recorded(self) -> None:
         same = TO_MONGO | {"primary": "redis", "confirmed": "on"}
         del same["dual_write"]
         assert "It is so already" in text(superuser().post(SWITCH, same, follow=True))
@@ -161,7 +161,7 @@ class TestSwitching:
     @pytest.mark.parametrize(
         "fields", [{"primary": "elsewhere"}, {"reason": ""}, {"reason": "x" * 201}, {"since": ""}, {"since": "nan"}]
     )
-    def test_what_is_not_understood_changes_nothing(self, fields: dict[str, str]) -> None:
+    def test_an_invalid_form_changes_nothing(self, fields: dict[str, str]) -> None:
         response = superuser().post(SWITCH, TO_MONGO | fields | {"confirmed": "on"})
         assert response.status_code == 200
         assert "errorlist" in response.content.decode()

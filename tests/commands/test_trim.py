@@ -1,4 +1,4 @@
-"""`trim`: looks until told --apply, takes the oldest first, and nothing that it trimmed comes back by itself."""
+"""`trim`: only reports without --apply, removes the oldest first, and nothing that it removed comes back."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def aged(days: float, number: int = 2) -> tuple[Turn, ...]:
     return tuple(a_turn(at=begun + timedelta(minutes=minute)) for minute in range(number))
 
 
-def test_it_only_reports_until_told_to_apply() -> None:
+def test_it_only_reports_without_apply() -> None:
     session = hold(*ALIASES, turns=aged(30))
     audited = AuditEntry.objects.count()
     assert run("trim", "--older-than", "20d") == (
@@ -39,7 +39,7 @@ def test_it_only_reports_until_told_to_apply() -> None:
     assert AuditEntry.objects.count() == audited
 
 
-def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
+def test_what_is_older_is_removed_from_both_stores_and_stays_so() -> None:
     """Neither repair nor a late copy brings it back."""
     turns = aged(30)
     old, cached, kept, young = (
@@ -49,8 +49,8 @@ def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
         a_session(),
     )
     hold(*ALIASES, session=young, turns=aged(1))
-    code, told = run_json("trim", "--older-than", "20d", "--apply", "--reason", "room")
-    assert (code, told["older_than"]) == (0, {REDIS: 2, MONGO: 2})
+    code, report = run_json("trim", "--older-than", "20d", "--apply", "--reason", "room")
+    assert (code, report["older_than"]) == (0, {REDIS: 2, MONGO: 2})
     for alias in ALIASES:
         store(alias).append(old, None, turns)
         assert [len(turns_in(alias, one)) for one in (old, cached, kept, young)] == [0, 0, 0, 2]
@@ -62,16 +62,16 @@ def test_what_is_older_goes_from_both_stores_and_stays_gone() -> None:
     assert (entry.action, entry.reason, entry.outcome) == ("trim", "room", "done")
 
 
-def test_a_conversation_that_has_gone_on_in_the_other_store_is_not_old() -> None:
+def test_a_conversation_with_a_later_message_in_the_other_store_is_not_old() -> None:
     turns = aged(30)
     session = hold(*ALIASES, turns=turns)
     store(MONGO).append(session, aged(1)[0])
-    code, told = run_json("trim", "--older-than", "20d", "--apply")
-    assert (code, told["older_than"]) == (0, {REDIS: 0, MONGO: 0})
+    code, report = run_json("trim", "--older-than", "20d", "--apply")
+    assert (code, report["older_than"]) == (0, {REDIS: 0, MONGO: 0})
     assert turns_in(REDIS, session) == turns
 
 
-def test_a_conversation_that_goes_on_meanwhile_stays() -> None:
+def test_a_conversation_with_a_message_meanwhile_stays() -> None:
     """Removing is conditional on the last id that was seen."""
     turns, new = aged(30), a_turn(at=now())
     session = hold(*ALIASES, turns=turns)
@@ -83,10 +83,10 @@ def test_a_conversation_that_goes_on_meanwhile_stays() -> None:
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_from_one_store_alone_it_says_that_the_other_still_has_it(alias: str) -> None:
+def test_from_one_store_alone_it_prints_that_the_other_still_has_it(alias: str) -> None:
     session = hold(*ALIASES, turns=aged(30))
-    code, said = run("trim", "--older-than", "20d", "--store", alias, "--apply")
-    assert (code, said) == (
+    code, output = run("trim", "--older-than", "20d", "--store", alias, "--apply")
+    assert (code, output) == (
         0,
         f"old conversations removed: 1 in {alias}\n"
         f"From {alias} alone: what the other store has is read back when it is asked for.\n",
@@ -104,8 +104,8 @@ def test_the_newest_turns_stay_and_the_others_do_not_come_back() -> None:
     ttl = store(REDIS).ttl(session)
     short = hold(*ALIASES, turns=turns[:2])
     alone = hold(MONGO, turns=turns)
-    code, told = run_json("trim", "--max-turns", "3", "--apply")
-    assert (code, told["max_turns"]) == (0, {"conversations": 2, "turns": 6})
+    code, report = run_json("trim", "--max-turns", "3", "--apply")
+    assert (code, report["max_turns"]) == (0, {"conversations": 2, "turns": 6})
     assert turns_in(REDIS, session) == turns[3:]
     assert turns_in(MONGO, session) == turns[3:5]
     repair.conversation(session)
@@ -125,8 +125,8 @@ def test_expired_documents_go_and_lasting_keys_get_a_ttl(redis_server: RedisServ
         redis.persist(f"conv:{lasting}")
         documents = mongo.get_default_database()["conversations_conversation"]
         documents.update_one({"_id": f"conv:{expired}"}, {"$set": {"expires_at": now() - timedelta(seconds=30)}})
-        code, told = run_json("trim", "--expired", "--apply")
-        assert (code, told["expired"]) == (0, {"expired_documents": 1, "keys_without_ttl": 1})
+        code, report = run_json("trim", "--expired", "--apply")
+        assert (code, report["expired"]) == (0, {"expired_documents": 1, "keys_without_ttl": 1})
         assert [one["_id"] for one in documents.find()] == [f"conv:{living}"]
         assert redis.ttl(f"conv:{lasting}") > 2_591_000
 
@@ -148,25 +148,25 @@ def used(redis_server: RedisServer) -> int:
 
 
 def test_memory_is_freed_oldest_first_and_nothing_is_lost(redis_server: RedisServer) -> None:
-    """Whatever MongoDB lacks it is given before Redis lets go of it."""
+    """MongoDB is given what it is missing before Redis removes it."""
     sessions = fill(1500)
     goal = used(redis_server) - 1_500_000
     histories().get(sessions[0])  # being read does not make it young
-    code, told = run_json("trim", "--to-memory", f"{goal}b", "--apply")
-    facts = told["to_memory"]
-    assert (code, facts["kept"]) == (0, 0)
-    assert facts["used"] <= goal
-    assert facts["removed"] == facts["moved_to_mongo"] > 100
-    assert list(store(REDIS).last_ids(sessions)) == sessions[facts["removed"] :]
-    assert list(store(MONGO).last_ids(sessions)) == sessions[: facts["removed"]]
+    code, report = run_json("trim", "--to-memory", f"{goal}b", "--apply")
+    memory = report["to_memory"]
+    assert (code, memory["kept"]) == (0, 0)
+    assert memory["used"] <= goal
+    assert memory["removed"] == memory["moved_to_mongo"] > 100
+    assert list(store(REDIS).last_ids(sessions)) == sessions[memory["removed"] :]
+    assert list(store(MONGO).last_ids(sessions)) == sessions[: memory["removed"]]
     assert store(REDIS).inspect(sessions[0]).tombstone is None
 
 
-def test_of_a_few_long_ones_no_more_go_than_must(redis_server: RedisServer) -> None:
+def test_of_a_few_long_ones_no_more_are_removed_than_needed(redis_server: RedisServer) -> None:
     for _ in range(12):
         hold(REDIS, turns=(make_turn("long", "x" * 100_000, None, now(), now()),))
-    code, told = run_json("trim", "--to-memory", f"{used(redis_server) - 250_000}b", "--apply")
-    assert (code, 2 <= told["to_memory"]["removed"] <= 5) == (0, True)
+    code, report = run_json("trim", "--to-memory", f"{used(redis_server) - 250_000}b", "--apply")
+    assert (code, 2 <= report["to_memory"]["removed"] <= 5) == (0, True)
 
 
 def test_a_percentage_is_of_maxmemory(redis_server: RedisServer) -> None:
@@ -175,33 +175,33 @@ def test_a_percentage_is_of_maxmemory(redis_server: RedisServer) -> None:
     with redis_server.client() as redis:
         redis.config_set("maxmemory", 2 * used(redis_server))
         try:
-            code, told = run_json("trim", "--to-memory", "40%")
+            code, report = run_json("trim", "--to-memory", "40%")
         finally:
             redis.config_set("maxmemory", 0)
-    facts = told["to_memory"]
+    memory = report["to_memory"]
     assert code == 0
-    assert 0 < facts["removed"] <= 200
-    assert facts["goal"] < facts["used"] == facts["used_before"]
+    assert 0 < memory["removed"] <= 200
+    assert memory["goal"] < memory["used"] == memory["used_before"]
 
 
-def test_without_mongo_redis_gives_nothing_up_unless_told_to(redis_server: RedisServer, mongo_out: None) -> None:
+def test_without_mongo_only_discard_removes_from_redis(redis_server: RedisServer, mongo_out: None) -> None:
     fill(300)
     goal = f"{used(redis_server) - 200_000}b"
-    code, said = run("trim", "--to-memory", goal, "--apply")
+    code, output = run("trim", "--to-memory", goal, "--apply")
     assert code == 2
-    assert "--discard deletes it for good" in said
+    assert "--discard deletes it for good" in output
     with redis_server.client() as redis:
         assert redis.dbsize() > 300
-        code, told = run_json("trim", "--to-memory", goal, "--apply", "--discard")
-        assert (code, told["to_memory"]["moved_to_mongo"]) == (0, 0)
+        code, report = run_json("trim", "--to-memory", goal, "--apply", "--discard")
+        assert (code, report["to_memory"]["moved_to_mongo"]) == (0, 0)
         assert redis.dbsize() < 300
 
 
 def test_a_goal_out_of_reach_is_trouble() -> None:
     fill(50)
-    code, said = run("trim", "--to-memory", "1kb", "--apply")
+    code, output = run("trim", "--to-memory", "1kb", "--apply")
     assert code == 1
-    assert said.splitlines()[-1].startswith("Redis still uses")
+    assert output.splitlines()[-1].startswith("Redis still uses")
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_a_goal_out_of_reach_is_trouble() -> None:
         ["--to-memory", "1gb", "--store", "mongo"],
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str]) -> None:
+def test_invalid_options_are_refused(words: list[str]) -> None:
     assert run("trim", *words)[0] in (1, 2)
 
 
-def test_a_store_that_is_out_is_told(mongo_out: None) -> None:
+def test_a_store_that_is_out_is_named(mongo_out: None) -> None:
     session = hold(REDIS, turns=aged(30))
-    code, said = run("trim", "--older-than", "20d", "--apply")
-    assert (code, said) == (2, "mongo cannot be reached; nothing was changed. --store names the other one alone\n")
+    code, output = run("trim", "--older-than", "20d", "--apply")
+    assert (code, output) == (2, "mongo cannot be reached; nothing was changed. --store names the other one alone\n")
     assert run("trim", "--older-than", "20d", "--apply", "--store", "redis")[0] == 0
     assert turns_in(REDIS, session) == ()
 
 
-def test_killed_half_way_it_is_finished_by_doing_it_again(tmp_path: Path, mongo_server: MongoServer) -> None:
+def test_killed_half_way_it_is_finished_by_running_it_again(tmp_path: Path, mongo_server: MongoServer) -> None:
     turns = aged(30)
     client = histories().client.get_client()
     pipeline = client.pipeline(transaction=False)

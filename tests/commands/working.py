@@ -27,7 +27,7 @@ def run(*words: str) -> tuple[int, str]:
 
 
 def run_json(*words: str) -> tuple[int, Any]:
-    """Return the exit code and the facts."""
+    """Return the exit code and the report."""
     out = io.StringIO()
     try:
         call_command(*words, "--json", stdout=out)
@@ -49,7 +49,7 @@ def run_on_a_terminal(*words: str) -> str:
 
 
 def _read(terminal: int) -> bytes:
-    """Return what comes next; nothing once nobody can write there any more, which Linux calls an error."""
+    """Return what comes next; nothing once the other side is closed, which Linux reports as an error."""
     try:
         return os.read(terminal, 65_536)
     except OSError:
