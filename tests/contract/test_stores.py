@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from pymongo.collection import Collection
 
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.stores import base
@@ -733,6 +734,35 @@ class TestDocumentStore(TombstoneContract):
         assert store.delete(session, tombstone_for()) is True
         assert store.load(session) is None
         assert store.delete(session, tombstone_for()) is False
+
+    def test_a_turn_appended_between_read_and_trim_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The other append trims too, so that there are as many bytes as were read."""
+        first, turn, other = some_turns(3)
+        store, session = self.make(Limits(60, 16, len(first.lines()))), a_session()
+        store.append(session, first)
+        self.after_next_read(monkeypatch, lambda: store.append(session, other))
+        store.append(session, turn)
+        assert store.load(session) == History.of([other])
+
+    def test_a_trim_after_another_append_and_trim_keeps_to_the_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        turns = some_turns(5)
+        store, session = self.make(Limits(60, 16, 3 * len(turns[0].lines()))), a_session()
+        store.append(session, None, turns[:3])
+        self.after_next_read(monkeypatch, lambda: store.append(session, turns[4]))
+        store.append(session, turns[3])
+        assert store.load(session) == History.of(turns[2:])
+
+    def after_next_read(self, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> None:
+        """Call it once, between the next read of a document and what follows."""
+        find_one = Collection.find_one
+
+        def read_and_call(collection: Any, *arguments: Any) -> Any:
+            monkeypatch.setattr(Collection, "find_one", find_one)
+            document = find_one(collection, *arguments)
+            call()
+            return document
+
+        monkeypatch.setattr(Collection, "find_one", read_and_call)
 
     def test_mongo_deletes_what_has_expired(self) -> None:
         indexes = self.documents(self.make()).index_information().values()

@@ -38,6 +38,8 @@ _ENDS = {  # how many messages there are, -1 where they are no list, and the las
     "last": {"$cond": [{"$isArray": "$messages"}, {"$map": _LAST}, []]},
 }
 
+_IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
+
 
 class DocumentStore(HistoryStore, ControlStore):
     """One document a conversation, its primary key the key it has in Redis."""
@@ -277,9 +279,11 @@ class DocumentStore(HistoryStore, ControlStore):
         kept = merge.stored([*history.turns(), *pending.turns()], self.limits).turns()
         pending.fit(kept)
         stay = [turn for turn in kept if turn not in pending.turns()]
+        ids = [message.id for message in history]
         collection.update_one(
-            # Unchanged since it was read: `bytes` grows with every turn that anyone adds.
-            {"_id": pending.key, "bytes": document.get("bytes")},
+            # Only while it has the messages that were read. Equal `bytes` do not show it: another append may have
+            # added a turn and dropped one of the same size.
+            {"_id": pending.key, "$expr": {"$eq": [_IDS, ids]}},
             {
                 "$pull": {"messages": {"id": {"$lt": stay[0].id if stay else "~"}}},
                 # An upper bound in between, since $slice does not say how long the messages were that it dropped.
