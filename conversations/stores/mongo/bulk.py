@@ -11,6 +11,7 @@ from conversations.errors import CorruptHistory
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import PATIENCE, BulkStore, Found, Removal
+from conversations.stores.mongo.filters import living, unexpired
 from conversations.stores.mongo.patient import Document, documents, errors, pages, patient
 from conversations.stores.sessions import is_key, make_key, session_of
 from conversations.turns import MESSAGE_ID, History, now
@@ -30,7 +31,7 @@ class MongoBulk(BulkStore):
 
     def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
         self.store.ping()  # which fails fast
-        for page in pages(_living() | {"bytes": {"$gt": 0}}, size, {"_id": 1}):
+        for page in pages(living(), size, {"_id": 1}):
             yield tuple(session_of(document["_id"]) for document in page)
 
     def present(self, sessions: Collection[str]) -> set[str]:
@@ -53,17 +54,17 @@ class MongoBulk(BulkStore):
         return _histories(self._find(sessions, {"messages": 1}))
 
     def all_last_ids(self, size: int) -> Iterator[dict[str, str]]:
-        return map(_last_ids, pages(_living(), size, _LAST))
+        return map(_last_ids, pages(unexpired(), size, _LAST))
 
     def all_histories(self, size: int) -> Iterator[dict[str, History]]:
-        return map(_histories, pages(_living(), size, {"messages": 1}))
+        return map(_histories, pages(unexpired(), size, {"messages": 1}))
 
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
         return {session_of(one["_id"]): _seconds_until(one["expires_at"]) for one in held}
 
     def tombstones(self) -> Iterator[tuple[str, str]]:
-        for page in pages(_living() | {"tombstone": {"$gt": ""}}, _PAGE, {"tombstone": 1}):
+        for page in pages(unexpired() | {"tombstone": {"$gt": ""}}, _PAGE, {"tombstone": 1}):
             for session, value in ((session_of(one["_id"]), one["tombstone"]) for one in page):
                 if tombstone := tombstone_in(self.alias, session, value):
                     yield session, tombstone
@@ -117,17 +118,12 @@ class MongoBulk(BulkStore):
 _EMPTY: Document = {"$set": {"messages": [], "bytes": 0}}
 
 
-def _living() -> Document:
-    """Return the condition for what MongoDB has not let expire; it deletes it up to a minute later."""
-    return {"expires_at": {"$gt": now()}}
-
-
 def _seconds_until(time: datetime) -> int:
     return round((time.replace(tzinfo=UTC) - now()).total_seconds())  # the driver gives UTC without saying so
 
 
 def _named(sessions: Iterable[str]) -> Document:
-    return {"_id": {"$in": [make_key(session) for session in sessions]}} | _living()
+    return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
 
 
 def _not_gone_on(session: str, last: str) -> Document:
