@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from pymongo.errors import PyMongoError
 
 from conversations.errors import StoreUnavailable
+from conversations.models import ALIAS
+
+ATTEMPTS = 8  # of an update that lost a race: the winner has written, so one writer always advances
 
 
 @contextmanager
@@ -17,3 +21,22 @@ def as_unavailable(alias: str) -> Iterator[None]:
     except (DatabaseError, PyMongoError) as error:
         cause = (isinstance(error, DatabaseError) and error.__cause__) or error
         raise StoreUnavailable(alias, type(cause).__name__) from error
+
+
+@contextmanager
+def failing_fast() -> Iterator[None]:
+    """Raise StoreUnavailable for a driver's error, and at once where no server is known that takes writes."""
+    fail_fast()
+    with as_unavailable(ALIAS):
+        yield
+
+
+def fail_fast() -> None:
+    """Raise StoreUnavailable where the driver knows no server that takes writes, and why."""
+    wrapper: Any = connections[ALIAS]
+    client = wrapper.connection or wrapper._connection_pools.get(ALIAS)  # one client for all threads
+    topology = client.topology_description if client is not None else None
+    if topology is None or topology.has_writable_server():
+        return
+    if any(server.error for server in topology.server_descriptions().values()):
+        raise StoreUnavailable(ALIAS, "no writable server")

@@ -9,10 +9,9 @@ from typing import Any
 import pymongo
 from django.db import connections
 
-from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS, Conversation
 from conversations.stores.bulk import PATIENCE
-from conversations.stores.mongo.faults import as_unavailable
+from conversations.stores.mongo.faults import as_unavailable, fail_fast
 
 _WALK_SECONDS = 120  # for a page of a walk over a whole collection, for which no client waits
 
@@ -37,17 +36,6 @@ def patient(seconds: float = PATIENCE) -> Iterator[None]:
     fail_fast()
     with errors(), pymongo.timeout(seconds):
         yield
-
-
-def fail_fast() -> None:
-    """Raise StoreUnavailable where the driver knows no server that takes writes, and why."""
-    wrapper: Any = connections[ALIAS]
-    client = wrapper.connection or wrapper._connection_pools.get(ALIAS)  # one client for all threads
-    topology = client.topology_description if client is not None else None
-    if topology is None or topology.has_writable_server():
-        return
-    if any(server.error for server in topology.server_descriptions().values()):
-        raise StoreUnavailable(ALIAS, "no writable server")
 
 
 def pages(where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:

@@ -1,0 +1,135 @@
+"""Appending turns to a document in one atomic update.
+
+The update says all it needs of the document in its filter, so that the common case is one round trip. A document
+that does not match makes the upsert a duplicate key. Only then is the document read, to find out why.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from pymongo.errors import DuplicateKeyError, WriteError
+
+from conversations import merge
+from conversations.errors import StoreUnavailable
+from conversations.models import ALIAS
+from conversations.stores.base import Receipt, tombstone_in
+from conversations.stores.mongo.faults import ATTEMPTS
+from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.format import TOMBSTONE, parse
+from conversations.stores.mongo.patient import Document, documents
+from conversations.stores.sessions import make_key
+from conversations.turns import History, Limits, Turn, now
+
+_IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
+
+
+class Append:
+    """One append to one session: the turns still to add, and the receipt as far as it is known."""
+
+    def __init__(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool, limits: Limits) -> None:
+        self._session = session
+        self._key = make_key(session)
+        self._turn = turn
+        self._missing = list(missing)
+        self._flag = flag
+        self._limits = limits
+        self._stored = turn is not None
+        self._empty = False
+        self._tombstone: str | None = None
+
+    def run(self) -> Receipt:
+        """Add the turns; raise CorruptHistory, StoreUnavailable or a driver's error."""
+        for _ in range(ATTEMPTS):
+            try:
+                created = self._push()
+            except DuplicateKeyError:
+                self._make_room()
+            except WriteError:
+                self._make_room()  # raises CorruptHistory if what is there is no history
+                raise
+            else:
+                created = created or (self._empty and not self._tombstone)
+                return Receipt(self._stored, created, self._tombstone)
+        raise StoreUnavailable(ALIAS, "contended")
+
+    def _push(self) -> bool:
+        """Add the turns that are left; return whether the document was new. Raise DuplicateKeyError, changing
+        nothing, when any of them is there or tombstoned, when it would be too much, or when the document has
+        expired."""
+        turns = self._turns()
+        if not turns and not self._flag:
+            return False
+        result = documents().update_one(self._where(turns), self._update(turns), upsert=True)
+        return result.upserted_id is not None
+
+    def _where(self, turns: list[Turn]) -> Document:
+        """Return the filter of a document that can take all these turns."""
+        where: Document = {"_id": self._key} | unexpired()
+        if turns:
+            ids = [turn.id for turn in turns]
+            where["messages.id"] = {"$ne": ids[0]} if len(ids) == 1 else {"$nin": ids}
+            where["tombstone"] = {"$not": {"$gte": min(ids), "$regex": TOMBSTONE}}
+            where["bytes"] = {"$lte": max(self._limits.max_bytes - _size(turns), 0)}
+            if self._turn and self._turn.question.key:
+                where["messages.key"] = {"$ne": self._turn.question.key}
+        return where
+
+    def _update(self, turns: list[Turn]) -> Document:
+        """Return the update that adds these turns in the places of their ids."""
+        messages = [message.as_dict() for turn in turns for message in turn.messages()]
+        fields: Document = {"updated_at": now(), "expires_at": now() + timedelta(seconds=self._limits.ttl)}
+        if self._flag:
+            fields["mark"] = uuid4().hex
+        push = {"$each": messages, "$sort": {"id": 1}, "$slice": -2 * self._limits.max_turns}
+        return {"$push": {"messages": push}, "$inc": {"bytes": _size(turns)}, "$set": fields}
+
+    def _make_room(self) -> None:
+        """Find out why the turns could not be added and mend it; leave only turns that still can be added."""
+        documents().delete_one({"_id": self._key, "expires_at": {"$lte": now()}})
+        document = documents().find_one({"_id": self._key})
+        if document is None:
+            return
+        history = parse(document.get("messages")) or History()
+        self._leave_out_known(history, tombstone_in(ALIAS, self._session, document.get("tombstone")) or "")
+        kept = merge.stored([*history.turns(), *self._turns()], self._limits).turns()
+        self._leave_out_trimmed(kept)
+        self._trim(history, [turn for turn in kept if turn not in self._turns()])
+
+    def _trim(self, history: History, stay: list[Turn]) -> None:
+        """Remove the turns before those that stay, if the document still has the history that was read."""
+        ids: list[Any] = [message.id for message in history]
+        documents().update_one(
+            # Equal `bytes` do not show that the history is unchanged: another append may have added a turn and
+            # dropped one of the same size.
+            {"_id": self._key, "$expr": {"$eq": [_IDS, ids]}},
+            {
+                "$pull": {"messages": {"id": {"$lt": stay[0].id if stay else "~"}}},
+                # An upper bound in between, since $slice does not say how long the messages were that it dropped.
+                "$set": {"bytes": _size(stay)},
+            },
+        )
+
+    def _turns(self) -> list[Turn]:
+        return [*self._missing, self._turn] if self._turn else self._missing
+
+    def _leave_out_known(self, history: History, tombstone: str) -> None:
+        """Leave out the turns that are there or tombstoned."""
+        self._empty = not history.messages
+        there = {turn.id for turn in history.turns()}
+        self._missing = [turn for turn in self._missing if turn.id not in there and turn.id > tombstone]
+        if self._turn and self._turn.id <= tombstone:
+            self._turn, self._stored, self._tombstone = None, False, tombstone
+        elif self._turn and history.knows(self._turn):
+            self._turn, self._stored = None, False
+
+    def _leave_out_trimmed(self, kept: Sequence[Turn]) -> None:
+        """Leave out the turns that would be trimmed as soon as they were there."""
+        self._missing = [turn for turn in self._missing if turn in kept]
+        if self._turn not in kept:
+            self._turn = None
+
+
+def _size(turns: list[Turn]) -> int:
+    return sum(len(turn.lines()) for turn in turns)

@@ -1,0 +1,25 @@
+"""What is in a document: its messages as a list, and a tombstone."""
+
+from typing import Any
+
+from conversations.errors import CorruptHistory
+from conversations.models import ALIAS
+from conversations.turns import MESSAGE_ID, History
+
+TOMBSTONE = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # one that another program wrote and that is no id covers nothing
+
+
+def parse(records: Any) -> History | None:
+    """Return the history of a document's messages, None where there are none; raise CorruptHistory."""
+    if records == []:
+        return None
+    try:
+        return History.parse(records)
+    except (TypeError, ValueError) as error:
+        raise CorruptHistory(ALIAS, error) from None
+
+
+def last_fields(records: Any) -> dict[str, Any]:
+    """Return the last message's fields, none where there is no message."""
+    last = records[-1] if isinstance(records, list) and records else None
+    return last if isinstance(last, dict) else {}

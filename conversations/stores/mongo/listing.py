@@ -1,0 +1,65 @@
+"""What lists of conversations need from MongoDB: pages of sessions, last ids and summaries."""
+
+from collections.abc import Collection
+
+import pymongo
+
+from conversations.models import Conversation
+from conversations.stores.base import Page, Summary
+from conversations.stores.mongo.faults import failing_fast
+from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.format import last_fields
+from conversations.stores.mongo.patient import Document, documents
+from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
+
+_WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
+
+_LAST = {"input": {"$slice": ["$messages", -1]}, "as": "one", "in": {"id": "$$one.id", "at": "$$one.at"}}
+_ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
+    "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
+    "last": {"$cond": [{"$isArray": "$messages"}, {"$map": _LAST}, []]},
+}
+
+
+def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+    """Return one page of sessions: see HistoryStore.scan."""
+    first = f"{make_key(tenant)}:" if tenant else "conv:"
+    part_of_name(contains)
+    with failing_fast(), pymongo.timeout(_WALK_SECONDS):
+        keys = Conversation.objects.living().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
+        if tenant == "":
+            keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
+        if contains:
+            keys = keys.filter(pk__contains=contains)
+        page = list(keys.order_by("pk").values_list("pk", flat=True)[: limit + 1])
+    sessions = [session_of(key) for key in page[:limit]]
+    found = tuple(session for session in sessions if is_of(session, tenant))
+    return Page(found, page[limit - 1] if len(page) > limit else "")
+
+
+def last_ids(sessions: Collection[str]) -> dict[str, str]:
+    """Return the last message's id of each of the sessions that there are, where it can be one."""
+    with failing_fast(), pymongo.timeout(_WALK_SECONDS):
+        found = list(documents().find(_named(sessions), {"messages": {"$slice": -1}}))
+    ids = {session_of(one["_id"]): last_fields(one.get("messages")).get("id") for one in found}
+    return {session: last for session, last in ids.items() if isinstance(last, str) and last}
+
+
+def summaries(sessions: Collection[str]) -> dict[str, Summary]:
+    """Return a summary of each of the sessions that there are."""
+    if not sessions:
+        return {}
+    with failing_fast():
+        found = list(documents().find(_named(sessions), _ENDS))
+    # An empty document is kept for its tombstone.
+    return {session_of(document["_id"]): _summary(document) for document in found if document["count"] != 0}
+
+
+def _named(sessions: Collection[str]) -> Document:
+    return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
+
+
+def _summary(document: Document) -> Summary:
+    """Return the summary of a document that was read as _ENDS."""
+    last = last_fields(document["last"])
+    return Summary.of_end(document["count"], last.get("id"), last.get("at"))
