@@ -275,12 +275,12 @@ CACHES = {
         "REVERSE_KEY_FUNCTION": "conversations.stores.sessions.session_of",
         "OPTIONS": {
             "CLIENT_CLASS": "conversations.stores.redis.client.HistoryClient",
-            "SERIALIZER": "conversations.stores.redis.client.HistorySerializer",
+            "SERIALIZER": "conversations.stores.redis.format.HistorySerializer",
             "IGNORE_EXCEPTIONS": False,  # an outage is never read as emptiness
             "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,
-            "PARSER_CLASS": "conversations.stores.redis.client.DeadlineParser",
-            "CONNECTION_FACTORY": "conversations.stores.redis.client.HistoryConnectionFactory",
+            "PARSER_CLASS": "conversations.stores.redis.connection.DeadlineParser",
+            "CONNECTION_FACTORY": "conversations.stores.redis.connection.HistoryConnectionFactory",
             "CONNECTION_POOL_KWARGS": {"max_connections": 2 * WEB_THREADS + 16},
         },
     },

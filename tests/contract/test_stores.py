@@ -17,7 +17,7 @@ from conversations.stores import base
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Receipt, Summary
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.turns import DocumentStore
-from conversations.stores.redis.client import tombstone_key
+from conversations.stores.redis.keys import tombstone_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, tombstone_for

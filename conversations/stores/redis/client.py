@@ -1,87 +1,26 @@
-"""What Django's cache is told so that `caches["conversations"]` holds histories, readable by redis-cli.
+"""The client behind `caches["conversations"]`: Django's cache of histories, and what a history needs beside it.
 
 `.get(session)` gives a History, `.set(session, history)` takes one; keys are `conv:<session>`.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import orjson
+from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.exceptions import ConnectionInterrupted
-from django_redis.pool import ConnectionFactory
-from django_redis.serializers.base import BaseSerializer
 from django_redis.util import CacheKey
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.commands.core import Script
-from redis.connection import DefaultParser
-from redis.exceptions import NoScriptError, RedisError, TimeoutError
-from redis.retry import Retry
-from redis.utils import SENTINEL
+from redis.exceptions import RedisError
 
-from conversations.errors import CorruptHistory
+from conversations.stores.redis.format import TAIL, HistorySerializer, stamps
+from conversations.stores.redis.keys import FLAGS, quarantine_key, tombstone_key
+from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 
-TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see append.lua
-FLAGS = "onesource:unsynced"  # a hash of session to flag
-_SCRIPTS = Path(__file__).parent / "lua"
-
-
-class HistorySerializer(BaseSerializer):
-    """Histories as JSON lines, never pickle."""
-
-    def dumps(self, value: Iterable[Any]) -> bytes:
-        """Return the history, or a list of messages that make one, as bytes; raise ValueError if they do not."""
-        return History.parse(value).lines()
-
-    def loads(self, value: bytes) -> History:
-        """Return the history; raise CorruptHistory, quoting none of it, if it is not one."""
-        try:
-            if not value.endswith(b"\n"):
-                raise ValueError("it does not end with a newline")
-            # One array decodes in half the time of a line after another.
-            return History.parse(orjson.loads(b"[%s]" % b",".join(value[:-1].split(b"\n"))))
-        except orjson.JSONDecodeError:
-            raise CorruptHistory("redis", "not JSON lines") from None
-        except (TypeError, ValueError) as error:
-            raise CorruptHistory("redis", error) from None
-
-
-class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredis brings the one that is used
-    """Reads a reply within the socket timeout from its first byte to its last.
-
-    The socket's own timeout is for each receive: a server that drips bytes would never run into it.
-    """
-
-    _deadline: float | None = None
-
-    def read_response(self, *arguments: Any, **options: Any) -> Any:
-        self._deadline = None
-        return super().read_response(*arguments, **options)
-
-    def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> bool:
-        if self._deadline is None:  # the first receive has the socket's own timeout
-            self._deadline = time.monotonic() + (self._socket_timeout or float("inf"))
-        elif timeout is SENTINEL:
-            timeout = self._deadline - time.monotonic()
-            if timeout <= 0:
-                raise TimeoutError("Timeout reading from socket")
-        return bool(super().read_from_socket(timeout, raise_on_timeout))
-
-
-class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
-    """Connections that fail fast: no retries, and one round trip to set up instead of five."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__(options)
-        # A retry would apply a command twice when only its reply was lost.
-        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
-        self.pool_cls_kwargs: dict[str, Any] = {**fast, **options.get("CONNECTION_POOL_KWARGS", {})}
+__all__ = ["FLAGS", "TAIL", "HistoryClient", "HistorySerializer", "histories", "tombstone_key"]
 
 
 class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
@@ -124,12 +63,12 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
         there was anything."""
         key = self.make_key(session)
-        return bool(self._run("quarantine", session, [key, _quarantine_key(key)], [ttl]))
+        return bool(self._run("quarantine", session, [key, quarantine_key(key)], [ttl]))
 
     def forget(self, session: str, upto: str, ttl: int, *, flag: bool) -> int:
         """Delete turns up to an id and its quarantined copies, leaving a tombstone; return how many things went."""
         key = self.make_key(session)
-        return int(self._run("delete", session, [key, tombstone_key(key), _quarantine_key(key)], [upto, ttl], flag))
+        return int(self._run("delete", session, [key, tombstone_key(key), quarantine_key(key)], [upto, ttl], flag))
 
     def flags(self, limit: int) -> tuple[set[str], bool]:
         """Return flagged sessions, about `limit` of them at the most, and whether those are all."""
@@ -179,18 +118,17 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         for session in names:
             pipeline.getrange(self.make_key(session), -TAIL, -1)
         ends = self._call(lambda _: _values(pipeline))
-        found = ((session, end[6:42].decode("ascii", "replace")) for session, end in zip(names, ends, strict=True)
-                 if isinstance(end, bytes) and end)  # fmt: skip
-        return dict(found)
+        found = zip(names, ends, strict=True)
+        return {session: stamps(end)[0] for session, end in found if isinstance(end, bytes) and end}
 
     def ends(self, sessions: Iterable[str]) -> dict[str, tuple[int, str, str]]:
         """Return how many messages each of the sessions that there are has, with the last one's id and time, in one
         round trip; zero messages where a value is no conversation."""
         names = list(sessions)
         keys = [self.make_key(session) for session in names]
-        answers = self._call(lambda client: _each(client, self._scripts["summary"], keys))
+        answers = self._call(lambda client: run_each(client, self._scripts["summary"], keys))
         found = zip(names, answers, strict=True)
-        return {session: (count, *_stamps(tail)) for session, (count, tail) in found if count is not None}
+        return {session: (count, *stamps(tail)) for session, (count, tail) in found if count is not None}
 
     def ping(self) -> None:
         """Return when Redis answers."""
@@ -219,35 +157,11 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     @cached_property
     def _scripts(self) -> dict[str, Script]:
-        client: Redis = self.get_client(write=True)
-        return {path.stem: client.register_script(path.read_text()) for path in _SCRIPTS.glob("*.lua")}
+        return registered(self.get_client(write=True))
 
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:
     return client.hscan(FLAGS, cursor, count=count)
-
-
-def _each(client: Any, script: Script, keys: list[str]) -> list[tuple[int | None, bytes]]:
-    """Return the script's answers for one key after another. By its digest: the driver's own way to have a script in
-    a pipeline asks first whether the server has it, a round trip more each time."""
-    try:
-        return _evaluated(client, script.sha, keys)
-    except NoScriptError:
-        client.script_load(script.script)
-        return _evaluated(client, script.sha, keys)
-
-
-def _evaluated(client: Any, sha: str, keys: list[str]) -> list[tuple[int | None, bytes]]:
-    pipeline = client.pipeline(transaction=False)
-    for key in keys:
-        pipeline.evalsha(sha, 1, key)
-    return [answer or (None, b"") for answer in pipeline.execute()]
-
-
-def _stamps(tail: bytes) -> tuple[str, str]:
-    """Return the id and the time in the last TAIL bytes of a line."""
-    text = tail.decode("ascii", "replace")
-    return text[6:42], text[50:74]
 
 
 def _inspected(pipeline: Any) -> list[Any]:
@@ -269,20 +183,11 @@ def _values(pipeline: Any) -> list[Any]:
     return answers
 
 
-def tombstone_key(key: str) -> str:
-    return f"tomb:{{{key}}}"  # the braces keep it in the slot of its conversation
-
-
-def _quarantine_key(key: str) -> str:
-    return f"corrupt:{{{key}}}"
-
-
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
 def histories() -> Any:
     """Return the cache of conversations."""
-    from django.core.cache import caches
 
     return caches["conversations"]
