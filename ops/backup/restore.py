@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 from bson import encode
@@ -17,12 +16,12 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 from redis.exceptions import ResponseError
 
-import conversations
 from conversations.errors import StoreUnavailable
 from conversations.merge import unite
 from conversations.stores import MONGO, REDIS, limits, store
 from conversations.stores.base import HistoryStore
 from conversations.stores.redis.client import tombstone_key
+from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, now
 from ops import direct
@@ -32,7 +31,6 @@ BATCH = 500
 _ROUND = 100  # scripts to Redis at a time, so that others have their turn in between
 _NEARLY = timedelta(minutes=1)  # two stores' TTLs of one turn are never quite the same
 _ATTEMPTS = 5
-_SCRIPTS = Path(conversations.__file__).parent / "stores" / "redis" / "lua"
 # Appending as a turn does, but with the time that was left; a conversation that has longer keeps it.
 _MERGE = "ARGV[1] = math.max(tonumber(ARGV[1]), redis.call('TTL', KEYS[1]))\n"
 _REPLACE = "redis.call('UNLINK', KEYS[1])\n"
@@ -108,11 +106,11 @@ class RedisTarget(Target):
     alias = REDIS
 
     def __init__(self, client: Any, most: Limits) -> None:
-        append = (_SCRIPTS / "append.lua").read_text()
+        append = source("append")
         self._client, self._most = client, most
         self._merge = client.register_script(_MERGE + append)
         self._replace = client.register_script(_REPLACE + append)
-        self._delete = client.register_script((_SCRIPTS / "delete.lua").read_text())
+        self._delete = client.register_script(source("delete"))
 
     def merge(self, pieces: list[Piece]) -> Step:
         def step(tally: Tally) -> None:

@@ -277,6 +277,17 @@ class TestRedisBulk(Contract):
         bulk.trim({session: last}, tombstones=True)
         assert bulk.present([session]) == {session}
 
+    @pytest.mark.parametrize("wrong", ["zzz", ["a list"]])
+    def test_a_tombstone_that_is_no_id_is_replaced(self, bulk: BulkStore, wrong: object) -> None:
+        turns = some_turns(2)
+        last = turns[1].answer.id
+        removed, trimmed = self.hold(bulk, *turns), self.hold(bulk, *turns)
+        for session in (removed, trimmed):
+            self.one.write_tombstone(bulk.store, session, wrong)
+        assert bulk.remove({removed: last}, tombstones=True).removed == {removed}
+        bulk.trim({trimmed: last}, tombstones=True)
+        assert [bulk.store.inspect(one).tombstone for one in (removed, trimmed)] == [last, last]
+
     def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, bulk: BulkStore) -> None:
         session = self.hold(bulk)
         with environment.REDIS.client() as client:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -13,6 +12,7 @@ from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import PATIENCE, BulkStore, Deadline, Found, Memory, Removal, batches
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
+from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
 from conversations.turns import MESSAGE_ID, History
 
@@ -22,7 +22,6 @@ _SCAN = 200
 _SAMPLE = 1000  # keys that tell which part of them are conversations
 _TOMBSTONES = "tomb:{conv:*}"
 _LASTING = ("conv:*", "tomb:{conv:*", "corrupt:{conv:*")
-_LUA = Path(__file__).parent / "lua"
 
 
 class RedisBulk(BulkStore):
@@ -137,7 +136,7 @@ class RedisBulk(BulkStore):
 
     def _run(self, script: str, ids: Mapping[str, str], tombstones: bool) -> dict[str, int]:
         """Run a script on each session with its id; return its answers."""
-        run = patient_client().register_script((_LUA / f"{script}.lua").read_text())
+        run = patient_client().register_script(source(script))
         ttl = self.limits.ttl if tombstones else 0
         found: dict[str, int] = {}
         for names in batches(list(ids), BATCH):

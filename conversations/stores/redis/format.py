@@ -9,7 +9,7 @@ from django_redis.serializers.base import BaseSerializer
 from conversations.errors import CorruptHistory
 from conversations.turns import History
 
-TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see append.lua
+TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see lua/include/turns.lua
 
 
 class HistorySerializer(BaseSerializer):

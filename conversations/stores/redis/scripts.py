@@ -1,5 +1,10 @@
-"""The Lua scripts, each one atomic step."""
+"""The Lua scripts, each one atomic step.
 
+A line `-- include: turns.lua` stands for the text of lua/include/turns.lua. A script is assembled once in a process.
+"""
+
+import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +13,19 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 _FOLDER = Path(__file__).parent / "lua"
+NAMES = frozenset(path.stem for path in _FOLDER.glob("*.lua"))
+_INCLUDE = re.compile(r"^-- include: (\w+\.lua)$", re.MULTILINE)
+
+
+@cache
+def source(name: str) -> str:
+    """Return the text of a script, with what it includes."""
+    return _INCLUDE.sub(lambda line: (_FOLDER / "include" / line[1]).read_text(), (_FOLDER / f"{name}.lua").read_text())
 
 
 def registered(client: Redis) -> dict[str, Script]:
     """Return the scripts by name; the driver sends one where the server does not have it."""
-    return {path.stem: client.register_script(path.read_text()) for path in _FOLDER.glob("*.lua")}
+    return {name: client.register_script(source(name)) for name in NAMES}
 
 
 def run_each(client: Any, script: Script, keys: list[str]) -> list[tuple[int | None, bytes]]:

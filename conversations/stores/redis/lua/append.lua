@@ -4,44 +4,30 @@
 -- ARGV    ttl in seconds, most turns, most bytes, then for each turn: id, key ("" for none), its two lines
 -- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn,
 --          1 if there is a tombstone that is no id: it covers nothing}
---
--- A line is opaque but for its beginning, which names the role, and its end, `"id":"…","at":"…"}`, whose width is
--- fixed. In content every quote is escaped, so `"id":"` and `"key":"` can only be the message's own.
 
-local QUESTION = '{"role":"user",'
-local TAIL = 77 -- bytes from the first quote of "id" to the newline
-local HEX = '[0-9a-f]'
-local ID = '^[0-7]' .. HEX:rep(7) .. '%-' .. HEX:rep(4) .. '%-7' .. HEX:rep(3) .. '%-[89ab]' .. HEX:rep(3) .. '%-' .. HEX:rep(12) .. '$'
+-- include: tombstone.lua
+-- include: turns.lua
 
 local value = redis.call('GET', KEYS[1]) or ''
-local tombstone = redis.pcall('GET', KEYS[2]) or '' -- a table where it is of another type
-local corrupt = 0
-if tombstone ~= '' and not (type(tombstone) == 'string' and string.find(tombstone, ID)) then
-  tombstone, corrupt = '', 1
-end
-
-local function id_before(text, stop) -- the id in the line that ends with the newline at stop
-  return string.match(string.sub(text, stop - TAIL + 1, stop), '^"id":"([%x-]+)","at":"[^"]+"}\n$')
-end
+local tombstone, corrupt = read_tombstone(KEYS[2])
 
 local turns = {} -- two lines each, in the order of their ids
 local position = 1
 while position <= #value do
-  local question_ends = string.find(value, '\n', position, true)
-  local answer_ends = question_ends and string.find(value, '\n', question_ends + 1, true)
+  local _, answer_ends = ends_of_turn(value, position)
   if not answer_ends then
     return redis.error_reply('CORRUPT a turn is not whole')
   end
   turns[#turns + 1] = string.sub(value, position, answer_ends)
   position = answer_ends + 1
 end
-if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and id_before(value, #value)) then
+if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and string.find(tail_before(value, #value), WHOLE_TAIL)) then
   return redis.error_reply('CORRUPT not lines of a conversation')
 end
 
 local function turn_id(number)
   local turn = turns[number]
-  return id_before(turn, string.find(turn, '\n', 1, true)) or ''
+  return string.match(tail_before(turn, string.find(turn, '\n', 1, true)), WHOLE_TAIL) or ''
 end
 
 local before = 2 * #turns
@@ -77,4 +63,4 @@ end
 if #turns > 0 then
   redis.call('SET', KEYS[1], table.concat(turns, '', oldest), 'EX', ARGV[1])
 end
-return {added, before, covered, corrupt}
+return {added, before, covered, corrupt and 1 or 0}

@@ -3,10 +3,10 @@
 -- KEYS[1] the conversation
 -- answers nothing if there is none, {0, ""} if it is not lines of a conversation, else {messages, last 77 bytes}
 --
--- Only the beginning and the end of each line are looked at: see append.lua.
+-- Only the beginning and the end of each line are looked at.
 
-local QUESTION = '{"role":"user",'
-local TAIL = 77 -- bytes from the first quote of "id" to the newline
+-- include: turns.lua
+
 local CORRUPT = {0, ''}
 
 local value = redis.pcall('GET', KEYS[1])
@@ -22,8 +22,8 @@ local messages, position = 0, 1
 local tail
 while position <= #value do
   local stop = string.find(value, '\n', position, true)
-  tail = string.sub(value, stop - TAIL + 1, stop)
-  if not string.find(tail, '^"id":"[%x-]+","at":"[^"]+"}\n$') then
+  tail = tail_before(value, stop)
+  if not string.find(tail, WHOLE_TAIL) then
     return CORRUPT
   end
   messages = messages + 1
