@@ -309,7 +309,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
     "ENUM_NAME_OVERRIDES": {
-        "StoreEnum": "conversations.api.serializers.STORES",
+        "StoreEnum": "conversations.api.output_serializers.STORES",
         "RoleEnum": ["user", "assistant"],
         "ContextEnum": ["full", "behind"],
     },

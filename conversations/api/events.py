@@ -7,7 +7,7 @@ import orjson
 from django.http import StreamingHttpResponse
 
 from conversations.api.errors import body
-from conversations.api.serializers import AnswerSerializer
+from conversations.api.output_serializers import AnswerSerializer
 from conversations.chat import Answer
 from conversations.errors import ConversationError
 

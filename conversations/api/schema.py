@@ -5,19 +5,21 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from conversations.api.serializers import (
+from conversations.api.input_serializers import (
     IDEMPOTENCY_KEY,
+    ExportQuerySerializer,
+    ListQuerySerializer,
+    QuestionSerializer,
+    anchored,
+)
+from conversations.api.output_serializers import (
     AnswerSerializer,
     ConversationSerializer,
     ErrorSerializer,
     EventSerializer,
-    ExportQuerySerializer,
     InvalidSerializer,
-    ListQuerySerializer,
     NotPersistedSerializer,
     PageSerializer,
-    QuestionSerializer,
-    anchored,
 )
 from conversations.turns import MESSAGE_ID, SESSION_ID
 

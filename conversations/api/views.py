@@ -15,16 +15,14 @@ from conversations import chat, history
 from conversations.api import schema
 from conversations.api.authentication import client_of
 from conversations.api.events import event_stream
-from conversations.api.serializers import (
+from conversations.api.input_serializers import (
     IDEMPOTENCY_KEY,
     SESSION_RULE,
-    AnswerSerializer,
-    ConversationSerializer,
     ExportQuerySerializer,
     ListQuerySerializer,
-    PageSerializer,
     QuestionSerializer,
 )
+from conversations.api.output_serializers import AnswerSerializer, ConversationSerializer, PageSerializer
 from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing

@@ -1,11 +1,11 @@
-"""Serializers of requests and responses. Docstrings and help texts of fields are part of the OpenAPI document."""
+"""Serializers of requests. Docstrings and help texts of fields are part of the OpenAPI document."""
 
 import re
 from datetime import timedelta
 from typing import Any, cast
 
 from django.http import QueryDict
-from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from conversations.chat import Question, new_session_id
@@ -17,7 +17,6 @@ MAX_AHEAD = timedelta(minutes=5)  # of an id's time: another machine's clock may
 _MAX_NAMED = 10  # unknown fields: a body may have 100,000, and an error for each would take a second
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
-STORES = [("redis", "redis"), ("mongo", "mongo")]
 SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
 
 
@@ -164,97 +163,3 @@ class ExportQuerySerializer(_QuerySerializer):
         """Return the one field, whose name is a word of Python."""
         wrong: dict[str, Any] = {"invalid_choice": "Must be json or markdown."}
         return {"as": serializers.ChoiceField(["json", "markdown"], default="json", error_messages=wrong)}
-
-
-class AnswerSerializer(serializers.Serializer[Any]):
-    """A stored turn."""
-
-    session_id = serializers.CharField()
-    answer = serializers.CharField()
-    message_id = serializers.UUIDField(help_text="Send it back as `last_message_id`.")
-    msg_count_before = serializers.IntegerField(help_text="Messages in context before this turn.")
-    new_thread = serializers.BooleanField(help_text="Whether nothing was there before this turn.")
-    store = serializers.ChoiceField(choices=STORES, help_text="The store that was read.")
-    stored_in = serializers.ListField(
-        child=serializers.ChoiceField(choices=STORES),
-        help_text="Every store that acknowledged the turn.",
-    )
-    persisted = serializers.BooleanField()
-    context = serializers.ChoiceField(  # type: ignore[assignment]  # the API's word; nothing uses DRF's own
-        choices=["full", "behind"], help_text="`behind`: turns you were given are missing from the context."
-    )
-    replayed = serializers.BooleanField(help_text="Whether this answer was stored before, by the same Idempotency-Key.")
-
-
-class EventSerializer(serializers.Serializer[Any]):
-    """One server-sent event of a streamed answer."""
-
-    event = serializers.ChoiceField(choices=["delta", "answer", "error"])
-    data = serializers.CharField(  # type: ignore[assignment]
-        help_text="JSON: of a `delta` its `text`; of the last event the answer, or the error, that would have "
-        "been the body without streaming."
-    )
-
-
-class MessageSerializer(serializers.Serializer[Any]):
-    """One message of a conversation."""
-
-    role = serializers.ChoiceField(choices=["user", "assistant"])
-    content = serializers.CharField()
-    key = serializers.CharField(required=False, help_text="The Idempotency-Key it was asked with.")
-    id = serializers.UUIDField()
-    at = serializers.DateTimeField()
-
-
-class ConversationSerializer(serializers.Serializer[Any]):
-    """A conversation as it is kept."""
-
-    session_id = serializers.CharField()
-    store = serializers.ChoiceField(choices=STORES)
-    context = serializers.ChoiceField(  # type: ignore[assignment]
-        choices=["full", "behind"], help_text="`behind`: a store that is out now may have more."
-    )
-    messages = MessageSerializer(many=True)
-
-
-class ListedSerializer(serializers.Serializer[Any]):
-    """A conversation in a list."""
-
-    session_id = serializers.CharField()
-    messages = serializers.IntegerField(allow_null=True, help_text="How many; null where the value is corrupt.")
-    updated_at = serializers.DateTimeField(allow_null=True)
-    stores = serializers.ListField(child=serializers.ChoiceField(choices=STORES))
-
-
-@extend_schema_serializer(many=False)  # a page is one, though it is what `list` answers
-class PageSerializer(serializers.Serializer[Any]):
-    """A page of conversations."""
-
-    results = ListedSerializer(many=True)
-    next = serializers.CharField(allow_null=True, help_text="The `cursor` of the next page; null on the last.")
-    complete = serializers.BooleanField(
-        help_text="Whether every store could be listed; when not, conversations may be missing."
-    )
-
-
-class ErrorSerializer(serializers.Serializer[Any]):
-    """What went wrong."""
-
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class InvalidSerializer(ErrorSerializer):
-    """What is wrong with the request, field by field."""
-
-    errors = serializers.DictField(  # type: ignore[assignment]
-        child=serializers.ListField(child=serializers.CharField()), required=False
-    )
-
-
-class NotPersistedSerializer(ErrorSerializer):
-    """The turn could not be stored; where an answer had been made, it is not thrown away."""
-
-    answer = serializers.CharField(required=False)
-    session_id = serializers.CharField(required=False)
-    persisted = serializers.BooleanField(required=False)
