@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django_prometheus.exports import ExportToDjangoView
 
 from conversations import history
-from conversations.runtime import watcher
+from conversations.runtime import pings
 from conversations.stores import ALIASES
 
 READY_SECONDS = 0.4  # a probe has half a second
@@ -45,13 +45,13 @@ def version(request: HttpRequest) -> JsonResponse:
 @_safe
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 while a store can be used, as the watcher last found; no store is asked."""
-    return _report({alias: watcher.health(alias) for alias in ALIASES})
+    return _report({alias: pings.health(alias) for alias in ALIASES})
 
 
 @_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when a store answers now; both are asked at the same time, and neither is waited for longer."""
-    return _report(watcher.look(READY_SECONDS))
+    return _report(pings.look(READY_SECONDS))
 
 
 @_safe
@@ -61,7 +61,7 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _report(states: dict[str, watcher.StoreHealth]) -> JsonResponse:
+def _report(states: dict[str, pings.StoreHealth]) -> JsonResponse:
     up = sum(state.up for state in states.values())
     route = history.routing()
     report: dict[str, Any] = {

@@ -1,28 +1,25 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
-It pings the stores, probes those whose breaker is open, and reads unsynced flags and switches. A second thread
+It has the stores pinged, and reads unsynced flags and switches. A second thread
 repairs unsynced conversations, in one process at a time. A third samples what changes slowly.
 """
 
 import logging
-import os
-import socket
 import threading
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 from conversations import policy
-from conversations.breaker import CLOSED, Breaker
+from conversations.breaker import CLOSED
 from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.history import repair
 from conversations.policy import Switch
 from conversations.runtime import sampling, switching
+from conversations.runtime.pings import PROCESS, health, look
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, REDIS, control, store, store_class
+from conversations.stores import ALIASES, control, store, store_class
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -30,36 +27,13 @@ logger = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds
 PAUSE = 0.1  # seconds between two batches, while there is more to do
-_KEPT = 60  # pings for the 95th percentile: about a minute
 _LEASE_SECONDS = 5.0
 _STARTED = time.time()
-_ME = f"{socket.gethostname()}:{os.getpid()}"
 
 
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
-    """What the last ping of a store found."""
-
-    up: bool = False
-    error: str | None = "not asked yet"
-    latency_ms: float | None = None
-    since: float = 0.0
-
-    def report(self) -> dict[str, Any]:
-        """Return what /healthz reports of the store."""
-        report: dict[str, Any] = {"up": self.up}
-        if self.latency_ms is not None:
-            report["latency_ms"] = round(self.latency_ms, 3)
-        if self.error:
-            report["error"] = self.error
-        return report
-
-
-_health: dict[str, StoreHealth] = {}
-_pings: dict[str, deque[float]] = {alias: deque(maxlen=_KEPT) for alias in ALIASES}
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
-_executor = ThreadPoolExecutor(max_workers=4 * len(ALIASES), thread_name_prefix="ping")
+_executor = ThreadPoolExecutor(max_workers=len(ALIASES), thread_name_prefix="flags")
 
 
 def start() -> None:
@@ -80,26 +54,6 @@ def start() -> None:
                 thread.start()
             with suppress(Exception):
                 sampling.sample()
-
-
-def health(alias: str) -> StoreHealth:
-    """Return what the last ping found; no store is called."""
-    return _health.get(alias, StoreHealth())
-
-
-def look(seconds: float | None = None) -> dict[str, StoreHealth]:
-    """Ping both stores at the same time; remember and return what was found. A store that has not answered after so
-    many seconds is reported as down, and what its ping finds later is not remembered."""
-    pings = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
-    answered, _ = wait(pings.values(), seconds)
-    found = {}
-    for alias, ping in pings.items():
-        if ping in answered:
-            _remember(alias, ping.result())
-            found[alias] = health(alias)
-        else:
-            found[alias] = StoreHealth(up=False, error=f"no answer in {seconds} s")
-    return found
 
 
 def _forever(step: Any, every: float) -> None:
@@ -129,38 +83,6 @@ def _tick() -> None:
     _follow()
     if up:
         _recover(next(alias for alias in state().routing.order if alias in up))
-
-
-def _ping(alias: str) -> StoreHealth:
-    begun = time.perf_counter()
-    one = state().stores[alias]
-    try:
-        store(alias).ping()
-    except StoreUnavailable as error:
-        one.reads.trip()
-        one.writes.trip()
-        return StoreHealth(False, error.reason, None, time.time())
-    took = time.perf_counter() - begun
-    _try(one.reads, took)
-    if one.writes.state != CLOSED and one.writes.probe():
-        _probe_writes(alias)
-    return StoreHealth(True, None, took * 1000, time.time())
-
-
-def _try(breaker: Breaker, took: float) -> None:
-    if breaker.state != CLOSED and breaker.probe():
-        breaker.record(False, took)
-
-
-def _probe_writes(alias: str) -> None:
-    """Try a write: a store that is full or read-only still answers pings."""
-    begun = time.perf_counter()
-    failed = False
-    try:
-        control(alias).write_note("probe", _ME)
-    except StoreUnavailable:
-        failed = True
-    state().stores[alias].writes.record(failed, time.perf_counter() - begun)
 
 
 def _read_flags(alias: str) -> None:
@@ -216,7 +138,7 @@ def _repair() -> bool:
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
     if not (flagged or process.suspects) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
-    if not control(ALIASES[0]).lease("healing", _ME, _LEASE_SECONDS):
+    if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.flagged(deadline)
@@ -237,28 +159,3 @@ def _sweep(alias: str, deadline: float) -> None:
 
 
 _sweeping: dict[str, tuple[str, repair.Sweep]] = {}
-
-
-def _remember(alias: str, found: StoreHealth) -> None:
-    before = _health.get(alias)
-    if before and before.up == found.up:
-        found = replace(found, since=before.since)
-    else:
-        name = "store_up" if found.up else f"{alias}_error"
-        level = logging.INFO if found.up else logging.WARNING
-        event(logger, level, name, store=alias, operation="ping", error=found.error)
-    _health[alias] = found
-    if gauge := metrics.up.get(alias):
-        gauge.set(found.up)
-    for kind in ("reads", "writes"):
-        breaker = getattr(state().stores[alias], kind)
-        metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)
-    if found.latency_ms is not None:
-        _pings[alias].append(found.latency_ms)
-        if alias == REDIS:
-            metrics.redis_latency_p95_ms.set(_p95(_pings[alias]))
-
-
-def _p95(values: "deque[float]") -> float:
-    ordered = sorted(values)
-    return ordered[int(0.95 * (len(ordered) - 1))]

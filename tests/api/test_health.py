@@ -14,7 +14,7 @@ from pytest_django import Settings
 from conversations.answerers import answerer
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
-from conversations.runtime import watcher
+from conversations.runtime import pings
 from conversations.turns import History
 from telemetry import metrics
 from telemetry.logs import JsonFormatter, hashed
@@ -86,7 +86,7 @@ class TestProbes:
 
     def test_health_has_the_routing_and_each_store(self, settings: Settings) -> None:
         settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = "mongo", True
-        watcher.look()
+        pings.look()
         report = probe("/healthz").json()
         assert (report["status"], report["primary"], report["dual_write"]) == ("ok", "mongo", True)
         assert {name: store["up"] for name, store in report["stores"].items()} == {"redis": True, "mongo": True}
@@ -96,14 +96,14 @@ class TestProbes:
     def test_with_one_store_down_health_is_degraded_and_200(self, out: str, request: pytest.FixtureRequest) -> None:
         """The service can be used, and must not be restarted."""
         request.getfixturevalue(f"{out}_out")
-        watcher.look()
+        pings.look()
         response = probe("/healthz")
         assert (response.status_code, response.json()["status"]) == (200, "degraded")
         assert [name for name, store in response.json()["stores"].items() if not store["up"]] == [out]
         assert response.json()["stores"][out]["error"]
 
     def test_with_both_stores_down_health_is_unavailable_and_503(self, redis_out: None, mongo_out: None) -> None:
-        watcher.look()
+        pings.look()
         for path in ("/healthz", "/readyz"):
             response = probe(path)
             assert (response.status_code, response.json()["status"]) == (503, "unavailable")
@@ -116,7 +116,7 @@ class TestProbes:
         assert probe("/readyz").json()["status"] == probe("/healthz").json()["status"] == "ok"
 
     def test_a_frozen_store_does_not_delay_health(self) -> None:
-        watcher.look()
+        pings.look()
         environment.REDIS.freeze()
         try:
             begun = time.monotonic()
@@ -126,7 +126,7 @@ class TestProbes:
             environment.REDIS.thaw()
 
     def test_health_has_no_address_or_password(self, redis_out: None, mongo_out: None) -> None:
-        watcher.look()
+        pings.look()
         text = probe("/healthz").content.decode()
         assert not [secret for secret in (str(environment.REDIS.port), "127.0.0.1", "redis://") if secret in text]
 
@@ -143,10 +143,10 @@ class TestMetrics:
         assert "redis_up 1.0" in page.splitlines()
 
     def test_redis_up_follows_the_watcher(self, redis_out: None) -> None:
-        watcher.look()
+        pings.look()
         assert (sample("redis_up"), sample("mongo_up")) == (0, 1)
         environment.REDIS.start()
-        watcher.look()
+        pings.look()
         assert sample("redis_up") == 1
         assert sample("redis_latency_p95_ms") > 0
 

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from conversations.api.authentication import make_token
 from conversations.api.throttling import ChatRateThrottle
 from conversations.history.listing import Cursor
-from conversations.runtime import watcher
+from conversations.runtime import pings
 from conversations.stores import MONGO
 from conversations.stores.sessions import make_key
 from tests.api.talking import ask, delete, get, post
@@ -92,7 +92,7 @@ class TestAuthentication:
         "path", ["/healthz", "/livez", "/readyz", "/metrics", "/version", "/api/schema/", "/api/docs/"]
     )
     def test_probes_and_documentation_need_no_token(self, path: str) -> None:
-        watcher.look()
+        pings.look()
         assert Client().get(path).status_code == 200
 
     @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\n", "é", "a" * 129])

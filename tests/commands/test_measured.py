@@ -9,7 +9,7 @@ from conversations import history
 from conversations.breaker import CLOSED, Breaker
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history import repair
-from conversations.runtime import watcher
+from conversations.runtime import pings
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.consistency import compare
@@ -116,6 +116,6 @@ def test_what_the_watcher_tries_is_judged_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Breaker, "record", recording)
     monkeypatch.setattr("conversations.breaker.OPEN_FOR", (0.0, 0.0))
     writes.trip()
-    watcher.look()
+    pings.look()
     assert writes.state == CLOSED
     assert judged == [writes]

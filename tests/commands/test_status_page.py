@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from conversations.policy import Routing, Switch
-from conversations.runtime import switching, watcher
+from conversations.runtime import pings, switching
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops import lease
@@ -50,7 +50,7 @@ class TestLooking:
     def test_staff_see_all_of_it_in_one_get(self) -> None:
         for alias in ALIASES:
             store(alias).write_note(NOTE, "2026-11-24T03:17:00.000Z")
-        watcher.look()  # this process' gauges may still show another test's outage
+        pings.look()  # this process' gauges may still show another test's outage
         response = who("staff", is_staff=True, is_superuser=False).get(PAGE)
         assert response.status_code == 200
         output = text(response)

@@ -10,7 +10,7 @@ from conversations import history
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.policy import Routing, Switch
-from conversations.runtime import state, switching, watcher
+from conversations.runtime import pings, state, switching, watcher
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import MESSAGE_ID, History, Turn, tombstone_for
 from tests import environment
@@ -141,7 +141,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
         _, taken = switching.record(type(environment_says)(MONGO, True), "a test", "because")
         assert taken == (MONGO,)
         redis_server.start()
-        eventually(lambda: watcher.look()[REDIS].up, "Redis is not seen")
+        eventually(lambda: pings.look()[REDIS].up, "Redis is not seen")
         watcher._tick()
         assert state.state().routing == type(environment_says)(MONGO, True)
         assert switching.read()[REDIS] == switching.read()[MONGO]
