@@ -19,11 +19,11 @@ from django.utils.timezone import localtime
 from conversations import history
 from conversations.errors import ConversationError, StoreUnavailable
 from conversations.history import listing
+from conversations.ids import now
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores import store
 from conversations.stores.mongo import corrupt as corrupt_documents
 from conversations.stores.sessions import make_key, session_of
-from conversations.turns import now
 
 _PAGE = 50
 

@@ -3,7 +3,7 @@
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
-from conversations.turns import now
+from conversations.ids import now
 
 ALIAS = "mongo"
 

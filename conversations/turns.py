@@ -1,42 +1,28 @@
-"""The words every other module uses: Message, Turn, History, and the ids that order them.
-
-A turn's two ids are one UUIDv7 and its successor, so a question always sorts beside its answer,
-whoever else writes at the same millisecond. A new turn is later than every message its writer has
-seen, so sorting by id is sorting by cause even where two machines' clocks differ.
-"""
+"""The words every other module uses: Message, Turn, History and Limits."""
 
 import operator
 import re
-import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cache
 from types import NoneType
 from typing import Any, NamedTuple, overload
-from uuid import UUID
 
 import orjson
 
-from conversations.errors import NoLaterTurn
+from conversations.ids import AT, new_ids, next_time, whole_milliseconds
+from conversations.ids import MESSAGE_ID as MESSAGE_ID  # also here for ops and the stores' bulk work
+from conversations.ids import now as now
+from conversations.ids import stamp as stamp
+from conversations.ids import time_of as time_of
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
-# Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
-MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_LAST = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=2**47 - 1)
-_AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 QUESTION, ANSWER = "user", "assistant"
 _FIELDS = operator.itemgetter("role", "content", "id", "at")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
-
-Clock = Callable[[], datetime]
-
-
-def now() -> datetime:
-    """Return the time in UTC."""
-    return datetime.now(UTC)
 
 
 class Message(NamedTuple):
@@ -111,7 +97,7 @@ class History(Sequence[Message]):
         roles, contents, ids, ats = zip(*fields, strict=True)
         if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
-        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(_AT, ats, 24)):
+        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
             raise ValueError("a message's id or at is malformed")
         try:
             deque(map(datetime.fromisoformat, ats), maxlen=0)
@@ -204,62 +190,17 @@ class Limits:
         return tuple(reversed(kept)), size
 
 
-def tombstone_for(*last_ids: str | None) -> str:
-    """Return an id that is not earlier than now nor than any of these."""
-    return max([_ids(now())[1], *(last_id or "" for last_id in last_ids)])
-
-
-def time_of(message_id: str) -> datetime:
-    """Return the millisecond that an id was made for."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=UUID(message_id).int >> 80)
-
-
 def make_turn(question: str, answer: str, seen: str | None, asked: datetime, answered: datetime,
               key: str | None = None) -> Turn:  # fmt: skip
     """Return a new turn later than `seen`, the `at` of the last message or tombstone its writer has read; raise
     NoLaterTurn."""
     asked = next_time(seen, asked)
-    answered = max(_milliseconds(answered), asked)
-    first, second = _ids(asked)
+    answered = max(whole_milliseconds(answered), asked)
+    first, second = new_ids(asked)
     return Turn(
         Message(QUESTION, question, first, stamp(asked), key),
         Message(ANSWER, answer, second, stamp(answered)),
     )
-
-
-def next_time(seen: str | None, time: datetime) -> datetime:
-    """Return the time, or the first that is later than `seen`; raise NoLaterTurn where no id has it."""
-    time = _milliseconds(time)
-    if seen:
-        time = max(time, datetime.fromisoformat(seen) + timedelta(milliseconds=1))
-    if time > _LAST:
-        raise NoLaterTurn
-    return time
-
-
-def is_stamped(message_id: Any, at: Any) -> bool:
-    """Return whether a stored message can have this id and this time."""
-    try:
-        known = MESSAGE_ID.fullmatch(message_id) and _AT.fullmatch(at) and datetime.fromisoformat(at)
-    except (TypeError, ValueError):
-        return False
-    return bool(known)
-
-
-def stamp(time: datetime) -> str:
-    """Return the time as messages carry it."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _milliseconds(time: datetime) -> datetime:
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)
-
-
-def _ids(time: datetime) -> tuple[str, str]:
-    """Return a UUIDv7 of that millisecond (RFC 9562) whose last bit is 0, and its successor."""
-    milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
-    return str(UUID(int=number)), str(UUID(int=number + 1))
 
 
 def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:

@@ -9,7 +9,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from conversations.chat import Question, new_session_id
-from conversations.turns import MESSAGE_ID, SESSION_ID, now, time_of
+from conversations.ids import MESSAGE_ID, now, time_of
+from conversations.turns import SESSION_ID
 
 MAX_CHARACTERS = 65_536
 MAX_PAGE = 100

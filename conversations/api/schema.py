@@ -21,7 +21,8 @@ from conversations.api.output_serializers import (
     NotPersistedSerializer,
     PageSerializer,
 )
-from conversations.turns import MESSAGE_ID, SESSION_ID
+from conversations.ids import MESSAGE_ID
+from conversations.turns import SESSION_ID
 
 _ERRORS = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),

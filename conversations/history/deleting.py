@@ -4,9 +4,9 @@ from conversations import policy
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.history.reading import Look
 from conversations.history.writing import flag_unsynced
+from conversations.ids import tombstone_for
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, store
-from conversations.turns import tombstone_for
 
 
 def delete(session: str) -> bool:

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
+from conversations.ids import stamp, time_of
 from conversations.policy import Inputs, Routing
 from conversations.runtime.state import state
 from conversations.stores import limits, store
 from conversations.stores.base import Contents
-from conversations.turns import History, Turn, stamp, time_of
+from conversations.turns import History, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from conversations import policy
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history.reading import Reading, routing
+from conversations.ids import stamp, time_of
 from conversations.policy import Inputs
 from conversations.runtime.state import state
 from conversations.stores import store
 from conversations.stores.base import Receipt
-from conversations.turns import Turn, make_turn, stamp, time_of
+from conversations.turns import Turn, make_turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from conversations.errors import InvalidTurn
+from conversations.ids import MESSAGE_ID, is_stamped
 from conversations.stores.sessions import is_key, is_of, session_of
-from conversations.turns import MESSAGE_ID, History, Limits, Turn, is_stamped
+from conversations.turns import History, Limits, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
 

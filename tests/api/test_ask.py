@@ -13,10 +13,11 @@ from pytest_django import Settings
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
 from conversations.history import repair
+from conversations.ids import MESSAGE_ID, now
 from conversations.policy import Routing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
-from conversations.turns import MESSAGE_ID, SESSION_ID, History, now
+from conversations.turns import SESSION_ID, History
 from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample

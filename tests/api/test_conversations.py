@@ -9,10 +9,10 @@ from pytest_django import Settings
 
 from conversations.api.authentication import make_token
 from conversations.history import listing
+from conversations.ids import now
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis.turns import CacheStore
-from conversations.turns import now
 from tests import environment
 from tests.api.talking import ask, delete, get, post
 from tests.builders import a_session, a_turn

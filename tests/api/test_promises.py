@@ -10,10 +10,10 @@ from pytest_django import Settings
 from conversations import history
 from conversations.answerers import answerer
 from conversations.api.authentication import make_token
+from conversations.ids import now
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.mongo.turns import DocumentStore
-from conversations.turns import now
 from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, get, let, post, sample

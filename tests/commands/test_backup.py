@@ -19,10 +19,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 
+from conversations.ids import tombstone_for
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis import rdb
 from conversations.stores.redis.client import histories
-from conversations.turns import tombstone_for
 from ops.backup import archive, create, restore, verify
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in

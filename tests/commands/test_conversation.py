@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from conversations.ids import MESSAGE_ID
 from conversations.stores import MONGO, REDIS, store
-from conversations.turns import MESSAGE_ID
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, run_on_a_terminal, turns_in

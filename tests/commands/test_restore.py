@@ -19,9 +19,9 @@ import pytest
 import time_machine
 from django.conf import settings as django_settings
 
+from conversations.ids import now, tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.redis.client import histories
-from conversations.turns import now, tombstone_for
 from ops.backup import archive
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns

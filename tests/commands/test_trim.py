@@ -11,9 +11,10 @@ import pytest
 from django.conf import settings as django_settings
 
 from conversations.history import repair
+from conversations.ids import now
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.redis.client import histories
-from conversations.turns import Turn, make_turn, now
+from conversations.turns import Turn, make_turn
 from ops import trim
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns

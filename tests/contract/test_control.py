@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from conversations.errors import StoreUnavailable
+from conversations.ids import tombstone_for
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.turns import CacheStore
-from conversations.turns import Limits, tombstone_for
+from conversations.turns import Limits
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
 from tests.contract.test_stores import LIMITS

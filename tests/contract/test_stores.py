@@ -13,6 +13,7 @@ from django.db import connections
 from pymongo.collection import Collection
 
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
+from conversations.ids import tombstone_for
 from conversations.stores import base
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Receipt, Summary
 from conversations.stores.memory import MemoryStore
@@ -20,7 +21,7 @@ from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.keys import tombstone_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Limits, Turn, tombstone_for
+from conversations.turns import History, Limits, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.round_trips import from_mongo, from_redis, to_mongo, to_redis

@@ -9,10 +9,11 @@ from django.conf import settings
 from conversations import history
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
+from conversations.ids import MESSAGE_ID, tombstone_for
 from conversations.policy import Routing, Switch
 from conversations.runtime import pings, state, switching, watcher
 from conversations.stores import MONGO, REDIS, store
-from conversations.turns import MESSAGE_ID, History, Turn, tombstone_for
+from conversations.turns import History, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.servers import RedisServer, eventually
@@ -120,7 +121,7 @@ def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server
 def test_a_deletion_wins_over_a_clock_that_is_an_hour_fast() -> None:
     from datetime import timedelta
 
-    from conversations.turns import now
+    from conversations.ids import now
 
     session, ahead = a_session(), a_turn(at=now() + timedelta(hours=1))
     put(session, REDIS, ahead)

@@ -3,11 +3,12 @@
 import pytest
 
 from conversations.errors import CorruptHistory
+from conversations.ids import now, tombstone_for
 from conversations.policy import Routing
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
 from conversations.stores.bulk import Found
-from conversations.turns import History, Turn, now, tombstone_for
+from conversations.turns import History, Turn
 from ops.consistency.compare import compare
 from tests.builders import a_turn, some_turns
 

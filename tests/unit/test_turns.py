@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from conversations.errors import NoLaterTurn
 from conversations.history import restamp
+from conversations.ids import MESSAGE_ID, stamp
 from conversations.merge import merge
-from conversations.turns import (
-    ANSWER,
-    MESSAGE_ID,
-    QUESTION,
-    History,
-    Limits,
-    Message,
-    Turn,
-    make_turn,
-    stamp,
-)
+from conversations.turns import ANSWER, QUESTION, History, Limits, Message, Turn, make_turn
 from tests.builders import a_history, a_turn, some_turns
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError, WriteError
 
 from conversations import merge
 from conversations.errors import StoreUnavailable
+from conversations.ids import now
 from conversations.models import ALIAS
 from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
@@ -20,7 +21,7 @@ from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Limits, Turn, now
+from conversations.turns import History, Limits, Turn
 
 _IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
 

@@ -6,12 +6,12 @@ from typing import Any
 from django.db import connections
 from pymongo.errors import DuplicateKeyError
 
+from conversations.ids import now
 from conversations.models import ALIAS
 from conversations.stores.control import ControlStore, Flags
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key, session_of
-from conversations.turns import now
 
 _NOTES = "onesource_notes"
 

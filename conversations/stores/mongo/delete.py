@@ -8,12 +8,13 @@ from uuid import uuid4
 from pymongo.errors import DuplicateKeyError
 
 from conversations.errors import StoreUnavailable
+from conversations.ids import now
 from conversations.models import ALIAS, CorruptConversation
 from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import TOMBSTONE
 from conversations.stores.mongo.patient import Document, documents
-from conversations.turns import Limits, now
+from conversations.turns import Limits
 
 
 def delete(key: str, upto: str, *, flag: bool, limits: Limits) -> bool:

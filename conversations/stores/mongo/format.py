@@ -3,8 +3,9 @@
 from typing import Any
 
 from conversations.errors import CorruptHistory
+from conversations.ids import MESSAGE_ID
 from conversations.models import ALIAS
-from conversations.turns import MESSAGE_ID, History
+from conversations.turns import History
 
 TOMBSTONE = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # one that another program wrote and that is no id covers nothing
 

@@ -9,6 +9,7 @@ import pymongo
 from django.conf import settings
 from django.db import connections
 
+from conversations.ids import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
 from conversations.stores.mongo import listing
@@ -20,7 +21,7 @@ from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import parse
 from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn, now
+from conversations.turns import History, Turn
 
 _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
 

@@ -1,7 +1,7 @@
 """Put first on PYTHONPATH, this sets a process' clock wrong by CLOCK_SHIFT seconds.
 
 libfaketime does it for any program, but crashes some builds of Redis and shifts timeouts too. Python reads
-this module before all others; what tells the time in onesource is `time.time` and `conversations.turns.now`.
+this module before all others; what tells the time in onesource is `time.time` and `conversations.ids.now`.
 """
 
 import importlib.abc
@@ -18,11 +18,11 @@ _right = time.time
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds conversations.turns as everybody does, and changes its clock as soon as it is loaded: other
+    """Finds conversations.ids as everybody does, and changes its clock as soon as it is loaded: other
     modules import the function by name."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "conversations.turns":
+        if name != "conversations.ids":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

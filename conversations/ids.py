@@ -1,0 +1,73 @@
+"""Ids and times of messages: ids order a conversation.
+
+A turn's two ids are one UUIDv7 and its successor, so a question always sorts beside its answer, also when others
+write in the same millisecond. A new turn is later than every message its writer has seen, so sorting by id is sorting
+by cause even where two machines' clocks differ.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from conversations.errors import NoLaterTurn
+
+# Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
+MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_LAST = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=2**47 - 1)
+AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+def tombstone_for(*last_ids: str | None) -> str:
+    """Return an id that is not earlier than now nor than any of these."""
+    return max([new_ids(now())[1], *(last_id or "" for last_id in last_ids)])
+
+
+def time_of(message_id: str) -> datetime:
+    """Return the millisecond that an id was made for."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=UUID(message_id).int >> 80)
+
+
+def next_time(seen: str | None, time: datetime) -> datetime:
+    """Return the time, or the first that is later than `seen`; raise NoLaterTurn where no id has it."""
+    time = whole_milliseconds(time)
+    if seen:
+        time = max(time, datetime.fromisoformat(seen) + timedelta(milliseconds=1))
+    if time > _LAST:
+        raise NoLaterTurn
+    return time
+
+
+def is_stamped(message_id: Any, at: Any) -> bool:
+    """Return whether a stored message can have this id and this time."""
+    try:
+        known = MESSAGE_ID.fullmatch(message_id) and AT.fullmatch(at) and datetime.fromisoformat(at)
+    except (TypeError, ValueError):
+        return False
+    return bool(known)
+
+
+def stamp(time: datetime) -> str:
+    """Return the time as messages carry it."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def whole_milliseconds(time: datetime) -> datetime:
+    """Return the time without what is less than a millisecond."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def new_ids(time: datetime) -> tuple[str, str]:
+    """Return a UUIDv7 of that millisecond (RFC 9562) whose last bit is 0, and its successor."""
+    milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
+    return str(UUID(int=number)), str(UUID(int=number + 1))
