@@ -54,7 +54,7 @@ class Plan:
     missing: Mapping[str, Missing]
     """For every store that was compared."""
     conflicts: frozenset[str]
-    """The ids of turns that have different words in different stores: nothing here can tell which are right."""
+    """The ids of turns that have different words in different stores: nothing here can decide which are right."""
 
     @property
     def last_id(self) -> str | None:

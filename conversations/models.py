@@ -30,7 +30,7 @@ class Conversation(models.Model):
         max_length=36, null=True, help_text="The id up to which everything was deleted."
     )
     mark = models.CharField(  # noqa: DJ001
-        max_length=32, null=True, help_text="Set while the other store lacks what is here."
+        max_length=32, null=True, help_text="Set while the other store is missing turns of it."
     )
 
     objects = ConversationQuerySet.as_manager()

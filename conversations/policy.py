@@ -128,7 +128,7 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
     """Return FULL where the history has every turn that was acknowledged to the client, else BEHIND.
 
     `latest` is the last id of the history or its tombstone, `expected` the last id that the client was given;
-    `fresh` says that the session_id is new. A history with the last id may still miss earlier turns: those of an
+    `fresh`: the session_id is new. A history with the last id may still be missing earlier turns: those of an
     outage may be the only ones in the store that took them. So it is also BEHIND where a store that may have more
     could not be read.
     """

@@ -42,7 +42,7 @@ class _ModelAnswerer(Answerer):
             # caught: besides the SDK's own there are httpx's, and TypeError where there is no API key.
             raise AnswererFailed(type(error).__name__) from None
         if not answered:
-            raise AnswererFailed("it said nothing")
+            raise AnswererFailed("its answer is empty")
 
     def _pieces(self, messages: list[dict[str, str]]) -> Iterator[str]:
         """Yield the text of the response; raise AnswererFailed when it is late or incomplete."""
@@ -57,7 +57,7 @@ class _ModelAnswerer(Answerer):
                 if line.startswith("data:") and "{" in line:
                     event = orjson.loads(line[5:])
                     if event.get("error"):
-                        raise AnswererFailed("it told an error in the middle of its answer")
+                        raise AnswererFailed("it reported an error in the middle of its answer")
                     piece, finished = self._read(event)
                     if piece:
                         yield piece

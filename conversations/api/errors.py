@@ -19,7 +19,7 @@ _MAX_NAME = 100  # bytes of a field's name
 
 
 def body(error: ConversationError) -> dict[str, Any]:
-    """Return the body of the error; after the model was asked it carries the answer, which was paid for."""
+    """Return the body of the error; after the model was called it has the answer, which was paid for."""
     fields: dict[str, Any] = {"code": error.code, "detail": error.detail}
     if isinstance(error, (NotPersisted, NoLaterTurn)) and error.args:
         fields |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}

@@ -17,7 +17,7 @@ class ChatRateThrottle(SimpleRateThrottle):
     """Limits questions by token, or by address where CHAT_AUTH is open."""
 
     scope = "ask"
-    # A cache of its own: the default one keeps 300 entries, and would limit nobody once there are more clients.
+    # A cache of its own: the default one keeps 300 entries, and would limit no client once there are more.
     cache = LocMemCache("ask", {"OPTIONS": {"MAX_ENTRIES": 100_000}})
 
     def get_rate(self) -> str | None:

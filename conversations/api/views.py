@@ -43,7 +43,7 @@ class _ChatViewSet(ViewSet):
     content_negotiation_class = _FirstRenderer
 
     def finalize_response(self, request: Request, response: Response, *arguments: Any, **options: Any) -> Response:
-        """Return the response, an error too, with a header that forbids to cache it: it may hold what people said."""
+        """Return the response, an error too, with a header that forbids to cache it: it may contain messages."""
         response = super().finalize_response(request, response, *arguments, **options)
         response["Cache-Control"] = "no-store"
         return response

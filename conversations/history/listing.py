@@ -87,7 +87,7 @@ def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListP
 
 
 def _summaries(alias: str, sessions: tuple[str, ...]) -> tuple[dict[str, Summary], bool]:
-    """Return the summaries, and whether the store could be asked."""
+    """Return the summaries, and whether the store was available."""
     try:
         return store(alias).summaries(sessions), True
     except StoreUnavailable:

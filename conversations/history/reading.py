@@ -95,7 +95,7 @@ class Look:
         return self._plan
 
     def follow(self, plan: policy.ReadPlan, expected: str | None) -> None:
-        """Read what the policy says, and more where that is older than what the client was given."""
+        """Read what the policy decides, and more where that is older than what the client was given."""
         self.merges = plan.merge
         if plan.merge:
             self.compare(plan.order)

@@ -18,7 +18,7 @@ PAGE = 2000
 
 
 def conversation(session: str) -> bool:
-    """Give each store what it lacks of the conversation, tombstones first; return whether anything did.
+    """Give each store its missing turns of the conversation, tombstones first; return whether anything did.
 
     Raise StoreUnavailable when a store goes out meanwhile. Every step can be repeated, and the flags go last,
     so that one which was cut off half way is done again whole.

@@ -89,7 +89,7 @@ class Write:
         """The one that kept the turn out of a store; it needs a later id then."""
 
     def run(self) -> "Write":
-        """Offer the turn to each store in turn, until those that should have it were asked and one has it."""
+        """Offer the turn to each store in turn, until those that should have it were called and one has it."""
         for alias in self.plan.skipped:
             self._count_skipped(alias)
         for alias in self.plan.order + self.plan.last_resort:
@@ -193,7 +193,7 @@ class Write:
         event(logger, logging.WARNING, "restored", store=alias, session=hashed(self.session))
 
     def _flag_missed(self) -> None:
-        """See to it that a store which has the turn is flagged where another should have it and does not."""
+        """Flag a store that has the turn where another store should have it and does not."""
         if not self.stored_in or not set(self.missed) - set(self.stored_in):
             return
         if self.stored_in[0] in self.flagged:
@@ -206,6 +206,6 @@ class Write:
         self._count_error(alias, "passed over")
 
     def _count_error(self, alias: str, reason: str) -> None:
-        """A turn that a store should have and has not is an error of that store, whether it was asked or not."""
+        """A turn that a store should have and does not is an error of that store, also where it was skipped."""
         metrics.persist_errors.labels(store=alias).inc()
         event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(self.session), error=reason)

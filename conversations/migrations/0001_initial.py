@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                         (
                             "mark",
                             models.CharField(
-                                help_text="Set while the other store lacks what is here.", max_length=32, null=True
+                                help_text="Set while the other store is missing turns of it.", max_length=32, null=True
                             ),
                         ),
                     ],

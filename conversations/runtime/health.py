@@ -32,7 +32,7 @@ def _safe(view: View) -> View:
 
 @_safe
 def livez(request: HttpRequest) -> HttpResponse:
-    """200 while this process can answer at all; no store is asked."""
+    """200 while this process can answer at all; no store is called."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
@@ -44,13 +44,13 @@ def version(request: HttpRequest) -> JsonResponse:
 
 @_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 while a store can be used, as the watcher last found; no store is asked."""
+    """200 while a store can be used, as the watcher last found; no store is called."""
     return _report({alias: pings.health(alias) for alias in ALIASES})
 
 
 @_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when a store answers now; both are asked at the same time, and neither is waited for longer."""
+    """200 when a store answers now; both are pinged at the same time, within one deadline."""
     return _report(pings.look(READY_SECONDS))
 
 

@@ -1,6 +1,6 @@
 """One request at a time for one Idempotency-Key on this machine, so that its question is answered once.
 
-The stores refuse a second turn with the same key, but only when it has been answered already. A twin that
+The stores refuse a second turn with the same key, but only when it has been answered already. A duplicate that
 waits here finds the first one's turn stored. The lock is the kernel's: it ends with the process that held it.
 """
 
@@ -33,7 +33,7 @@ def idempotency_lock(session: str, key: str | None) -> Iterator[None]:
     finally:
         if descriptor is not None:
             with suppress(OSError):
-                _path(session, key).unlink()  # before it is let go: whoever waited sees that its file is gone
+                _path(session, key).unlink()  # before the lock is released: a waiting process looks for the file
             os.close(descriptor)
 
 

@@ -18,7 +18,7 @@ _newest = 0.0
 
 
 def sample() -> None:
-    """Set the gauges of Redis' memory and of the newest backup; nothing is raised for a store that cannot be asked."""
+    """Set the gauges of Redis' memory and of the newest backup; nothing is raised for an unavailable store."""
     _sample_memory()
     _sample_backup()
 
@@ -47,7 +47,7 @@ def _sample_backup() -> None:
     global _newest
     recorded = backups_recorded()
     newest = max(recorded.values(), default=0.0)
-    # The store that cannot be asked may be the one with the newest.
+    # The unavailable store may be the one with the newest.
     _newest = newest if len(recorded) == len(ALIASES) else max(newest, _newest)
     if recorded:
         metrics.backup_timestamp.set(_newest)

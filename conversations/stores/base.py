@@ -43,7 +43,7 @@ class Contents:
     tombstone: str | None
     """The id up to which everything was deleted, for one TTL after the deletion; None too where it is no id."""
     flag: str | None
-    """Set when the other store should have what this one has and lacks it; a new value every time."""
+    """Set when the other store is missing turns that this one has; a new value every time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Summary:
 
     messages: int | None
     at: str | None
-    """When its last message was said."""
+    """The time of its last message."""
 
     @classmethod
     def of(cls, history: History) -> "Summary":
@@ -88,7 +88,7 @@ class HistoryStore(ABC):
 
     @property
     def call_seconds(self) -> float:
-        """How long one call may take, as the settings say."""
+        """How long one call may take by the settings."""
         return math.inf
 
     def __init__(self, alias: str, limits: Limits) -> None:
@@ -106,10 +106,10 @@ class HistoryStore(ABC):
         raise CorruptHistory as `load` does."""
 
     def append(self, session: str, turn: Turn | None, missing: Sequence[Turn] = (), *, flag: bool = False) -> Receipt:
-        """Add the turn, and turns of the same conversation that this store lacks, in the place of their
+        """Add the turn, and missing turns of the same conversation, in the place of their
         ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
         in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
-        covers is left out. `flag` says, no later than the turn is there, that the other store lacks it.
+        covers is left out. `flag` sets the unsynced flag, no later than the turn is there.
         Raise CorruptHistory, changing nothing, where what is there cannot take a turn, and InvalidTurn where one
         of these could not be read again: with it the whole conversation could not."""
         for one in (*missing, turn) if turn else missing:
@@ -133,7 +133,7 @@ class HistoryStore(ABC):
         """Return about `limit` sessions, of which MOST_SCANNED are the most, from the cursor on: the tenant's, ""
         for those of none and None for all, with that in their names. All pages together hold every such session
         that was there throughout, some perhaps twice; a page may be short, or empty, and not the last: only "" as
-        its cursor says so. Raise InvalidSession when no name contains that."""
+        its cursor marks the end. Raise InvalidSession when no name contains that."""
         return self._scan(cursor, max(1, min(limit, MOST_SCANNED)), tenant, contains)
 
     @abstractmethod
@@ -174,7 +174,7 @@ def _check(turn: Turn) -> None:
 
 def tombstone_in(alias: str, session: str, value: Any) -> str | None:
     """Return what is stored as a tombstone, None where that is no id: it covers nothing, and is left there until a
-    deletion replaces it, since it does not say what was deleted."""
+    deletion replaces it, since it does not show what was deleted."""
     if value is None:
         return None
     text = value.decode(errors="replace") if isinstance(value, bytes) else value

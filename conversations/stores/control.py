@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """The sessions that have an unsynced flag in a store, as far as they were asked for."""
+    """The sessions that have an unsynced flag in a store, up to the limit of the call."""
 
     sessions: frozenset[str] = frozenset()
     complete: bool = True

@@ -1,11 +1,11 @@
-"""StoreInfo: what a store's server says of itself, the same for every store."""
+"""StoreInfo: what a store's server reports about itself, the same for every store."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """None wherever the server has no such thing or the user may not ask for it."""
+    """None wherever the server has no such thing or the user has no right to read it."""
 
     version: str | None = None
     memory_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""MeasuredStore: a store whose calls are timed, counted, logged and judged, whoever makes them."""
+"""MeasuredStore: a store whose calls are timed, counted, logged and recorded by breakers."""
 
 import logging
 import time
@@ -20,8 +20,8 @@ _WRITE_PATIENCE = 2  # a write waits for other writers and for a disk
 
 
 class MeasuredStore(HistoryStore, ControlStore):
-    """Wraps a store once. A turn's own operations are measured; what the watcher asks for is not, since it judges
-    that itself, and must not have it judged twice."""
+    """Wraps a store once. A turn's own operations are measured; the watcher's calls are not, since it
+    records them itself, and each must be recorded once."""
 
     def __init__(self, store: HistoryStore, control: ControlStore) -> None:
         self._store = store
@@ -110,8 +110,8 @@ class MeasuredStore(HistoryStore, ControlStore):
 
     @contextmanager
     def _measured(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
-        """Tell the breaker and the metrics what becomes of a call, and the log of a fault, in the words that the
-        runbook greps for. A corrupt value is no fault of its store: it has answered."""
+        """Record the call in the breaker and the metrics, and log a fault by the event name in the runbook.
+        A corrupt value is no fault of its store: it has answered."""
         begun = time.monotonic()
         failed = False
         try:

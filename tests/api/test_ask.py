@@ -255,7 +255,7 @@ class TestContext:
         assert (answer["context"], answer["msg_count_before"]) == ("full", 2)
 
     def test_context_is_behind_where_messages_are_missing(self) -> None:
-        """An answer without turns that were acknowledged to its client says so."""
+        """An answer without turns that were acknowledged to its client has context: behind."""
         session = a_session()
         ask("What is Redis?", session)
         later = ask("Elsewhere", a_session())["message_id"]

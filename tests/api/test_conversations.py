@@ -227,9 +227,7 @@ class TestListing:
         headers = a_tenant(settings)
         assert listed(headers) == []
 
-    def test_while_redis_is_down_the_list_is_marked_incomplete(
-        self, settings: Settings, redis_server: RedisServer
-    ) -> None:
+    def test_while_redis_is_down_the_list_is_incomplete(self, settings: Settings, redis_server: RedisServer) -> None:
         settings.CONV_DUAL_WRITE = True
         headers, session = a_tenant(settings), a_session()
         ask("What is Redis?", session, headers=headers)
@@ -241,7 +239,7 @@ class TestListing:
         assert [each["session_id"] for each in page["results"]] == [session]
         assert page["complete"] is False
 
-    def test_while_mongo_is_down_the_list_is_marked_incomplete(self, settings: Settings, mongo_out: None) -> None:
+    def test_while_mongo_is_down_the_list_is_incomplete(self, settings: Settings, mongo_out: None) -> None:
         headers, session = a_tenant(settings), a_session()
         ask("What is Redis?", session, headers=headers)
         page = get("conversations/", **headers).json()
@@ -392,7 +390,7 @@ def test_the_accept_header_is_ignored(accept: str) -> None:
 
 
 class TestCaching:
-    """What users said must be in no proxy's or browser's cache."""
+    """No proxy or browser may cache messages."""
 
     def test_responses_forbid_caching(self) -> None:
         session = a_session()

@@ -85,7 +85,7 @@ def test_a_value_corrupted_during_the_duplicate_check_counts_as_missed(settings:
 
 
 def test_context_is_behind_with_the_last_message_but_not_all_before_it(redis_server: RedisServer) -> None:
-    """In an outage without dual write, the second answer misses the same turns as the first, and says so."""
+    """In an outage without dual write, the second answer is missing the same turns, with context: behind."""
     session = a_session()
     given = ask("What is Redis?", session)["message_id"]
     redis_server.kill()

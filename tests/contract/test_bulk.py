@@ -19,7 +19,7 @@ from tests.servers import eventually
 
 
 class Contract:
-    """One suite; a subclass a store says how to make one, and which suite of single conversations knows the rest."""
+    """One suite; a subclass for each store defines how to make one, and names the suite of single conversations."""
 
     one: test_stores.Contract
 
@@ -229,7 +229,7 @@ class Contract:
 
     # --- Memory ----------------------------------------------------------------------------------------
 
-    def test_memory_is_told_where_it_is_supported_and_nowhere_else(self, bulk: BulkStore) -> None:
+    def test_memory_is_reported_only_where_it_is_supported(self, bulk: BulkStore) -> None:
         long, short = self.hold(bulk, a_turn("q", "a" * 5000)), self.hold(bulk, a_turn())
         if not bulk.supports_memory:
             with pytest.raises(NotImplementedError):
@@ -288,7 +288,7 @@ class TestRedisBulk(Contract):
         bulk.trim({trimmed: last}, tombstones=True)
         assert [bulk.store.inspect(one).tombstone for one in (removed, trimmed)] == [last, last]
 
-    def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, bulk: BulkStore) -> None:
+    def test_a_key_that_is_no_session_does_not_stop_a_scan(self, bulk: BulkStore) -> None:
         session = self.hold(bulk)
         with environment.REDIS.client() as client:
             client.set("conv:not a name", "x")

@@ -18,7 +18,7 @@ Store = MemoryStore | CacheStore | DocumentStore
 
 
 class ControlContract:
-    """One suite; a subclass a store says how to make one, let time pass, and take it down."""
+    """One suite; a subclass for each store defines how to make one, let time pass, and take it down."""
 
     def make(self, limits: Limits = LIMITS) -> Store:
         raise NotImplementedError
@@ -34,7 +34,7 @@ class ControlContract:
     def store(self) -> Store:
         return self.make()
 
-    def test_a_flag_is_set_with_the_turn_and_taken_away_only_if_it_is_the_same(self, store: Store) -> None:
+    def test_a_flag_is_set_with_the_turn_and_cleared_only_if_it_is_the_same(self, store: Store) -> None:
         session = a_session()
         store.append(session, a_turn(), flag=True)
         seen = store.inspect(session).flag
@@ -55,7 +55,7 @@ class ControlContract:
         store.delete(deleted, tombstone_for(), flag=True)
         assert {flagged, deleted} <= store.flags(10_000).sessions
 
-    def test_only_so_many_flags_are_told(self, store: Store) -> None:
+    def test_the_number_of_flags_returned_is_limited(self, store: Store) -> None:
         sessions = [a_session() for _ in range(4)]
         for session in sessions:
             store.append(session, a_turn(), flag=True)

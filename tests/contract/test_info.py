@@ -1,4 +1,4 @@
-"""What every store's server says of itself: see conversations/stores/info.py."""
+"""What every store's server reports about itself: see conversations/stores/info.py."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class TestEveryStore:
 
 
 class TestRedis:
-    def test_its_memory_is_told_with_and_without_what_it_takes_when_empty(self) -> None:
+    def test_memory_is_reported_with_and_without_that_of_an_empty_server(self) -> None:
         found = info(REDIS)
         assert found.memory_bytes and found.data_bytes
         assert 0 < found.data_bytes < found.memory_bytes
@@ -82,7 +82,7 @@ class TestRedis:
             ({"master_repl_offset": 9, "slave0": {"offset": 7}, "slave1": {"offset": 4}}, "5 bytes"),
         ],
     )
-    def test_replication_is_told_in_words(self, fields: dict[str, object], lag: str | None) -> None:
+    def test_replication_is_reported_in_words(self, fields: dict[str, object], lag: str | None) -> None:
         assert redis_info._lag(fields) == lag
 
 
@@ -95,5 +95,5 @@ class TestMongo:
             ({}, "other"),
         ],
     )
-    def test_its_role_is_told_with_its_set(self, hello: dict[str, object], role: str) -> None:
+    def test_the_role_is_reported_with_the_replica_set(self, hello: dict[str, object], role: str) -> None:
         assert mongo_info._role(hello) == role

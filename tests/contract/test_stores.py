@@ -47,7 +47,7 @@ def answers(store: HistoryStore) -> bool:
 
 
 class Contract:
-    """One suite; a subclass a store says how to make one, spoil a value, and take it down."""
+    """One suite; a subclass for each store defines how to make one, spoil a value, and take it down."""
 
     def make(self, limits: Limits = LIMITS) -> HistoryStore:
         raise NotImplementedError
@@ -104,9 +104,9 @@ class Contract:
         assert store.load(session) == History.of([first, second])
 
     def test_the_same_key_twice_is_stored_once(self, store: HistoryStore) -> None:
-        session, first, twin = a_session(), a_turn(key="k1"), a_turn(key="k1")
+        session, first, duplicate = a_session(), a_turn(key="k1"), a_turn(key="k1")
         store.append(session, first)
-        assert not store.append(session, twin).stored
+        assert not store.append(session, duplicate).stored
         assert store.load(session) == History.of([first])
 
     def test_a_late_turn_lands_in_its_place(self, store: HistoryStore) -> None:
@@ -175,7 +175,7 @@ class Contract:
         assert store.last_ids([session]) == {}
         assert store.delete(session, tombstone_for()) is False
 
-    def test_what_a_tombstone_covers_does_not_come_back(self, store: HistoryStore) -> None:
+    def test_tombstoned_turns_are_not_stored_again(self, store: HistoryStore) -> None:
         session, turns = a_session(), some_turns(4)
         store.append(session, None, turns[:2])
         store.delete(session, turns[1].answer.id)
@@ -219,7 +219,7 @@ class Contract:
         assert store.load(session) == History.of(turns)
         assert store.append(session, a_turn(key="k")).stored
 
-    def test_a_corrupt_value_is_said_quarantined_and_never_overwritten(self, store: HistoryStore) -> None:
+    def test_a_corrupt_value_is_reported_quarantined_and_never_overwritten(self, store: HistoryStore) -> None:
         session, turn = a_session(), a_turn()
         for count in (1, 2):
             self.spoil(store, session)
@@ -446,7 +446,7 @@ class TombstoneContract(Contract):
         raise NotImplementedError
 
     def test_a_tombstone_that_is_no_id_covers_nothing(self, store: HistoryStore) -> None:
-        """It does not say what was deleted, and to guess could lose what was not."""
+        """It does not show what was deleted, and a guess could lose other turns."""
         for wrong in self.WRONG:
             session, turns = a_session(), some_turns(3)
             store.append(session, turns[0])
@@ -627,7 +627,7 @@ class TestCacheStore(TombstoneContract):
             client.set(make_key(session), spoil(client.get(make_key(session))))
         assert store.summaries([session]) == {session: CORRUPT}
 
-    def test_a_fault_in_an_answer_is_no_emptiness(self, store: HistoryStore) -> None:
+    def test_an_error_in_an_answer_raises_and_is_never_empty(self, store: HistoryStore) -> None:
         """A server that loads its data, or whose user may not read, answers each command with an error."""
         session = a_session()
         store.append(session, a_turn())
@@ -636,7 +636,7 @@ class TestCacheStore(TombstoneContract):
                 with pytest.raises(StoreUnavailable):
                     call([session])
 
-    def test_a_key_that_is_no_name_of_ours_stops_no_walk(self, store: HistoryStore) -> None:
+    def test_a_key_that_is_no_session_does_not_stop_a_scan(self, store: HistoryStore) -> None:
         session = a_session()
         store.append(session, a_turn())
         with environment.REDIS.client() as client:
@@ -681,8 +681,8 @@ class TestDocumentStore(TombstoneContract):
         return connections["mongo"].get_collection("conversations_conversation")
 
     def quarantined_copies(self, store: HistoryStore, session: str) -> int:
-        aside = connections["mongo"].get_collection("conversations_corruptconversation")
-        return int(aside.count_documents({"key": make_key(session)}))
+        quarantine = connections["mongo"].get_collection("conversations_corruptconversation")
+        return int(quarantine.count_documents({"key": make_key(session)}))
 
     def expire(self, store: HistoryStore, session: str) -> None:
         past = datetime.now(UTC) - timedelta(seconds=1)
@@ -710,7 +710,7 @@ class TestDocumentStore(TombstoneContract):
         assert 0 < sum(sizes) < 20_000
 
     @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], None, {"id": "x"}, "text"])
-    def test_a_document_that_is_no_history_stops_no_walk(self, store: HistoryStore, messages: object) -> None:
+    def test_a_document_that_is_no_history_does_not_stop_a_scan(self, store: HistoryStore, messages: object) -> None:
         session, later = a_session(), datetime.now(UTC) + timedelta(days=1)
         document = {"_id": make_key(session), "messages": messages, "bytes": 9, "expires_at": later}
         self.documents(store).insert_one(document)

@@ -27,7 +27,7 @@ def put(session: str, alias: str, *turns: Turn, flag: bool = False) -> None:
     store(alias).append(session, None, turns, flag=flag)
 
 
-def test_each_store_gets_what_it_lacks_in_its_place() -> None:
+def test_each_store_gets_its_missing_turns_in_their_places() -> None:
     session, turns = a_session(), some_turns(6)
     put(session, REDIS, turns[0], turns[2], turns[5])
     put(session, MONGO, turns[1], turns[2], turns[4])
@@ -153,7 +153,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
             store(alias).write_note(switching.NOTE, "")
 
 
-def test_a_switch_is_not_unsaid_by_an_outage_of_both_stores() -> None:
+def test_a_switch_is_kept_through_an_outage_of_both_stores() -> None:
     """Silence is not "no switch": what was seen counts until something newer is."""
     known = state.state()
     switched = Switch(Routing(MONGO, True), switching.environment(), time.time())
@@ -198,8 +198,8 @@ def test_repair_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> 
     assert store(MONGO).flags(10_000).sessions == frozenset()
 
 
-def test_what_a_killed_process_had_on_its_way_is_repaired_with_nobody_asking() -> None:
-    """Killed between the two writes of a dual write, it flagged nothing; half a name harms nobody."""
+def test_turns_in_flight_in_a_killed_process_are_repaired_without_a_request() -> None:
+    """Killed between the two writes of a dual write, it flagged nothing; half a name does no harm."""
     session, turn = a_session(), a_turn()
     put(session, REDIS, turn)
     page = Path(settings.VAR_DIR) / "run" / "underway" / "1-gone"

@@ -1,4 +1,4 @@
-"""How a conversation is said to stand in two stores: one table, nothing running."""
+"""How a conversation compares in two stores: one table, nothing running."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def has(*turns: Turn, tombstone: str | None = None, flag: str | None = None) -> 
         (has(), has(A, B), False, "only_in_mongo", False),
         (has(A, B), has(A), False, "fallback_behind", True),
         (has(A, B), has(A), True, "differing", False),
-        # the fallback has what the primary lacks
+        # the fallback has turns that the primary is missing
         (has(A), has(A, B), False, "differing", False),
         # the same last id, and a hole
         (has(A, C), has(A, B, C), False, "differing", False),
@@ -55,7 +55,7 @@ def test_the_kind_and_whether_it_is_expected(
     assert (one.kind(routing), one.expected(routing)) == (kind, expected)
 
 
-def test_what_is_over_the_limits_is_lacked_by_nobody() -> None:
+def test_turns_over_the_limits_are_not_missing() -> None:
     """Each store drops the oldest turns when it takes a new one, and not at the same moment."""
     turns = some_turns(20)
     assert compare("s", {REDIS: has(*turns[4:]), MONGO: has(*turns[2:])}).in_step

@@ -70,7 +70,7 @@ class Dialect:
     def __init__(self, answerer: type[Answerer], path: str, piece: Callable[[str], str], end: str, error: str) -> None:
         self.answerer, self.path, self.piece, self.end, self.error = answerer, path, piece, end, error
 
-    def says(self, *pieces: str, end: bool = True) -> Reply:
+    def reply(self, *pieces: str, end: bool = True) -> Reply:
         def reply(request: Request) -> None:
             request.begin()
             request.send(*(self.piece(piece) for piece in pieces), *([self.end] if end else []))
@@ -133,7 +133,7 @@ def failure(dialect: Dialect) -> str:
 
 
 def test_the_answer_is_streamed_in_pieces(dialect: Dialect, model: Model) -> None:
-    model.reply = dialect.says("Hel", "lo", " żółć ☃\n")
+    model.reply = dialect.reply("Hel", "lo", " żółć ☃\n")
     assert answer(dialect) == ["Hel", "lo", " żółć ☃\n"]
 
 
@@ -141,7 +141,7 @@ def test_a_piece_arrives_before_the_next_is_produced(dialect: Dialect, model: Mo
     seen = Event()
 
     def reply(request: Request) -> None:
-        dialect.says("one", end=False)(request)
+        dialect.reply("one", end=False)(request)
         if seen.wait(timeout=10):
             request.send(dialect.piece("two"), dialect.end)
 
@@ -153,7 +153,7 @@ def test_a_piece_arrives_before_the_next_is_produced(dialect: Dialect, model: Mo
 
 
 def test_the_model_is_shown_the_history_and_then_the_question(dialect: Dialect, model: Model) -> None:
-    model.reply = dialect.says("yes")
+    model.reply = dialect.reply("yes")
     answer(dialect, "And now?", History.of([a_turn("First?", "One."), a_turn("Second?", "Two.")]))
     (asked,) = model.asked
     assert asked["messages"] == [
@@ -167,7 +167,7 @@ def test_the_model_is_shown_the_history_and_then_the_question(dialect: Dialect, 
 
 
 def test_a_long_history_is_cut_at_whole_turns(dialect: Dialect, model: Model) -> None:
-    model.reply = dialect.says("yes")
+    model.reply = dialect.reply("yes")
     turns = some_turns(10, size=WINDOW_BYTES // 4)
     answer(dialect, "And now?", History.of(turns))
     contents = [message["content"] for message in model.asked[0]["messages"]]
@@ -175,7 +175,7 @@ def test_a_long_history_is_cut_at_whole_turns(dialect: Dialect, model: Model) ->
 
 
 def test_the_key_is_sent_in_the_vendors_header(dialect: Dialect, model: Model) -> None:
-    model.reply = dialect.says("yes")
+    model.reply = dialect.reply("yes")
     answer(dialect)
     sent = {name.lower(): value for name, value in model.headers[0].items()}
     assert "a-key" in (sent.get("x-api-key"), sent.get("authorization", "").removeprefix("Bearer "))
@@ -188,7 +188,7 @@ def test_another_host_never_gets_the_vendors_key(
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.setenv(name, "its-makers")
     settings.LLM_API_KEY = ""
-    model.reply = dialect.says("yes")
+    model.reply = dialect.reply("yes")
     assert answer(dialect) == ["yes"]
     assert "its-makers" not in str(model.headers)
 
@@ -257,23 +257,23 @@ def test_an_endless_answer_fails_at_the_deadline(dialect: Dialect, model: Model,
 @pytest.mark.parametrize("pieces", [(), ("",), (" ", "\n\t")], ids=str)
 def test_an_empty_answer_is_a_failure(dialect: Dialect, model: Model, pieces: tuple[str, ...]) -> None:
     """If it were stored, the vendors would refuse every later question of the conversation."""
-    model.reply = dialect.says(*pieces)
-    assert failure(dialect).endswith("it said nothing")
+    model.reply = dialect.reply(*pieces)
+    assert failure(dialect).endswith("its answer is empty")
 
 
 def test_an_incomplete_answer_is_a_failure(dialect: Dialect, model: Model) -> None:
     """It must not be stored as if it were the whole answer."""
-    model.reply = dialect.says("The answer is", end=False)
+    model.reply = dialect.reply("The answer is", end=False)
     assert failure(dialect).endswith("it broke off in the middle of its answer")
 
 
 def test_an_error_in_the_middle_is_a_failure(dialect: Dialect, model: Model) -> None:
     def reply(request: Request) -> None:
-        dialect.says("The answer is", end=False)(request)
+        dialect.reply("The answer is", end=False)(request)
         request.send(dialect.error)
 
     model.reply = reply
-    assert failure(dialect).endswith("it told an error in the middle of its answer")
+    assert failure(dialect).endswith("it reported an error in the middle of its answer")
 
 
 @pytest.mark.parametrize("line", ["data: {no json\n", "data: [1, {}]\n", 'data: {"choices": 5, "delta": 5}\n'])

@@ -164,7 +164,7 @@ def test_before_the_first_question_nothing_is_recalled(question: str) -> None:
 
 
 class TestForgotten:
-    """Where older turns may have been trimmed, the answer says so."""
+    """Where older turns may have been trimmed, the answer mentions it."""
 
     def test_a_full_history_may_miss_its_beginning(self, settings: Settings) -> None:
         settings.CONV_MAX_TURNS = 3

@@ -53,7 +53,7 @@ class TestIds:
         assert ids == sorted(ids)
 
     @pytest.mark.parametrize("hours", [-1, 0, 1])
-    def test_a_turn_is_later_than_everything_seen_whatever_the_clock_says(self, hours: int) -> None:
+    def test_a_turn_is_later_than_everything_seen_whatever_the_clock(self, hours: int) -> None:
         last = make_turn("q", "a", None, NOON, NOON + timedelta(seconds=20))
         here = NOON + timedelta(hours=hours, seconds=20)
         turn = make_turn("q", "a", last.answer.at, here, here)
@@ -91,7 +91,7 @@ class TestParse:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"role": "system"},  # nobody of ours
+            {"role": "system"},  # no role of ours
             {"role": ANSWER},  # an answer where a question belongs
             {"content": None},
             {"content": 5},
@@ -114,7 +114,7 @@ class TestParse:
         assert "What?" not in str(caught.value)
 
     @pytest.mark.parametrize("missing", ["role", "content", "id", "at"])
-    def test_a_message_that_lacks_something_is_refused(self, missing: str) -> None:
+    def test_a_message_without_a_field_is_refused(self, missing: str) -> None:
         question, answer = records()
         del question[missing]
         with pytest.raises(ValueError, match="a message must have"):
@@ -239,8 +239,8 @@ class TestMerge:
 
     @unhurried
     @given(histories, histories, st.integers(0, 20))
-    def test_nothing_that_a_tombstone_covers_comes_back(self, one: History, two: History, number: int) -> None:
-        """Whoever still has it, and however often it is merged; what is later stays, every turn of it."""
+    def test_tombstoned_turns_are_not_merged_again(self, one: History, two: History, number: int) -> None:
+        """Whichever history has it, and however often they are merged; every later turn stays."""
         messages = (*one, *two)
         tombstone = messages[number % len(messages)].id if messages else "f" * 36
         merged = merge(one, two, tombstone=tombstone)
@@ -249,7 +249,7 @@ class TestMerge:
         assert merged == merge(one, two).after(tombstone).current()
 
 
-def test_a_message_without_a_key_says_nothing_of_one() -> None:
+def test_a_message_without_a_key_has_no_such_field() -> None:
     without, with_key = Message(QUESTION, "q", "1", "2"), Message(QUESTION, "q", "1", "2", "k")
     assert list(without.as_dict()) == ["role", "content", "id", "at"]
     assert list(with_key.as_dict()) == ["role", "content", "key", "id", "at"]

@@ -1,6 +1,6 @@
 """Appending turns to a document in one atomic update.
 
-The update says all it needs of the document in its filter, so that the common case is one round trip. A document
+All that the update needs of the document is in its filter, so that the common case is one round trip. A document
 that does not match makes the upsert a duplicate key. Only then is the document read, to find out why.
 """
 
@@ -107,7 +107,7 @@ class Append:
             {"_id": self._key, "$expr": {"$eq": [_IDS, ids]}},
             {
                 "$pull": {"messages": {"id": {"$lt": stay[0].id if stay else "~"}}},
-                # An upper bound in between, since $slice does not say how long the messages were that it dropped.
+                # An upper bound in between, since the size of the messages that $slice dropped is unknown.
                 "$set": {"bytes": _size(stay)},
             },
         )

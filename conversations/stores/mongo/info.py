@@ -1,4 +1,4 @@
-"""What MongoDB says of itself, by hello, serverStatus and replSetGetStatus."""
+"""What MongoDB reports about itself, by hello, serverStatus and replSetGetStatus."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from conversations.stores.mongo.faults import as_unavailable
 
 
 def read(alias: str) -> StoreInfo:
-    """Return what the server tells; what the user may not ask for is left out. Raise StoreUnavailable."""
+    """Return what the server reports; what the user has no right to read is left out. Raise StoreUnavailable."""
     hello, status, members = _answers(alias)
     resident = status.get("mem", {}).get("resident")
     engine = status.get("storageEngine", {})

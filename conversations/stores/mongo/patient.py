@@ -61,7 +61,7 @@ def _pages(cursor: Any, size: int) -> Iterator[list[Document]]:
 
 
 def connect() -> None:
-    """Make the client of MongoDB, which asks nothing of it yet: of several threads that are the first to need one
-    each would make its own, with threads that watch the server."""
+    """Make the client of MongoDB, without a call to the server: several threads that need one first would each make
+    their own, with threads that watch the server."""
     wrapper = connections[ALIAS]
     wrapper.get_new_connection(wrapper.get_connection_params())

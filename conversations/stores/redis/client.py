@@ -166,7 +166,7 @@ def _hscan(client: Any, cursor: int, count: int) -> Any:
 
 def _inspected(pipeline: Any) -> list[Any]:
     """Return a value, its tombstone and its flag; raise the first error but of a tombstone of another type, which
-    says nothing of the conversation."""
+    does not make the conversation unreadable."""
     value, tombstone, flag = pipeline.execute(raise_on_error=False)
     for answer in (value, tombstone, flag):
         if isinstance(answer, Exception) and not (answer is tombstone and "WRONGTYPE" in str(answer)):

@@ -1,4 +1,4 @@
-"""What Redis says of itself, by INFO."""
+"""What Redis reports about itself, by INFO."""
 
 from typing import Any
 

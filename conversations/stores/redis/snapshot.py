@@ -46,7 +46,7 @@ def _patient_client() -> Any:
 def _save(client: Any) -> int:
     """Have Redis save, and return when it did, in its own time. Raise RedisError or OSError."""
     while client.lastsave().timestamp() >= client.time()[0]:
-        time.sleep(0.1)  # the time of a save is told in whole seconds: two of one second look like one
+        time.sleep(0.1)  # the time of a save is in whole seconds: two of one second look like one
     before = client.lastsave()
     deadline = time.monotonic() + SNAPSHOT_SECONDS
     asked = False
@@ -134,4 +134,4 @@ def _fetch(program: str, options: dict[str, Any], target: Path) -> None:
         check=False,
     )
     if done.returncode or not target.stat().st_size:
-        raise NoSnapshot("redis-cli --rdb could not fetch it: the user may lack the right to PSYNC")
+        raise NoSnapshot("redis-cli --rdb could not fetch it: the user may need the right to PSYNC")

@@ -32,7 +32,7 @@ _CURSOR = re.compile(r"[0-9]{1,20}")  # SCAN's own
 
 
 class CacheStore(HistoryStore, ControlStore):
-    """One STRING a conversation; appending, setting aside and deleting are one Lua script each."""
+    """One STRING a conversation; appending, quarantining and deleting are one Lua script each."""
 
     cheap_reads = True  # one GET
     may_lose_turns = True  # a failover, or a restart with an append-only file that is written once a second
