@@ -1,4 +1,4 @@
-"""`script/faults`: play every fault against real servers and report what became of what was acknowledged."""
+"""`script/faults`: play every fault against real servers and report whether what was acknowledged is still there."""
 
 import argparse
 import signal
@@ -32,7 +32,7 @@ def chosen(only: str | None) -> list[Case]:
 
 
 def play_all(cases: Sequence[Case], progress: Console) -> list[Line]:
-    """Play one case after another, and say so on the way: it takes a quarter of an hour."""
+    """Play one case after another, and print each: it takes a quarter of an hour."""
     lines: list[Line] = []
     stacks = Stacks()
     try:
@@ -44,7 +44,7 @@ def play_all(cases: Sequence[Case], progress: Console) -> list[Line]:
             lines.append(line)
             if line.verdict is None or line.verdict.broken:
                 _tell(progress, line)
-                stacks.discard()  # what is broken must not be blamed on the next row
+                stacks.discard()  # a broken stack must not fail the next row
     finally:
         stacks.discard()
     return lines

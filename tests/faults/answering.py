@@ -8,7 +8,7 @@ from conversations.turns import History
 
 
 class Unique(Answerer):
-    """Says the question again with something that nobody ever said."""
+    """Repeats the question with a text that occurs in no other answer."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         yield f"{question} was answered with {uuid4().hex[:12]}"

@@ -152,12 +152,12 @@ class Client(threading.Thread):
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            told = response.read()
+            content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
             return None, f"connection {type(error).__name__}", {}
         try:
-            answer: dict[str, Any] = json.loads(told) if told else {}
+            answer: dict[str, Any] = json.loads(content) if content else {}
         except ValueError:
             answer = {"code": "no JSON"}
         failed = response.status >= 400

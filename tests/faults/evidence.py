@@ -1,4 +1,4 @@
-"""What the stores hold and what the servers tell, read without any code of onesource: it is what is judged."""
+"""What the stores hold and what the servers answer, read without any code of onesource: the evidence to judge."""
 
 import json
 import time
@@ -70,7 +70,7 @@ def look(stack: Stack, sessions: Iterable[str]) -> Stored:
 def apart(stored: Stored, primary: str, dual_write: bool) -> str:
     """Return in what the stores are not together yet, "" when nothing is left to repair.
 
-    With dual write both hold the same; without, Redis lacks nothing that MongoDB has. What only Redis has
+    With dual write both hold the same; without, Redis is missing nothing that MongoDB has. What only Redis has
     stays there when MongoDB becomes the primary, which is read together with it, until it is written again.
     """
     if stored.flags:
@@ -81,9 +81,9 @@ def apart(stored: Stored, primary: str, dual_write: bool) -> str:
         if ours.problem or theirs.problem:
             return f"{session}: {ours.problem or theirs.problem}"
         if (dual_write or primary == "redis") and (missing := theirs.ids - ours.ids):
-            return f"{session}: {primary} lacks {len(missing)} messages of {fallback}"
+            return f"{session}: {primary} is missing {len(missing)} messages of {fallback}"
         if dual_write and (missing := ours.ids - theirs.ids):
-            return f"{session}: {fallback} lacks {len(missing)} messages of {primary}"
+            return f"{session}: {fallback} is missing {len(missing)} messages of {primary}"
         if ours.tombstone != theirs.tombstone:
             return f"{session}: only one store knows that it was deleted"
     return ""
@@ -101,8 +101,8 @@ def wait_until_together(
         time.sleep(0.1)
 
 
-def told(service: Service, sessions: Iterable[str]) -> dict[str, Held]:
-    """Return the conversations as the API tells them."""
+def seen_by_clients(service: Service, sessions: Iterable[str]) -> dict[str, Held]:
+    """Return the conversations as the API returns them."""
     return {session: _told(service, session) for session in sessions}
 
 
@@ -114,12 +114,12 @@ def _told(service: Service, session: str) -> Held:
 
 
 def _of_redis(value: bytes | None, tombstone: bytes | None) -> Held:
-    buried = tombstone.decode() if tombstone else None
+    deleted_upto = tombstone.decode() if tombstone else None
     try:
         messages = tuple(json.loads(line) for line in (value or b"").splitlines())
     except ValueError:
-        return Held((), buried, "no lines of JSON in redis")
-    return Held(messages, buried)
+        return Held((), deleted_upto, "no lines of JSON in redis")
+    return Held(messages, deleted_upto)
 
 
 def flags(stack: Stack) -> int:

@@ -84,11 +84,11 @@ def at_once(*faults: Fault) -> Fault:
 
 @contextmanager
 def not_primary(run: Run) -> Iterator[None]:
-    """MongoDB says that it is no primary."""
+    """MongoDB answers that it is no primary."""
     commands = ["find", "update", "insert", "delete", "aggregate", "findAndModify"]
-    said = {"failCommands": commands, "errorCode": 10107}
+    data = {"failCommands": commands, "errorCode": 10107}
     with run.stack.mongo.client() as client:
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": said})
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
     yield
     with run.stack.mongo.client() as client:
         client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})

@@ -1,4 +1,4 @@
-"""The verdict on a row: what its clients were told, against what is there afterwards, seen from every side."""
+"""The verdict on a row: what its clients were answered, against what is stored afterwards, read in every way."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Terms:
     injected: float = 0.0
     """When the fault was there."""
     ending: float = float("inf")
-    """When it began to be mended."""
+    """When its end began."""
     lost_connections: bool = False
     """Whether a process is killed: its clients' connections end, and they ask again."""
     clocks_apart: bool = False
@@ -50,11 +50,11 @@ class Verdict:
     revived: int = 0
     """Deleted questions that are back."""
     forgotten: int = 0
-    """Answers given without acknowledged turns, that did not say so."""
+    """Answers given without acknowledged turns, with context: full."""
     behind: int = 0
-    """Answers that said so."""
+    """The same, with context: behind."""
     astray: int = 0
-    """Turns stored elsewhere than a switch says, later than it may take to be followed."""
+    """Turns not stored where a switch sends them, later than it may take to be followed."""
     errors: dict[str, int] = field(default_factory=dict)
     """How many of each kind."""
     unexpected: int = 0
@@ -72,7 +72,7 @@ class Verdict:
 
 
 def judge(talks: list[Talk], views: Mapping[str, View], terms: Terms) -> Verdict:
-    """Return the verdict on what the clients were told, and on every view of what is there afterwards."""
+    """Return the verdict on what the clients were answered, and on every view of what is stored afterwards."""
     verdict = Verdict()
     for talk in talks:
         for ask in talk.asks:
@@ -98,7 +98,7 @@ def judge_last(asks: list[Ask], talks: list[Talk], terms: Terms, verdict: Verdic
 
 
 def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
-    """Say which promises were broken; `apart` says in what the stores are not together yet, if they are not."""
+    """Record which promises were broken; `apart` is how the stores still differ, "" where they do not."""
     names = ("lost", "doubled", "disordered", "revived", "forgotten", "astray")
     verdict.broken += [f"{name} {count}" for name in names if (count := getattr(verdict, name))]
     if terms.dual_write and verdict.behind and not terms.both_out:
@@ -138,7 +138,7 @@ def _judge_answer(talk: Talk, ask: Ask, terms: Terms, verdict: Verdict) -> None:
 
 
 def _judge_place(ask: Ask, terms: Terms, verdict: Verdict) -> None:
-    """Judge whether a switch was followed: what was asked two seconds later is stored where it says."""
+    """Judge whether a switch was followed: what was asked two seconds later is stored where it sends traffic."""
     before = [switch for switch in terms.switches if switch[0] <= ask.started]
     after = [switch for switch in terms.switches if switch[0] > ask.started]
     if not before or (after and after[0][0] < ask.ended):

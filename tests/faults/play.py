@@ -33,7 +33,7 @@ IN_CI = Pace(0.8, 2.2, 1.0)
 
 
 def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
-    """Return the verdict on the row. What it rests on is kept in var/faults/ where a promise was broken."""
+    """Return the verdict on the row. The evidence is kept in var/faults/ where a promise was broken."""
     row, route = case
     clocks_apart = len(set(row.setup.clock_shifts)) > 1
     terms = Terms(
@@ -65,7 +65,7 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
 
 
 def _under_load(run: Run, row: Row, pace: Pace) -> float:
-    """Have the clients ask while the fault comes and goes; return when it was mended."""
+    """Have the clients ask while the fault comes and goes; return when it ended."""
     terms, load = run.terms, run.load
     during = max(pace.during, row.seconds)
     load.start()
@@ -81,15 +81,15 @@ def _under_load(run: Run, row: Row, pace: Pace) -> float:
             terms.ending = time.monotonic()
             for client in load.clients[2:4]:
                 client.rests.set()
-        mended = time.monotonic()
+        fault_ended = time.monotonic()
         time.sleep(pace.after)
     finally:
         load.stop()
-    return mended
+    return fault_ended
 
 
 def _check_that_it_was_one(run: Run, row: Row) -> None:
-    """Raise AssertionError when the row proves nothing: there was no load, or the fault was none."""
+    """Raise AssertionError when the row proves nothing: there was no load, or the fault did nothing."""
     answered = [ask for talk in run.load.talks for ask in talk.asks if ask.acknowledged]
     assert len(answered) >= 5 * row.clients, f"only {len(answered)} questions were answered"
     wanted = {"redis", "mongo"} if run.terms.dual_write else {run.route.primary}
@@ -100,16 +100,16 @@ def _check_that_it_was_one(run: Run, row: Row) -> None:
 
 
 def _views(run: Run, stored: Stored) -> dict[str, View]:
-    """Return what is there, seen from every side from which it has to be whole: in both stores and through
+    """Return what is there, read in every way in which it has to be complete: in both stores and through
     the API whichever comes first with dual write, in the primary and through the API without."""
     first, dual_write = run.route.primary, run.route.dual_write
     aliases = ("redis", "mongo") if dual_write else ("redis",) if first == "redis" else ()
     views: dict[str, View] = {alias: _current(stored.of(alias)) for alias in aliases}
-    views["API"] = evidence.told(run.stack.service, run.load.sessions)
+    views["API"] = evidence.seen_by_clients(run.stack.service, run.load.sessions)
     if dual_write:
         second = Route("mongo" if first == "redis" else "redis", dual_write)
         run.stack.follow(second)
-        views[f"API, {second.primary} first"] = evidence.told(run.stack.service, run.load.sessions)
+        views[f"API, {second.primary} first"] = evidence.seen_by_clients(run.stack.service, run.load.sessions)
     return views
 
 
@@ -118,12 +118,12 @@ def _current(conversations: Mapping[str, Held]) -> View:
 
 
 def _keep(run: Run, name: str, views: Mapping[str, View], verdict: Verdict, logs: Mapping[Path, int]) -> None:
-    """Keep what the verdict rests on, for whoever doubts it."""
+    """Keep the evidence of the verdict, for a person to read."""
     folder = KEPT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     begun = run.terms.injecting
-    told = [
+    asks = [
         asdict(ask) | {"started": round(ask.started - begun, 3), "ended": round(ask.ended - begun, 3)}
         for talk in run.load.talks
         for ask in talk.asks
@@ -135,7 +135,7 @@ def _keep(run: Run, name: str, views: Mapping[str, View], verdict: Verdict, logs
     ]
     found = {view: {name: asdict(held) for name, held in seen.items()} for view, seen in views.items()}
     terms = {name: getattr(run.terms, name) - begun for name in ("injected", "ending")}
-    record = {"verdict": asdict(verdict), "terms": terms, "asks": told, "deletions": deleted, "found": found}
+    record = {"verdict": asdict(verdict), "terms": terms, "asks": asks, "deletions": deleted, "found": found}
     (folder / "record.json").write_text(json.dumps(record, indent=1))
     for number, (log, size) in enumerate(logs.items()):
         with log.open("rb") as source:

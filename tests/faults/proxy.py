@@ -1,6 +1,6 @@
 """A TCP proxy of ours in front of a store, so that the wire itself can be at fault.
 
-A store that is stopped or killed fails cleanly; networks, load balancers and half-dead machines do not. The
+A store that is stopped or killed fails cleanly; networks, load balancers and failing machines do not. The
 proxy runs in the test's process, in a thread of its own, and changes what it does from one moment to the next.
 """
 
@@ -24,10 +24,10 @@ _RST = struct.pack("ii", 1, 0)  # linger on, for no time: closing then sends a r
 
 
 class Mode(Enum):
-    """What becomes of what is sent."""
+    """What the proxy does with traffic."""
 
     PASS = "pass"
-    REFUSE = "refuse"  # nobody listens, and who was connected is cut off
+    REFUSE = "refuse"  # no connection is accepted, and those that there are end
     FREEZE = "freeze"  # accepted, never answered; what was held goes on its way afterwards, late
     SLOW = "slow"  # so many milliseconds each way
     DRIP = "drip"  # an answer comes byte by byte: each receive is in time, the whole is not
@@ -95,7 +95,7 @@ class Proxy:
             await self._listen()
 
     async def _listen(self) -> None:
-        """Listen; while nobody did, the kernel may have lent the port to some outgoing connection."""
+        """Listen; meanwhile the kernel may have given the port to an outgoing connection."""
         deadline = time.monotonic() + _LISTEN_SECONDS
         while True:
             try:

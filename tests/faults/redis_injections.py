@@ -1,4 +1,4 @@
-"""How the faults begin and end that only Redis has: each is told to it, or done to its files, while it runs."""
+"""How the faults begin and end that only Redis has: by commands to it, or changes of its files, while it runs."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def flapping(run: Run) -> Iterator[None]:
 
 
 def configured(begin: Callable[[Redis], object], end: Callable[[Redis], object], *, hang_up: bool = False) -> Fault:
-    """Redis is told to refuse; `hang_up` also ends the connections that there are, which it would go on to serve."""
+    """Redis refuses clients; `hang_up` also ends the connections that there are, which it would go on to serve."""
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
@@ -86,7 +86,7 @@ def busy(run: Run) -> Iterator[None]:
 
 @contextmanager
 def loading(run: Run) -> Iterator[None]:
-    """Redis is started again and takes some seconds to load its data: it says so, then stalls, in turns."""
+    """Redis is started again and takes some seconds to load its data: it answers LOADING, then stalls, in turns."""
     redis = run.stack.redis
     names = [f"filler:{number}" for number in range(20_000)]
     with redis.client() as client, client.pipeline(transaction=False) as pipeline:
@@ -124,7 +124,7 @@ def killed_without_persistence(run: Run) -> Iterator[None]:
 
 @contextmanager
 def corrupted(run: Run) -> Iterator[None]:
-    """What Redis has of every conversation is no history any more."""
+    """What Redis has of every conversation is overwritten by what is no history."""
     with run.stack.redis.client() as client:
         for session in run.load.sessions:
             client.set(f"conv:{session}", 'this is not {"a": history\n')

@@ -17,14 +17,14 @@ COLUMNS = ("fault", "stores", "asked", "acknowledged", "lost", "doubled", "disor
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One case of the report; without a verdict it could not be played, and `problem` says why."""
+    """One case of the report; without a verdict it could not be played, for the reason in `problem`."""
 
     case: Case
     verdict: Verdict | None
     problem: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        """Return what the columns say."""
+        """Return the content of the columns."""
         row, route = self.case
         verdict = self.verdict
         if verdict is None:
@@ -68,7 +68,7 @@ def as_table(lines: Sequence[Line]) -> Table:
 
 
 def show(console: Console, lines: Sequence[Line]) -> None:
-    """Print the table; where nobody looks at a terminal, plain lines with a tab between two cells."""
+    """Print the table; without a terminal, plain lines with a tab between two cells."""
     if console.is_terminal:
         console.print(as_table(lines))
         return

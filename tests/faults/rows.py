@@ -39,7 +39,7 @@ class Row:
     deleting: int = 1
     """How many clients delete their conversation while the fault lasts, and go on in it."""
     out: str = ""
-    """The store that must have been seen to miss turns meanwhile, or the fault was none."""
+    """The store that must have been seen to miss turns meanwhile, or the fault did nothing."""
     lost_connections: bool = False
     both_out: bool = False
     setup: Setup = USUAL
@@ -63,7 +63,7 @@ ROWS = (
     ),
     Row(
         "redis read-only",
-        "Redis has become a replica of a master that is dead.",
+        "Redis has become a replica of a master that is down.",
         configured(lambda r: r.replicaof("127.0.0.1", 9), lambda r: r.replicaof("NO", "ONE")),
         out="redis",
     ),
@@ -168,7 +168,7 @@ ROWS = (
         "clocks, redis refused",
         "The same while Redis is out.",
         wire("redis", Mode.REFUSE),
-        DUAL,  # without, a clock an hour off cannot be told from turns that nobody can see
+        DUAL,  # without, a clock an hour off cannot be distinguished from turns that no reader sees
         setup=CLOCKS,
         out="redis",
     ),

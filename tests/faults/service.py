@@ -53,7 +53,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Service":
-        """Start the process; `wait` says when it serves."""
+        """Start the process; `wait` returns when it serves."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve"],
@@ -66,7 +66,7 @@ class Service:
         return self
 
     def wait(self, status: str = "ok") -> None:
-        """Return once every worker answers, and says that its stores are so."""
+        """Return once every worker answers, with its stores in this state."""
         eventually(lambda: self._all(lambda health: health["status"] == status),
                    f"the server is not {status}: see {self.log}", PATIENCE)  # fmt: skip
 
@@ -100,7 +100,7 @@ class Service:
             connection.close()
 
     def workers(self) -> list[psutil.Process]:
-        """Return the worker processes; beside them multiprocessing has one that answers nobody."""
+        """Return the worker processes; beside them multiprocessing has one that serves no client."""
         if not self._process:
             return []
         children = psutil.Process(self._process.pid).children(recursive=True)
@@ -111,7 +111,7 @@ class Service:
         victim = min(self.workers(), key=lambda worker: worker.create_time())
         victim.kill()
         with suppress(psutil.TimeoutExpired):
-            victim.wait(5)  # its parent buries it
+            victim.wait(5)  # its parent reaps it
 
     def kill(self) -> None:
         """End the server at once; return when its workers, which do not outlive it, are gone too."""

@@ -78,7 +78,7 @@ class Stack:
         self._start_operator()
         for service in self.services:
             service.wait()
-        self._told()
+        self._answer_line()
         return self
 
     def server(self, alias: str) -> RedisServer | MongoServer:
@@ -111,12 +111,12 @@ class Stack:
         assert operator and operator.stdin
         operator.stdin.write(f"{route.primary} {int(route.dual_write)}\n")
         operator.stdin.flush()
-        at = float(self._told())
+        at = float(self._answer_line())
         self.route = route
         return at
 
     def follow(self, route: Route) -> None:
-        """Switch where that is needed, and return when every server does as it was told."""
+        """Switch where that is needed, and return when every server follows."""
         if self.route != route:
             self.switch(route)
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -138,7 +138,7 @@ class Stack:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _start_operator(self) -> None:
-        """Start it; it says when it is ready."""
+        """Start it; it prints a line when it is ready."""
         with (self.home / "operator.log").open("ab") as log:
             self._operator = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.switcher"],
@@ -150,12 +150,12 @@ class Stack:
                 text=True,
             )
 
-    def _told(self) -> str:
+    def _answer_line(self) -> str:
         assert self._operator and self._operator.stdout
-        told = self._operator.stdout.readline()
-        if not told:
+        line = self._operator.stdout.readline()
+        if not line:
             raise AssertionError(f"no switch could be recorded: {(self.home / 'operator.log').read_text()}")
-        return told
+        return line
 
 
 class Stacks:

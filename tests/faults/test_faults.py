@@ -42,7 +42,7 @@ def setup(request: pytest.FixtureRequest) -> Setup:
 def test_what_was_acknowledged_is_there_once_in_order_and_known_to_the_next_answer(
     stacks: Stacks, setup: Setup, case: Case
 ) -> None:
-    """DESIGN section 5, and `judge.conclude`, say what is promised."""
+    """DESIGN section 5, and `judge.conclude`, have the promises."""
     row, route = case
     try:
         verdict = play(stacks.get(setup, route), case, IN_CI)
@@ -50,6 +50,6 @@ def test_what_was_acknowledged_is_there_once_in_order_and_known_to_the_next_answ
             [f"{row.sentence} Broken: {verdict.broken}, kept in {KEPT}", *verdict.examples]
         )
     except BaseException:
-        stacks.discard()  # what is broken must not be blamed on the next case
+        stacks.discard()  # a broken stack must not fail the next case
         raise
     assert verdict.acknowledged > 20 * len(stacks.get(setup, route).ports), "there was next to no load"

@@ -9,12 +9,12 @@ from tests.faults.judge import Terms, Verdict, conclude, judge, judge_last
 SESSION = "s"
 
 
-def an_ask(number: int, *, started: float | None = None, **told: object) -> Ask:
+def an_ask(number: int, *, started: float | None = None, **fields: object) -> Ask:
     """Return an acknowledged ask: the client's question `number`, answered as a healthy service does."""
     began = float(number) if started is None else started
     body = {"message_id": f"a{number}", "answer": f"answer {number}", "msg_count_before": 2 * (number - 1),
             "context": "full", "store": "redis", "stored_in": ["redis"]}  # fmt: skip
-    return Ask(0, SESSION, f"c0 q{number}", None, None, began, began + 0.1, 200, "", body | told)
+    return Ask(0, SESSION, f"c0 q{number}", None, None, began, began + 0.1, 200, "", body | fields)
 
 
 def refused(ask: Ask, error: str, seconds: float = 0.1) -> Ask:

@@ -19,18 +19,18 @@ from tests.servers import MongoServer, eventually
 
 BIN = Path(__file__).parent / "bin"
 _DRAIN_SECONDS = 5.0  # as the pod's preStop has it
-_OUTSIDE = ("VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND", "ALLOWED_HOSTS")  # where a pod is, which here is elsewhere
+_OUTSIDE = ("VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND", "ALLOWED_HOSTS")  # where a pod runs, which is different here
 
 
 class Cluster:
-    """Started with one pod of the service. `variables` are told to it beside the manifest's."""
+    """Started with one pod of the service. It has these variables beside the manifest's."""
 
     def __init__(self, home: Path, **variables: str) -> None:
         self.home = home
         self.redis = DeployedRedis(home / "redis", "--maxmemory", "64mb")
         self.mongo = MongoServer(home / "mongo")
         self.front = Proxy(0)
-        self.variables = _told_by("Deployment", "onesource") | {"CHAT_AUTH": "open"} | variables
+        self.variables = _variables_of("Deployment", "onesource") | {"CHAT_AUTH": "open"} | variables
         self.jobs: dict[str, tuple[int, str]] = {}
         """Every job's exit code and log."""
         self.backups = home / "backups"
@@ -64,7 +64,7 @@ class Cluster:
         return self
 
     def stop(self) -> None:
-        self._wanted += 1  # a rollout that is under way is given up
+        self._wanted += 1  # a running rollout is cancelled
         self._rolling.shutdown()
         self._draining.shutdown()
         if self._pod:
@@ -82,16 +82,16 @@ class Cluster:
         """Return the name of the app's only pod; each new one has another."""
         return f"{app}-6f7d9c5b44-{self._names[app]:05}"
 
-    def set_variables(self, told: dict[str, str]) -> bool:
-        """Tell the service these variables; return whether any was news, which begins a rollout."""
-        if told.items() <= self.variables.items():
+    def set_variables(self, variables: dict[str, str]) -> bool:
+        """Set these variables of the service; return whether any was new, which begins a rollout."""
+        if variables.items() <= self.variables.items():
             return False
-        self.variables |= told
+        self.variables |= variables
         self.roll()
         return True
 
     def roll(self) -> None:
-        """Begin to replace the pod without failing a request; a rollout that is not over yet is given up."""
+        """Begin to replace the pod without failing a request; a running rollout is cancelled."""
         self._wanted += 1
         self._rollout = self._rolling.submit(self._replace, self._wanted)
 
@@ -139,7 +139,7 @@ class Cluster:
         """Run the command as the backup's CronJob would, to its end."""
         words = [word.replace("/backups", str(self.backups)) for word in command]
         self.backups.mkdir(exist_ok=True)
-        environment = self.pod_environment() | _told_by("CronJob", "onesource-backup")
+        environment = self.pod_environment() | _variables_of("CronJob", "onesource-backup")
         environment |= {"REDIS_URL": self.redis.url_of("onesource-jobs"), "VAR_DIR": str(self.home / "job")}
         done = subprocess.run(words, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
@@ -176,8 +176,8 @@ def _is_ready(pod: Service) -> bool:
         return False
 
 
-def _told_by(kind: str, name: str) -> dict[str, str]:
-    """Return the plain variables of its container, but for what says where it is."""
+def _variables_of(kind: str, name: str) -> dict[str, str]:
+    """Return the plain variables of its container, except those that depend on where it runs."""
     (container,) = containers(manifest(kind, name))
-    told = environment_of(container)
-    return {name: value for name, value in told.items() if not (name in _OUTSIDE or name.endswith("_FILE"))}
+    variables = environment_of(container)
+    return {name: value for name, value in variables.items() if not (name in _OUTSIDE or name.endswith("_FILE"))}

@@ -1,4 +1,4 @@
-"""docs/RUNBOOK.md as a test reads it: sections, the commands of their ```bash blocks, and what each should say.
+"""docs/RUNBOOK.md as a test reads it: sections, the commands of their ```bash blocks, and what each should print.
 
 A line `# => …` after a command is a line of its output, in which `…` stands for anything; a line of `…` alone is
 any number of lines, and `(nothing)` no line at all. `> …` is typed into the program that the command opens.
@@ -11,7 +11,7 @@ from pathlib import Path
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "RUNBOOK.md"
 SAYS = "# =>"
 ANYTHING, NOTHING = "…", "(nothing)"
-# A command that fails says so in one of these words, and the document with it.
+# A command that fails prints one of these words, and so does the document.
 _FAILED = ("command terminated with exit code", "Error", "error:")
 
 
@@ -27,17 +27,17 @@ class Command:
 
     @property
     def may_fail(self) -> bool:
-        """Whether it may end with another code than 0: a grep that finds nothing does, and so does what says it."""
-        return NOTHING in self.expected or any(said.startswith(_FAILED) for said in self.expected)
+        """Whether it may end with another code than 0: as a grep that finds nothing, or a command that is to fail."""
+        return NOTHING in self.expected or any(printed.startswith(_FAILED) for printed in self.expected)
 
     def differs(self, output: str) -> str:
-        """Return how the output is not what is expected, "" where it is."""
-        said = "".join(f"{' '.join(line.split())}\n" for line in output.splitlines() if line.strip())
+        """Return how the output differs from what is expected, "" where it does not."""
+        printed = "".join(f"{' '.join(line.split())}\n" for line in output.splitlines() if line.strip())
         expected = "" if self.expected == (NOTHING,) else "".join(map(_pattern, self.expected))
-        if re.fullmatch(expected, said):
+        if re.fullmatch(expected, printed):
             return ""
-        told = "\n".join(self.expected)
-        return f"line {self.line}: {self.text} {self.typed}\n--- expected\n{told}\n--- said\n{said}"
+        expected_lines = "\n".join(self.expected)
+        return f"line {self.line}: {self.text} {self.typed}\n--- expected\n{expected_lines}\n--- printed\n{printed}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the stand-in for kubectl does: the words that the document uses, and no others.
 
-Each verb says what kubectl says, and does to a Cluster's processes what kubectl would have a cluster do. It
+Each verb prints what kubectl prints, and does to a Cluster's processes what kubectl would do to a cluster. It
 differs in that a store is restarted when the command returns, and in that `logs -f` ends by itself.
 """
 
@@ -54,7 +54,7 @@ class Kubectl:
         self._cluster = cluster
         self._parser = _Parser(allow_abbrev=False, add_help=False)
         self._verbs = self._parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
-        self._verb("set", "what", "target", "told*")
+        self._verb("set", "what", "target", "variables*")
         self._verb("rollout", "what", "target")
         self._verb("delete", "kind", "-l")
         self._verb("wait", "target+", "-l", "--for", "--timeout")
@@ -77,36 +77,36 @@ class Kubectl:
                 parser.add_argument(word, nargs=option[-1] if option[-1] in "?*+" else None)
 
     def answer(self, words: list[str], typed: str, folder: str) -> Answer:
-        """Return what the command comes to."""
+        """Return the result of the command."""
         if words[0] not in self._verbs.choices and shutil.which(f"kubectl-{words[0]}", path=self._cluster.desk_path):
             return Answer(plugin=f"kubectl-{words[0]}")
         inside = words[words.index("--") + 1 :] if "--" in words else []
         try:
-            told = self._parser.parse_args(words[: len(words) - len(inside) - 1] if inside else words)
-            told.inside, told.typed, told.folder = inside, typed, folder
-            said = getattr(self, f"_{told.verb.replace('-', '_')}")(told)
+            args = self._parser.parse_args(words[: len(words) - len(inside) - 1] if inside else words)
+            args.inside, args.typed, args.folder = inside, typed, folder
+            output = getattr(self, f"_{args.verb.replace('-', '_')}")(args)
         except Refused as refusal:
             return Answer(err=f"{refusal}\n", code=1)
-        return said if isinstance(said, Answer) else Answer(out=f"{said}\n" if said else "")
+        return output if isinstance(output, Answer) else Answer(out=f"{output}\n" if output else "")
 
     # --- the verbs ----------------------------------------------------------------------------------
 
-    def _set(self, told: Namespace) -> str:
-        _only(told.what == "env" and told.target == "deployment/onesource")
-        news = self._cluster.set_variables(dict(each.split("=", 1) for each in told.told))
+    def _set(self, args: Namespace) -> str:
+        _only(args.what == "env" and args.target == "deployment/onesource")
+        news = self._cluster.set_variables(dict(each.split("=", 1) for each in args.variables))
         return "deployment.apps/onesource env updated" if news else ""
 
-    def _rollout(self, told: Namespace) -> str:
+    def _rollout(self, args: Namespace) -> str:
         cluster = self._cluster
         restart = {
             "deployment/onesource": cluster.roll,
             "deployment/redis": cluster.restart_redis,
             "statefulset/mongo": cluster.restart_mongo,
         }
-        _only(told.what in ("status", "restart") and told.target in restart)
-        kind, name = told.target.split("/")
-        if told.what == "restart":
-            restart[told.target]()
+        _only(args.what in ("status", "restart") and args.target in restart)
+        kind, name = args.target.split("/")
+        if args.what == "restart":
+            restart[args.target]()
             return f"{kind}.apps/{name} restarted"
         if name == "onesource":
             cluster.wait_for_rollout()
@@ -114,88 +114,88 @@ class Kubectl:
             return f"statefulset rolling update complete 3 pods at revision {name}-7c9f6b5d48..."
         return f'deployment "{name}" successfully rolled out'
 
-    def _delete(self, told: Namespace) -> str:
-        _only(told.kind == "pod" and told._l == "app=redis")
+    def _delete(self, args: Namespace) -> str:
+        _only(args.kind == "pod" and args._l == "app=redis")
         name = self._cluster.pod_name("redis")
         self._cluster.restart_redis()
         return f'pod "{name}" deleted'
 
-    def _wait(self, told: Namespace) -> str:
-        if told._for == "condition=complete":
-            name = told.target[0].removeprefix("job/")
+    def _wait(self, args: Namespace) -> str:
+        if args._for == "condition=complete":
+            name = args.target[0].removeprefix("job/")
             if self._job(name)[0]:
                 raise Refused(f"error: timed out waiting for the condition on jobs/{name}")
             return f"job.batch/{name} condition met"
-        _only(told._for == "condition=ready" and told.target == ["pod"] and told._l == "app=redis")
+        _only(args._for == "condition=ready" and args.target == ["pod"] and args._l == "app=redis")
         name = self._cluster.pod_name("redis")
         try:
-            eventually(self._cluster.redis.answers, "", _seconds(told._timeout))
+            eventually(self._cluster.redis.answers, "", _seconds(args._timeout))
         except AssertionError:
             raise Refused(f"error: timed out waiting for the condition on pods/{name}") from None
         return f"pod/{name} condition met"
 
-    def _logs(self, told: Namespace) -> Answer:
-        if told.target:
-            return Answer(self._job(told.target.removeprefix("job/"))[1])
-        _only(told._l == "app=onesource")
-        tail = told._tail or "10"  # kubectl's own where pods are named by a label
+    def _logs(self, args: Namespace) -> Answer:
+        if args.target:
+            return Answer(self._job(args.target.removeprefix("job/"))[1])
+        _only(args._l == "app=onesource")
+        tail = args._tail or "10"  # kubectl's own where pods are named by a label
         log = str(self._cluster.pod.log)
-        if told.f:
+        if args.f:
             return Answer(program=["timeout", FOLLOW_SECONDS, "tail", "-n", tail, "-F", log])
-        since = datetime.now(UTC) - timedelta(seconds=_seconds(told._since)) if told._since else None
+        since = datetime.now(UTC) - timedelta(seconds=_seconds(args._since)) if args._since else None
         lines = [line for line in Path(log).read_text().splitlines(keepends=True) if not since or _at(line) >= since]
         return Answer("".join(lines if tail == "-1" else lines[-int(tail) :]))
 
-    def _exec(self, told: Namespace) -> Answer:
+    def _exec(self, args: Namespace) -> Answer:
         environments = {
             "deployment/onesource": self._cluster.pod_environment,
             "deployment/redis": self._cluster.desk_environment,
         }
-        _only(told.target in environments and bool(told.inside))
-        if told.target == "deployment/redis" and not self._cluster.redis.answers():
+        _only(args.target in environments and bool(args.inside))
+        if args.target == "deployment/redis" and not self._cluster.redis.answers():
             raise Refused('error: unable to upgrade connection: container not found ("redis")')
-        return Answer(program=told.inside, environment=environments[told.target](), reads=told.i)
+        return Answer(program=args.inside, environment=environments[args.target](), reads=args.i)
 
-    def _cp(self, told: Namespace) -> str:
-        pod, _, path = told.source.partition(":")
+    def _cp(self, args: Namespace) -> str:
+        pod, _, path = args.source.partition(":")
         if pod != self._cluster.pod_name("redis"):
             raise Refused(f'Error from server (NotFound): pods "{pod}" not found')
         _only(path.startswith("/data/"))
-        shutil.copy(self._cluster.redis.directory / path.removeprefix("/data/"), Path(told.folder, told.to))
+        shutil.copy(self._cluster.redis.directory / path.removeprefix("/data/"), Path(args.folder, args.to))
         return ""
 
-    def _get(self, told: Namespace) -> str:
-        if told.kind == "job":
+    def _get(self, args: Namespace) -> str:
+        if args.kind == "job":
             rows = [(name, "Failed" if code else "Complete") for name, (code, _) in self._cluster.jobs.items()]
             return _table(("NAME", "STATUS"), *rows)
         answers = {"redis": self._cluster.redis.answers, "onesource": self._cluster.answers}
-        app = told._l.removeprefix("app=")
-        _only(told.kind == "pod" and app in answers and told._o in (None, "name"))
+        app = args._l.removeprefix("app=")
+        _only(args.kind == "pod" and app in answers and args._o in (None, "name"))
         name = self._cluster.pod_name(app)
-        if told._o:
+        if args._o:
             return f"pod/{name}"
         state = ("1/1", "Running") if answers[app]() else ("0/1", "Error")
         return _table(("NAME", "READY", "STATUS", "RESTARTS", "AGE"), (name, *state, "0", "1m"))
 
-    def _create(self, told: Namespace) -> str:
-        if told._f:
-            _only(told._f == "-")
-            job = json.loads(told.typed)
+    def _create(self, args: Namespace) -> str:
+        if args._f:
+            _only(args._f == "-")
+            job = json.loads(args.typed)
         else:
-            _only(told.kind == "job" and told._from == "cronjob/onesource-backup")
+            _only(args.kind == "job" and args._from == "cronjob/onesource-backup")
             spec = manifest("CronJob", "onesource-backup")["spec"]["jobTemplate"]["spec"]
-            job = {"metadata": {"name": told.name}, "spec": spec}
-            if told._dry_run:
-                _only(told._dry_run == "client" and told._o == "json")
+            job = {"metadata": {"name": args.name}, "spec": spec}
+            if args._dry_run:
+                _only(args._dry_run == "client" and args._o == "json")
                 return json.dumps(job)
         (container,) = job["spec"]["template"]["spec"]["containers"]
         name = job["metadata"]["name"]
         self._cluster.run_job(name, container["command"])
         return f"job.batch/{name} created"
 
-    def _port_forward(self, told: Namespace) -> str:
-        """Forward nothing: .curlrc does."""
-        _only((told.target, told.port) == ("service/onesource", "8001"))
+    def _port_forward(self, args: Namespace) -> str:
+        """Do nothing: .curlrc forwards."""
+        _only((args.target, args.port) == ("service/onesource", "8001"))
         return "Forwarding from 127.0.0.1:8001 -> 8001"
 
     def _job(self, name: str) -> tuple[int, str]:
@@ -224,11 +224,11 @@ class Desk(socketserver.ThreadingTCPServer):
 
 class _Call(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        told = json.loads(self.rfile.readline())
+        args = json.loads(self.rfile.readline())
         assert isinstance(self.server, Desk)
         try:
-            answer = self.server.kubectl.answer(**told)
-        except Exception as error:  # a person at a shell must hear of it
+            answer = self.server.kubectl.answer(**args)
+        except Exception as error:  # it must be seen at the shell
             answer = Answer(err=f"the stand-in for kubectl failed: {error!r}\n", code=3)
         self.wfile.write(json.dumps(asdict(answer)).encode() + b"\n")
 

@@ -1,4 +1,4 @@
-"""What a section of the document is read in: the fault that its alert is about, made before and undone after."""
+"""The stage of each section of the document: the fault that its alert is about, made before and undone after."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def _before(*titles: str) -> Callable[[Callable[[Cluster], Iterator[None]]], Sta
 
 @_before("Normal Operation", "Monitoring Commands", "Key Metrics")
 def one_conversation(cluster: Cluster) -> Iterator[None]:
-    ask(cluster, "somebody")
+    ask(cluster, "outage")
     yield
 
 
@@ -49,8 +49,8 @@ def redis_full(cluster: Cluster) -> Iterator[None]:
     ask(cluster, "remembered")
     with redis_filled(cluster, 1.05):
         yield
-    told = ask(cluster, "remembered")
-    assert (told["msg_count_before"], told["new_thread"], told["context"]) == (2, False, "full")
+    answer = ask(cluster, "remembered")
+    assert (answer["msg_count_before"], answer["new_thread"], answer["context"]) == (2, False, "full")
 
 
 @_before("Alert: BreakerOpen", "Alert: PersistenceErrorRatioHigh")
@@ -83,30 +83,30 @@ def no_store_writes(cluster: Cluster) -> Iterator[None]:
 
 @_before("Alert: RedisDown")
 def redis_out(cluster: Cluster) -> Iterator[None]:
-    ask(cluster, "somebody")
+    ask(cluster, "outage")
     cluster.redis.kill()
-    eventually(lambda: sees(cluster, redis=False), "nobody notices")
-    assert ask(cluster, "somebody")["stored_in"] == ["mongo"]
+    eventually(lambda: sees(cluster, redis=False), "the service does not notice")
+    assert ask(cluster, "outage")["stored_in"] == ["mongo"]
     yield
-    eventually(lambda: sees(cluster, redis=True), "nobody notices")
-    assert ask(cluster, "somebody")["msg_count_before"] == 4
+    eventually(lambda: sees(cluster, redis=True), "the service does not notice")
+    assert ask(cluster, "outage")["msg_count_before"] == 4
 
 
 @_before("Alert: MongoDown")
 def mongo_out(cluster: Cluster) -> Iterator[None]:
     cluster.mongo.kill()
-    eventually(lambda: sees(cluster, mongo=False), "nobody notices")
+    eventually(lambda: sees(cluster, mongo=False), "the service does not notice")
     yield
     if not cluster.mongo.process:
         cluster.mongo.start()
-    eventually(lambda: sees(cluster, mongo=True), "nobody notices")
+    eventually(lambda: sees(cluster, mongo=True), "the service does not notice")
 
 
 @_before("Alert: BothStoresDown")
 def both_out(cluster: Cluster) -> Iterator[None]:
     cluster.redis.kill()
     with mongo_out(cluster):
-        eventually(lambda: sees(cluster, redis=False), "nobody notices")
+        eventually(lambda: sees(cluster, redis=False), "the service does not notice")
         yield
 
 
@@ -120,7 +120,7 @@ def redis_slow(cluster: Cluster) -> Iterator[None]:
 @_before("Alert: ConversationsUnsynced")
 def one_unsynced(cluster: Cluster) -> Iterator[None]:
     cluster.redis.kill()
-    eventually(lambda: sees(cluster, redis=False), "nobody notices")
+    eventually(lambda: sees(cluster, redis=False), "the service does not notice")
     ask(cluster, "marked")
     eventually(lambda: metric(cluster, 'unsynced_conversations{store="mongo"}') == 1, "no mark is learned")
     yield
@@ -164,15 +164,15 @@ def people_talking(cluster: Cluster) -> Iterator[None]:
         assert questions(cluster, talk.session) == [ask.question for ask in talk.asks]
 
 
-# --- the means ------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------
 
 
 def ask(cluster: Cluster, session: str, question: str = "What is Redis?", **more: str) -> dict[str, Any]:
     """Return the service's answer to a question of this session, an error's too."""
     body = {"question": question, "session_id": session, **more}
     url = f"http://127.0.0.1:{cluster.front.port}/api/chat/ask"
-    told: dict[str, Any] = httpx.post(url, json=body, timeout=30, trust_env=False).json()
-    return told
+    answer: dict[str, Any] = httpx.post(url, json=body, timeout=30, trust_env=False).json()
+    return answer
 
 
 def questions(cluster: Cluster, session: str) -> list[str]:
@@ -217,5 +217,5 @@ def _allow(cluster: Cluster, most: int) -> None:
 
 def _memory(cluster: Cluster) -> dict[str, int]:
     with cluster.redis.client() as redis:
-        told: dict[str, int] = redis.info("memory")
-    return told
+        answer: dict[str, int] = redis.info("memory")
+    return answer

@@ -1,4 +1,4 @@
-"""docs/RUNBOOK.md, held to a live stack: every command of it is typed into a bash, and what it says is compared."""
+"""docs/RUNBOOK.md, held to a live stack: every command of it is typed into a bash, and its output is compared."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.runbook.staging import STAGES
 from tests.servers import RedisServer, eventually
 
 SECTIONS = {section.title: section for section in sections()}
-# What is read on one stack, one after the other. What leaves the stack other than it was has one of its own.
+# What is read on one stack, one after the other. What changes the stack has one of its own.
 ACTS = {
     "an ordinary day": ("Overview", "Normal Operation", "Key Metrics", "Backup and Recovery", "Monitoring Commands",
                         "Testing Redis Functionality", "Performance Tuning"),
@@ -36,10 +36,10 @@ _TOOLS = ("curl", "jq", "redis-cli", "redis-check-rdb")
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Cluster:
-    """A stack that is not started; a laptop may lack a tool that the commands need, CI may not."""
+    """A stack that is not started. Without a tool that the commands need it is skipped on a laptop, and fails in CI."""
     if missing := [tool for tool in _TOOLS if not shutil.which(tool)]:
-        told = f"{missing[0]} is not installed: apt-get install curl jq redis-server"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(told)
+        problem = f"{missing[0]} is not installed: apt-get install curl jq redis-server"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
     return Cluster(tmp_path, WEB_CONCURRENCY="1", CONV_MAX_TURNS="1000")
 
 
@@ -52,7 +52,7 @@ def test_every_command_says_what_is_written(act: str, stack: Cluster) -> None:
         ending.callback(desk.close)
         shell = Shell(stack.desk, stack.desk_environment() | {"STAND_IN_KUBECTL": str(desk.port)})
         ending.callback(shell.close)
-        found = [told for title in ACTS[act] for told in play(SECTIONS[title], stack, shell)]
+        found = [problem for title in ACTS[act] for problem in play(SECTIONS[title], stack, shell)]
     assert not found, "\n\n".join(found)
 
 
@@ -66,7 +66,8 @@ def play(section: Section, stack: Cluster, shell: Shell) -> list[str]:
             output = re.sub(r"\blocalhost:\d{4,5}", "localhost:8001", output)
             wrong = command.differs(output)
             if code and not command.may_fail:
-                wrong = wrong or f"line {command.line}: {command.text}\nends with {code}, which is not said:\n{output}"
+                ended = f"line {command.line}: {command.text}\nends with {code}, not in the document:\n{output}"
+                wrong = wrong or ended
             found += [wrong] if wrong else []
     return found
 

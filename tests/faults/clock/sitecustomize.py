@@ -1,7 +1,7 @@
 """Put first on PYTHONPATH, this sets a process' clock wrong by CLOCK_SHIFT seconds.
 
 libfaketime does it for any program, but crashes some builds of Redis and shifts timeouts too. Python reads
-this module before all others; what tells the time in onesource is `time.time` and `conversations.ids.now`.
+this module before all others; onesource takes the time from `time.time` and `conversations.ids.now`.
 """
 
 import importlib.abc
@@ -18,7 +18,7 @@ _right = time.time
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds conversations.ids as everybody does, and changes its clock as soon as it is loaded: other
+    """Finds conversations.ids as usual, and changes its clock as soon as it is loaded: other
     modules import the function by name."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
