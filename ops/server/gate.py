@@ -5,14 +5,11 @@ threads of their own: requests that wait for a model cannot keep them waiting. `
 """
 
 import asyncio
-import io
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes
 
 import orjson
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
@@ -20,6 +17,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 from conversations.runtime.urls import PROBES
+from ops.server.environ import environ
 
 BODY_SECONDS = 20.0  # for a whole body
 LINGER_SECONDS = 2.0  # for a client to read why its body is refused, while it is still sending
@@ -28,7 +26,6 @@ FREE_BYTES = 16_384  # of each body: few large bodies cannot keep out the many s
 MAX_WAITING = 1024  # requests that have no thread yet
 _PROBE_THREADS = 2
 _ASKING = {"readyz", "metrics"}  # probes that take their time
-_UNDERSCORE = ord("_")
 T = TypeVar("T")
 
 
@@ -217,43 +214,6 @@ class Threads:
         if left:
             self._free.release()
             raise Gone
-
-
-def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
-    """Return the WSGI environment (PEP 3333) of a request whose body has been read.
-
-    A header whose name has an underscore is left out, as nginx and gunicorn do: `X_Forwarded_For` would have the
-    same name in WSGI as the header that a proxy sets.
-    """
-    server, client = scope["server"] or ("localhost", 80), scope["client"] or ("", 0)
-    result: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "SERVER_NAME": server[0],
-        "SERVER_PORT": str(server[1] or 0),
-        "REMOTE_ADDR": client[0],
-        "REMOTE_PORT": str(client[1]),
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
-    for raw_name, raw_value in scope["headers"]:
-        if _UNDERSCORE in raw_name or raw_name in (b"content-length", b"transfer-encoding"):
-            continue
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        name = name if name == "CONTENT_TYPE" else f"HTTP_{name}"
-        value = raw_value.decode("latin-1")
-        separator = "; " if name == "HTTP_COOKIE" else ","
-        result[name] = f"{result[name]}{separator}{value}" if name in result else value
-    return result
 
 
 def _announced_length(scope: HTTPScope) -> int | None:
