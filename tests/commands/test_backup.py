@@ -34,6 +34,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
 
+FORMAT_1 = Path(__file__).parent.parent / "data" / "backup-format-1.tar"
+
 
 def make(folder: Path) -> Path:
     """Back up, and return the file."""
@@ -113,6 +115,12 @@ def test_verify_restores_it_and_compares_every_conversation(tmp_path: Path) -> N
         0,
         f"{path}: restored and compared: 2 in redis, 2 in mongo; 0 differ\n  Redis snapshot: whole, 3 keys read\n",
     )
+
+
+def test_verify_reads_an_archive_of_format_1() -> None:
+    code, report = run_json("backup", "verify", str(FORMAT_1))
+    assert (code, report["conversations"], report["differing"]) == (0, {REDIS: 2, MONGO: 2}, 0)
+    assert (report["created"], report["snapshot_keys"]) == ("2026-11-26T23:49:48.229Z", 3)
 
 
 def test_verify_needs_no_room_for_all_of_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

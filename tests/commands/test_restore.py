@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import MongoServer, RedisServer, eventually
 
 pytestmark = pytest.mark.usefixtures("both_empty")
+
+FORMAT_1 = Path(__file__).parent.parent / "data" / "backup-format-1.tar"
+IN_FORMAT_1 = {
+    "in-both": ["Both 0?", "Both 1?", "Both 2?"],
+    "tenant:in-redis": ["Redis 0?", "Redis 1?"],
+    "in-mongo": ["Mongo 0?", "Mongo 1?"],
+    "deleted": [],
+}
 
 
 def lose(redis_server: RedisServer, mongo_server: MongoServer, *aliases: str) -> None:
@@ -84,6 +92,17 @@ def test_what_was_lost_comes_back(
     for alias in ALIASES:
         for session, turns in before.items():
             assert turns_in(alias, session) == (turns if alias in aliases else ())
+
+
+def test_an_archive_of_format_1_comes_back(tmp_path: Path) -> None:
+    """The file was made by an earlier version; each conversation is as it was then."""
+    with time_machine.travel(datetime(2026, 11, 27, tzinfo=UTC), tick=True):
+        code, report = run_json("restore", str(FORMAT_1), "--into", "both")
+        assert (code, report["stores"][REDIS]["created"], report["stores"][MONGO]["created"]) == (0, 3, 3)
+        for alias in ALIASES:
+            found = {name: [turn.question.content for turn in turns_in(alias, name)] for name in IN_FORMAT_1}
+            assert found == IN_FORMAT_1
+            assert store(alias).inspect("deleted").tombstone == "01a1f8d3-ea00-7baa-b0fd-fbd51b1f2683"
 
 
 @pytest.mark.parametrize("alias", ALIASES)
