@@ -4,13 +4,14 @@ Everything works by batches of bounded size, with deadlines of its own: a slow s
 wrong. A store that cannot be used raises StoreUnavailable; nothing here reads an outage as emptiness.
 """
 
+import operator
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import islice
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
@@ -23,11 +24,12 @@ PATIENCE = 30.0
 """Seconds for one batch: operators' work may wait longer than a turn."""
 _TRIES = 4
 _PAUSE = 0.25  # seconds
+_ATTEMPTS = 5  # to put a conversation that others change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a store is to hold of one conversation: nothing that its tombstone covers."""
+    """What a store is to hold of one conversation; what its tombstone covers is left out."""
 
     session: str
     turns: tuple[Turn, ...]
@@ -38,13 +40,35 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of the conversations of one `put`."""
+    """What became of the conversations of one `put`; one of which tombstones left nothing is in none of these."""
 
     created: int = 0
+    """Those of which there was no turn."""
     merged: int = 0
+    """Those of which there were turns, whether or not any was missing."""
     replaced: int = 0
     corrupt: int = 0
     """Those in whose place something else was; it was quarantined."""
+
+    @classmethod
+    def of(cls, turns: int, before: int, replace: bool) -> Self:
+        """Return what became of one, of which so many turns were given and so many were there."""
+        kind = "replaced" if replace else "merged" if before else "created"
+        return cls(**{kind: 1}) if turns else cls()
+
+    def __add__(self, other: "Put") -> "Put":
+        return Put(*map(operator.add, astuple(self), astuple(other)))
+
+
+@dataclass
+class Attempt:
+    """How far one attempt to put conversations came."""
+
+    done: Put = Put()
+    corrupt: list[Share] = field(default_factory=list)
+    """Those in whose place something else is."""
+    contended: list[Share] = field(default_factory=list)
+    """Those that another writer changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +100,6 @@ class Deadline:
         """Raise StoreUnavailable when the time is over."""
         if time.monotonic() > self.until:
             raise StoreUnavailable(self.alias, "too slow")
-
-
-class BulkWriter(ABC):
-    """The one call that gives a store many conversations. Each is one atomic change, which can be repeated."""
-
-    alias: str
-
-    @abstractmethod
-    def put(self, shares: Collection[Share], *, replace: bool = False) -> Put:
-        """Add what is missing, within the limits, or with `replace` make each conversation what its share has. A
-        conversation keeps the longer of both TTLs; a tombstone that is there already is honoured."""
 
 
 class BulkStore(ABC):
@@ -177,6 +190,30 @@ class BulkStore(ABC):
         return number
 
     # --- Changing --------------------------------------------------------------------------------------
+
+    def put(self, shares: Collection[Share], *, replace: bool = False) -> Put:
+        """Have each conversation hold what `merge.stored` makes of the turns that it has and those of its share. With
+        `replace` it loses the turns that its share does not have, unless tombstones leave none of that share.
+
+        The later of the tombstones that is there and the share's counts; the share's does what `delete` does where it
+        is the later one. A conversation that was given turns keeps at least the longer of both TTLs; of two turns with
+        one id the one that is there stays. What is no history is quarantined. No two shares are of one session.
+        """
+        left, total = [share for share in shares if share.turns or share.tombstone], Put()
+        for _ in range(_ATTEMPTS):
+            if not left:
+                return total
+            attempt = self._put(left, replace)
+            quarantined = sum(self.store.quarantine(share.session) for share in attempt.corrupt)
+            total += attempt.done + Put(corrupt=quarantined)
+            left = attempt.corrupt + attempt.contended
+        if left:
+            raise StoreUnavailable(self.alias, "contended")
+        return total
+
+    @abstractmethod
+    def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        """Do what `put` promises, as far as no other writer and nothing corrupt is in the way."""
 
     @abstractmethod
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:

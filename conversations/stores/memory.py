@@ -10,7 +10,7 @@ from uuid import uuid4
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.bulk import BulkStore, Removal
+from conversations.stores.bulk import Attempt, BulkStore, Put, Removal, Share
 from conversations.stores.control import ControlStore, Flags
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import SESSION, History, Limits, Turn
@@ -195,6 +195,33 @@ class MemoryBulk(BulkStore):
         with self.store._usable():
             found = {session: self.store._tombstone(session) for session in list(self.store._tombstones)}
         yield from ((session, tombstone) for session, tombstone in found.items() if tombstone)
+
+    def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        attempt = Attempt()
+        for share in shares:
+            with self.store._usable():
+                value = self._value(share.session)
+                if value is None or isinstance(value, History):
+                    attempt.done += self._put_one(share, (value or History()).turns(), replace)
+                else:
+                    attempt.corrupt.append(share)
+        return attempt
+
+    def _put_one(self, share: Share, held: Sequence[Turn], replace: bool) -> Put:
+        there = self.store._tombstone(share.session) or ""
+        if share.tombstone > there:
+            self._cut(share.session, share.tombstone, tombstone=True)
+            self.store.quarantined.pop(share.session, None)
+        tombstone = max(share.tombstone, there)
+        given = [turn for turn in share.turns if turn.id > tombstone]
+        if given:
+            own = [] if replace else [turn for turn in held if turn.id > tombstone]
+            ids = {turn.id for turn in own}
+            missing = [turn for turn in given if turn.id not in ids]
+            self.store.values[share.session] = merge.stored([*own, *missing], self.limits)
+            expiry = self.store._clock() + max(1, min(share.ttl, self.limits.ttl))
+            self.store._expiry[share.session] = max(expiry, self.store._expiry.get(share.session, 0.0))
+        return Put.of(len(given), len(held), replace)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         removed, kept = set(), set()

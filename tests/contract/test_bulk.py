@@ -1,21 +1,29 @@
 """The promises that every bulk store keeps, run once a store: see conversations/stores/bulk.py."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import BulkStore, Removal
+from conversations.stores.bulk import BulkStore, Put, Removal, Share
 from conversations.stores.memory import MemoryBulk
+from conversations.stores.mongo import put
 from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk
+from conversations.stores.redis.client import tombstone_key
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn
+from conversations.turns import History, Turn, now
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_stores
 from tests.servers import eventually
+
+
+def share(*turns: Turn, session: str = "", ttl: int = 5000, tombstone: str = "") -> Share:
+    return Share(session or a_session(), turns, ttl, tombstone)
 
 
 class Contract:
@@ -126,8 +134,177 @@ class Contract:
     def test_nothing_asked_is_nothing_done(self, bulk: BulkStore) -> None:
         assert (bulk.contents([]), bulk.last_ids([]), bulk.histories([]), bulk.ttls([])) == ({}, {}, {}, {})
         assert bulk.present([]) == set()
+        assert bulk.put([]) == bulk.put([share()]) == Put()
         assert bulk.remove({}, tombstones=True) == Removal()
         bulk.trim({}, tombstones=True)
+
+    # --- Putting ---------------------------------------------------------------------------------------
+
+    def test_new_conversations_are_created_with_their_ttl(self, bulk: BulkStore) -> None:
+        shares = [share(*some_turns(3), ttl=5000) for _ in range(5)]
+        assert bulk.put(shares) == Put(created=5)
+        for one in shares:
+            assert bulk.store.inspect(one.session) == Contents(History.of(one.turns), None, None)
+            assert bulk.store.ttl(one.session) == pytest.approx(5000, abs=5)
+
+    def test_only_missing_turns_are_added(self, bulk: BulkStore) -> None:
+        turns = some_turns(5)
+        there, whole = self.hold(bulk, turns[1], turns[4]), self.hold(bulk, *turns)
+        shares = [share(*turns[:4], session=there), share(*turns[:2], session=whole)]
+        assert bulk.put(shares) == Put(merged=2)
+        assert bulk.store.load(there) == bulk.store.load(whole) == History.of(turns)
+
+    def test_of_two_turns_with_one_id_the_one_that_is_there_stays(self, bulk: BulkStore) -> None:
+        ours, later = some_turns(2)
+        session = self.hold(bulk, ours)
+        theirs = Turn(ours.question._replace(content="Other words?"), ours.answer)
+        bulk.put([share(theirs, later, session=session)])
+        assert bulk.store.load(session) == History.of([ours, later])
+
+    def test_superseded_turns_are_kept(self, bulk: BulkStore) -> None:
+        """As the stores keep them: each was acknowledged."""
+        first, second, third = (a_turn(key="k-1") for _ in range(3))
+        there, new = self.hold(bulk, second), a_session()
+        assert bulk.put([share(first, third, session=there), share(first, second, session=new)]).corrupt == 0
+        assert bulk.store.load(there) == History.of([first, second, third])
+        assert bulk.store.load(new) == History.of([first, second])
+
+    def test_the_newest_turns_within_the_limits_are_kept(self, bulk: BulkStore) -> None:
+        turns, long = some_turns(20), some_turns(4, size=100_000)
+        there, new, large = self.hold(bulk, *turns[:10]), a_session(), a_session()
+        bulk.put([share(*turns[5:], session=there), share(*turns, session=new), share(*long, session=large)])
+        assert bulk.store.load(there) == bulk.store.load(new) == History.of(turns[4:])
+        assert bulk.store.load(large) == History.of(long[2:])
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_turns_that_a_tombstone_covers_need_no_room(self, bulk: BulkStore, replace: bool) -> None:
+        """What is deleted is dropped before the limits are applied, as merge.stored does."""
+        turns = some_turns(20)
+        for held in (turns[:3], turns[18:]):
+            session = self.hold(bulk, *held)
+            bulk.put([share(*turns, session=session, tombstone=turns[9].answer.id)], replace=replace)
+            assert bulk.store.inspect(session) == Contents(History.of(turns[10:]), turns[9].answer.id, None)
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_a_tombstone_that_is_there_is_honoured(self, bulk: BulkStore, replace: bool) -> None:
+        turns, (partly, wholly) = some_turns(4), (a_session(), a_session())
+        bulk.store.delete(partly, turns[1].answer.id)
+        bulk.store.delete(wholly, turns[3].answer.id)
+        done = bulk.put([share(*turns, session=partly), share(*turns, session=wholly)], replace=replace)
+        assert done == (Put(replaced=1) if replace else Put(created=1))
+        assert bulk.store.inspect(partly) == Contents(History.of(turns[2:]), turns[1].answer.id, None)
+        assert bulk.store.inspect(wholly) == Contents(None, turns[3].answer.id, None)
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_a_tombstone_that_comes_with_the_share_deletes(self, bulk: BulkStore, replace: bool) -> None:
+        turns, new = some_turns(4), a_session()
+        there, later = self.hold(bulk, *turns[:2]), self.hold(bulk, *turns)
+        upto = turns[1].answer.id
+        shares = [share(session=session, tombstone=upto) for session in (there, later, new)]
+        assert bulk.put(shares, replace=replace) == Put()
+        assert bulk.store.inspect(there) == bulk.store.inspect(new) == Contents(None, upto, None)
+        assert bulk.store.inspect(later) == Contents(History.of(turns[2:]), upto, None)
+        assert bulk.store.ttl(later) == pytest.approx(bulk.limits.ttl, abs=5)
+
+    def test_a_later_tombstone_stays(self, bulk: BulkStore) -> None:
+        early, late, new = some_turns(3)
+        session = a_session()
+        bulk.store.delete(session, late.answer.id)
+        bulk.put([share(early, late, new, session=session, tombstone=early.answer.id)])
+        assert bulk.store.inspect(session) == Contents(History.of([new]), late.answer.id, None)
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_a_new_deletion_takes_the_quarantined_copies(self, bulk: BulkStore, replace: bool) -> None:
+        session, turns = self.corrupt(bulk), some_turns(2)
+        bulk.store.quarantine(session)
+        bulk.put([share(turns[1], session=session)])
+        assert self.one.quarantined_copies(bulk.store, session) == 1
+        bulk.put([share(turns[1], session=session, tombstone=turns[0].answer.id)], replace=replace)
+        assert self.one.quarantined_copies(bulk.store, session) == 0
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_the_longer_ttl_is_kept(self, bulk: BulkStore, replace: bool) -> None:
+        turns = some_turns(2)
+        short, long = self.hold(bulk, *turns), self.hold(bulk, *turns)
+        self.shorten(bulk, short, 3000)
+        self.shorten(bulk, long, 9000)
+        bulk.put([share(*turns, session=one, ttl=6000) for one in (short, long)], replace=replace)
+        assert bulk.ttls([short, long]) == {short: pytest.approx(6000, abs=5), long: pytest.approx(9000, abs=5)}
+
+    def test_a_conversation_that_is_given_turns_does_not_live_shorter(self, bulk: BulkStore) -> None:
+        session, new = self.hold(bulk), a_turn()
+        self.shorten(bulk, session, 3000)
+        bulk.put([share(new, session=session, ttl=1000)])
+        assert (bulk.store.ttl(session) or 0) > 2900
+
+    def test_no_ttl_is_longer_than_the_limit(self, bulk: BulkStore) -> None:
+        one = share(a_turn(), ttl=2**40)
+        bulk.put([one])
+        assert bulk.store.ttl(one.session) == pytest.approx(bulk.limits.ttl, abs=5)
+
+    def test_replacing_takes_the_turns_that_the_share_lacks(self, bulk: BulkStore) -> None:
+        turns = some_turns(5)
+        session, other, new = self.hold(bulk, *turns), self.hold(bulk), a_session()
+        bulk.store.append(session, None, flag=True)
+        flag = bulk.store.inspect(session).flag
+        done = bulk.put([share(*turns[:2], session=session), share(*turns, session=new)], replace=True)
+        assert done == Put(replaced=2)
+        assert bulk.store.inspect(session) == Contents(History.of(turns[:2]), None, flag)
+        assert bulk.store.load(new) == History.of(turns)
+        assert len(bulk.store.load(other) or ()) == 4
+        assert bulk.store.append(session, turns[4]).stored
+
+    def test_what_has_expired_is_created_anew(self, bulk: BulkStore) -> None:
+        session, turns = self.expired(bulk), some_turns(2)
+        bulk.put([share(*turns, session=session)])
+        assert bulk.store.load(session) == History.of(turns)
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_what_is_no_history_is_quarantined(self, bulk: BulkStore, replace: bool) -> None:
+        corrupt, there, turns = self.corrupt(bulk), self.hold(bulk), some_turns(2)
+        done = bulk.put([share(*turns, session=corrupt), share(*turns, session=there)], replace=replace)
+        assert done == (Put(replaced=2, corrupt=1) if replace else Put(created=1, merged=1, corrupt=1))
+        assert bulk.store.load(corrupt) == History.of(turns)
+        assert self.one.quarantined_copies(bulk.store, corrupt) == 1
+
+    def test_what_stays_corrupt_is_tried_a_bounded_number_of_times(
+        self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As where another program writes it again each time."""
+        session, tries = self.corrupt(bulk), []
+        monkeypatch.setattr(bulk.store, "quarantine", lambda one: bool(tries.append(one)))
+        with pytest.raises(StoreUnavailable):
+            bulk.put([share(a_turn(), session=session)])
+        assert 1 < len(tries) < 20
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_putting_twice_is_as_putting_once(self, bulk: BulkStore, replace: bool) -> None:
+        turns = some_turns(4)
+        there, corrupt, gone = self.hold(bulk, turns[2]), self.corrupt(bulk), self.hold(bulk, *turns)
+        shares = [
+            share(*turns[:2], session=there),
+            share(*turns, session=corrupt),
+            share(*turns, session=gone, tombstone=turns[2].answer.id),
+            share(*turns),
+        ]
+        sessions = [one.session for one in shares]
+        bulk.put(shares, replace=replace)
+        before = bulk.contents(sessions)
+        assert bulk.put(shares, replace=replace) == (Put(replaced=4) if replace else Put(merged=4))
+        assert bulk.contents(sessions) == before
+        assert self.one.quarantined_copies(bulk.store, corrupt) == 1
+
+    def test_many_are_put_at_once(self, bulk: BulkStore) -> None:
+        turns = some_turns(1)
+        shares = [share(*turns) for _ in range(350)]
+        self.hold(bulk)
+        bulk.put(shares[::2])
+        assert bulk.put(shares) == Put(created=175, merged=175)
+        assert bulk.present([one.session for one in shares]) == {one.session for one in shares}
+
+    def shorten(self, bulk: BulkStore, session: str, seconds: int) -> None:
+        """Have a conversation expire after so many seconds."""
+        raise NotImplementedError
 
     # --- Removing --------------------------------------------------------------------------------------
 
@@ -219,6 +396,8 @@ class Contract:
             lambda: bulk.ttls([session]),
             lambda: list(bulk.tombstones()),
             bulk.estimate,
+            lambda: bulk.put([share(a_turn(), session=session)]),
+            lambda: bulk.put([share(a_turn(), session=session)], replace=True),
             lambda: bulk.remove({session: last}, tombstones=True),
             lambda: bulk.trim({session: last}, tombstones=True),
             lambda: bulk.expire(apply=True),
@@ -245,6 +424,9 @@ class TestMemoryBulk(Contract):
     def make(self, store: HistoryStore) -> BulkStore:
         return MemoryBulk(store)
 
+    def shorten(self, bulk: BulkStore, session: str, seconds: int) -> None:
+        bulk.store._expiry[session] = bulk.store._clock() + seconds  # type: ignore[attr-defined]
+
     @pytest.fixture
     def outage(self, bulk: BulkStore) -> Iterator[None]:
         bulk.store.down = True  # type: ignore[attr-defined]
@@ -256,6 +438,10 @@ class TestRedisBulk(Contract):
 
     def make(self, store: HistoryStore) -> BulkStore:
         return RedisBulk(store)
+
+    def shorten(self, bulk: BulkStore, session: str, seconds: int) -> None:
+        with environment.REDIS.client() as client:
+            client.expire(make_key(session), seconds)
 
     def outlive(self, bulk: BulkStore, session: str) -> None:
         with environment.REDIS.client() as client:
@@ -288,6 +474,44 @@ class TestRedisBulk(Contract):
         bulk.trim({trimmed: last}, tombstones=True)
         assert [bulk.store.inspect(one).tombstone for one in (removed, trimmed)] == [last, last]
 
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_a_key_of_another_type_is_quarantined(self, bulk: BulkStore, replace: bool) -> None:
+        session, turns = a_session(), some_turns(2)
+        with environment.REDIS.client() as client:
+            client.rpush(make_key(session), "a")
+            client.rpush(tombstone_key(make_key(session)), "a")
+        assert bulk.put([share(*turns, session=session)], replace=replace).corrupt == 1
+        assert bulk.store.inspect(session) == Contents(History.of(turns), None, None)
+        assert self.one.quarantined_copies(bulk.store, session) == 1
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda value: value[:-1],
+            lambda value: value[1:],
+            lambda value: value + value,
+            lambda value: value + value.splitlines(keepends=True)[-1],
+            lambda value: value.replace(b'"id":"0', b'"id":"z'),
+            lambda value: b"\n" * 1000 + value,
+        ],
+        ids=["no end", "no beginning", "twice", "half a turn", "no id", "empty lines"],
+    )
+    def test_lines_that_are_no_turns_are_quarantined(self, bulk: BulkStore, spoil: Callable[[bytes], bytes]) -> None:
+        session, new = self.hold(bulk), a_turn()
+        with environment.REDIS.client() as client:
+            client.set(make_key(session), spoil(client.get(make_key(session))))
+        assert bulk.put([share(new, session=session)]) == Put(created=1, corrupt=1)
+        assert bulk.store.load(session) == History.of([new])
+
+    def test_a_key_without_ttl_that_is_given_only_a_tombstone_does_not_expire_at_once(self, bulk: BulkStore) -> None:
+        turns = some_turns(3)
+        session = self.hold(bulk, *turns)
+        self.outlive(bulk, session)
+        bulk.put([share(session=session, ttl=1, tombstone=turns[0].answer.id)])
+        with environment.REDIS.client() as client:
+            assert client.ttl(make_key(session)) == -1
+        bulk.expire(apply=True)
+
     def test_a_key_that_is_no_session_does_not_stop_a_scan(self, bulk: BulkStore) -> None:
         session = self.hold(bulk)
         with environment.REDIS.client() as client:
@@ -304,6 +528,10 @@ class TestMongoBulk(Contract):
     def make(self, store: HistoryStore) -> BulkStore:
         return MongoBulk(store)
 
+    def shorten(self, bulk: BulkStore, session: str, seconds: int) -> None:
+        expiry = {"expires_at": now() + timedelta(seconds=seconds)}
+        self.one.documents(bulk.store).update_one({"_id": make_key(session)}, {"$set": expiry})  # type: ignore[attr-defined]
+
     @pytest.fixture
     def outage(self, bulk: BulkStore) -> Iterator[None]:
         environment.MONGO.kill()
@@ -311,6 +539,39 @@ class TestMongoBulk(Contract):
         yield
         environment.MONGO.start()
         eventually(lambda: test_stores.answers(bulk.store), "the driver does not see that MongoDB is back")
+
+    @pytest.mark.parametrize("replace", [True, False])
+    def test_a_deletion_in_the_middle_is_honoured(
+        self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch, replace: bool
+    ) -> None:
+        """After it was found that the conversation is there, and what it holds."""
+        turns = some_turns(4)
+        session, find = self.hold(bulk, *turns[:2]), put.Putting._find
+
+        def delete_then(self: put.Putting, shares: Sequence[Share]) -> dict[str, Any]:
+            found = find(self, shares)
+            bulk.store.delete(session, turns[2].answer.id)
+            return found
+
+        monkeypatch.setattr(put.Putting, "_find", delete_then)
+        bulk.put([share(*turns, session=session)], replace=replace)
+        assert bulk.store.inspect(session) == Contents(History.of(turns[3:]), turns[2].answer.id, None)
+
+    def test_a_document_that_is_gone_in_the_middle_is_made_again(
+        self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turns, find, tries = some_turns(2), put.Putting._find, []
+        session = self.hold(bulk, turns[0])
+
+        def remove_then(self_: put.Putting, shares: Sequence[Share]) -> dict[str, Any]:
+            if not tries:
+                self.one.documents(bulk.store).delete_one({"_id": make_key(session)})  # type: ignore[attr-defined]
+            tries.append(shares)
+            return find(self_, shares)
+
+        monkeypatch.setattr(put.Putting, "_find", remove_then)
+        assert bulk.put([share(*turns, session=session)]) == Put(created=1)
+        assert bulk.store.load(session) == History.of(turns)
 
     def test_the_bytes_of_a_trimmed_document_are_those_it_has(self, bulk: BulkStore) -> None:
         turns = some_turns(4)

@@ -1,20 +1,22 @@
 """MongoDB in bulk: one cursor over the collection, one bulk write a batch, and pauses between batches."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
 
-from conversations.errors import CorruptHistory
-from conversations.models import Conversation, CorruptConversation
-from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import PATIENCE, BulkStore, Found, Removal
+from conversations.models import ALIAS, Conversation, CorruptConversation
+from conversations.stores.base import Contents, HistoryStore, tombstone_in
+from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Found, Removal, Share
+from conversations.stores.mongo.document import contents_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import living, unexpired
-from conversations.stores.mongo.patient import Document, documents, errors, pages, patient
-from conversations.stores.sessions import is_key, make_key, session_of
-from conversations.turns import MESSAGE_ID, History, now
+from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
+from conversations.stores.mongo.put import Putting
+from conversations.stores.sessions import make_key, session_of
+from conversations.turns import History, now
 
 PAUSE = 0.002  # seconds in which other clients have their turn
 _PAGE = 200
@@ -27,16 +29,20 @@ class MongoBulk(BulkStore):
 
     expired_name = "expired_documents"
 
+    def __init__(self, store: HistoryStore, database: str = ALIAS) -> None:
+        super().__init__(store)
+        self._database = database
+
     # --- Reading ---------------------------------------------------------------------------------------
 
     def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
         self.store.ping()  # which fails fast
-        for page in pages(living(), size, {"_id": 1}):
+        for page in self._pages(living(), size, {"_id": 1}):
             yield tuple(session_of(document["_id"]) for document in page)
 
     def present(self, sessions: Collection[str]) -> set[str]:
         with errors():
-            found = documents().find(_named(sessions) | {"bytes": {"$gt": 0}}, {"_id": 1})
+            found = self._documents().find(_named(sessions) | {"bytes": {"$gt": 0}}, {"_id": 1})
             return {session_of(document["_id"]) for document in found}
 
     def contents(self, sessions: Collection[str]) -> dict[str, Found]:
@@ -44,37 +50,42 @@ class MongoBulk(BulkStore):
         if not found:
             return {}
         with errors():
-            held = list(documents().find(_named(found)))
-        return found | {session_of(document["_id"]): _contents(document) for document in held}
+            held = list(self._documents().find(_named(found)))
+        return found | {session_of(document["_id"]): contents_of(document) for document in held}
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        return _last_ids(self._find(sessions, _LAST))
+        return last_ids_of(self._find(sessions, _LAST))
 
     def histories(self, sessions: Collection[str]) -> dict[str, History]:
-        return _histories(self._find(sessions, {"messages": 1}))
+        return histories_of(self._find(sessions, {"messages": 1}))
 
     def all_last_ids(self, size: int) -> Iterator[dict[str, str]]:
-        return map(_last_ids, pages(unexpired(), size, _LAST))
+        return map(last_ids_of, self._pages(unexpired(), size, _LAST))
 
     def all_histories(self, size: int) -> Iterator[dict[str, History]]:
-        return map(_histories, pages(unexpired(), size, {"messages": 1}))
+        return map(histories_of, self._pages(unexpired(), size, {"messages": 1}))
 
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
         return {session_of(one["_id"]): _seconds_until(one["expires_at"]) for one in held}
 
     def tombstones(self) -> Iterator[tuple[str, str]]:
-        for page in pages(unexpired() | {"tombstone": {"$gt": ""}}, _PAGE, {"tombstone": 1}):
+        for page in self._pages(unexpired() | {"tombstone": {"$gt": ""}}, _PAGE, {"tombstone": 1}):
             for session, value in ((session_of(one["_id"]), one["tombstone"]) for one in page):
                 if tombstone := tombstone_in(self.alias, session, value):
                     yield session, tombstone
 
     def estimate(self, seconds: float = PATIENCE) -> int:
         self.store.ping()  # which fails fast
-        with patient(seconds):
-            return int(documents().estimated_document_count())
+        with patient(seconds, self._database):
+            return int(self._documents().estimated_document_count())
 
     # --- Changing --------------------------------------------------------------------------------------
+
+    def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        putting = Putting(self.store, self._database, replace)
+        putting.put(shares)
+        return putting.attempt
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         there = self.last_ids(last_ids)
@@ -89,7 +100,7 @@ class MongoBulk(BulkStore):
         self._write(filter(None, map(_size, self._find(ends, {"messages": 1, "bytes": 1}))))
 
     def expire(self, *, apply: bool) -> int:
-        return sum(_expired(table) if apply else _count_expired(table) for table in _TABLES)
+        return sum(self._expired(table) if apply else self._count_expired(table) for table in _TABLES)
 
     def _removals(self, last_ids: Mapping[str, str], tombstones: bool) -> list[Any]:
         """Return the updates that empty these documents; one that has a tombstone stays for it."""
@@ -105,14 +116,41 @@ class MongoBulk(BulkStore):
         """Return these fields of the documents of the sessions."""
         if not sessions:
             return []
-        with patient():
-            return list(documents().find(_named(sessions) | (where or {}), fields))
+        with self._patient():
+            return list(self._documents().find(_named(sessions) | (where or {}), fields))
 
     def _write(self, updates: Iterable[Any]) -> None:
         if batch := list(updates):
-            with patient():
-                documents().bulk_write(batch)
+            with self._patient():
+                self._documents().bulk_write(batch)
             time.sleep(PAUSE)
+
+    def _count_expired(self, table: str) -> int:
+        with self._patient():
+            return self._documents(table).count_documents({"expires_at": {"$lte": now()}})
+
+    def _expired(self, table: str) -> int:
+        """Delete the expired documents of a collection, a page at a time; return how many there were."""
+        gone, where = 0, {"expires_at": {"$lte": now()}}
+        while page := self._page_of(table, where):
+            with self._patient():
+                # Asked again: a turn may have renewed one meanwhile.
+                gone += self._documents(table).delete_many({"_id": {"$in": page}, **where}).deleted_count
+            time.sleep(PAUSE)
+        return gone
+
+    def _page_of(self, table: str, where: Document) -> list[Any]:
+        with self._patient():
+            return [one["_id"] for one in self._documents(table).find(where, {"_id": 1}).limit(_PAGE)]
+
+    def _documents(self, table: str = Conversation._meta.db_table) -> Documents:
+        return documents(table, self._database)
+
+    def _patient(self) -> AbstractContextManager[None]:
+        return patient(database=self._database)
+
+    def _pages(self, where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:
+        return pages(where, size, fields, self._database)
 
 
 _EMPTY: Document = {"$set": {"messages": [], "bytes": 0}}
@@ -148,69 +186,9 @@ def _cut(session: str, end: str, tombstones: bool) -> UpdateOne:
 def _size(document: Document) -> UpdateOne | None:
     """Return the update that makes `bytes` right where nothing else was added meanwhile; until then, and else, it is
     an upper bound."""
-    history = _parsed(document.get("messages"))
+    history = history_of(document.get("messages"))
     if history is None:
         return None
     size = len(history.lines())
     same = {"_id": document["_id"], "bytes": document.get("bytes")}  # it grows with every turn that is added
     return UpdateOne(same, {"$set": {"bytes": size}})
-
-
-def _contents(document: Document) -> Found:
-    records = document.get("messages")
-    try:
-        history = None if records == [] else History.parse(records)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        return CorruptHistory("mongo", error)
-    tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
-    return Contents(history, tombstone, document.get("mark"))
-
-
-def _last_ids(page: list[Document]) -> dict[str, str]:
-    found = {session_of(one["_id"]): _last_id(one.get("messages")) for one in page if _is_key(one["_id"])}
-    return {session: last for session, last in found.items() if last}
-
-
-def _last_id(records: Any) -> str:
-    """Return the id of the last message; "" where there is none, or it has none."""
-    last = records[-1] if isinstance(records, list) and records else None
-    id_ = last.get("id") if isinstance(last, dict) else None
-    return id_ if isinstance(id_, str) and MESSAGE_ID.fullmatch(id_) else ""
-
-
-def _histories(page: list[Document]) -> dict[str, History]:
-    found = {session_of(one["_id"]): _parsed(one.get("messages")) for one in page if _is_key(one["_id"])}
-    return {session: history for session, history in found.items() if history}
-
-
-def _parsed(records: Any) -> History | None:
-    """Return the history of the records, empty for none; None where they are no history."""
-    try:
-        return History() if records == [] else History.parse(records)
-    except (TypeError, ValueError):
-        return None
-
-
-def _is_key(key: Any) -> bool:
-    return isinstance(key, str) and is_key(key)
-
-
-def _count_expired(table: str) -> int:
-    with patient():
-        return documents(table).count_documents({"expires_at": {"$lte": now()}})
-
-
-def _expired(table: str) -> int:
-    """Delete the expired documents of a collection, a page at a time; return how many there were."""
-    gone, where = 0, {"expires_at": {"$lte": now()}}
-    while page := _page_of(table, where):
-        with patient():
-            # Asked again: a turn may have renewed one meanwhile.
-            gone += documents(table).delete_many({"_id": {"$in": page}, **where}).deleted_count
-        time.sleep(PAUSE)
-    return gone
-
-
-def _page_of(table: str, where: Document) -> list[Any]:
-    with patient():
-        return [one["_id"] for one in documents(table).find(where, {"_id": 1}).limit(_PAGE)]

@@ -31,10 +31,10 @@ def failing_fast() -> Iterator[None]:
         yield
 
 
-def fail_fast() -> None:
+def fail_fast(database: str = ALIAS) -> None:
     """Raise StoreUnavailable where the driver knows no server that takes writes, and why."""
-    wrapper: Any = connections[ALIAS]
-    client = wrapper.connection or wrapper._connection_pools.get(ALIAS)  # one client for all threads
+    wrapper: Any = connections[database]
+    client = wrapper.connection or wrapper._connection_pools.get(database)  # one client for all threads
     topology = client.topology_description if client is not None else None
     if topology is None or topology.has_writable_server():
         return

@@ -21,39 +21,41 @@ Document = dict[str, Any]
 Documents = pymongo.collection.Collection[Document]
 
 
-def documents(table: str = Conversation._meta.db_table) -> Documents:
+def documents(table: str = Conversation._meta.db_table, database: str = ALIAS) -> Documents:
     """Return the collection beneath a model; raise StoreUnavailable."""
     with errors():
-        connection: Any = connections[ALIAS]
+        connection: Any = connections[database]
         found: Documents = connection.get_collection(table)
         return found
 
 
 @contextmanager
-def patient(seconds: float = PATIENCE) -> Iterator[None]:
+def patient(seconds: float = PATIENCE, database: str = ALIAS) -> Iterator[None]:
     """Give one batch its time; raise StoreUnavailable as `errors` does, and at once where the server is known to be
     out: with a timeout set, the driver would wait for one all that time."""
-    fail_fast()
+    fail_fast(database)
     with errors(), pymongo.timeout(seconds):
         yield
 
 
-def pages(where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:
+def pages(
+    where: Document, size: int, fields: Document | None = None, database: str = ALIAS
+) -> Iterator[list[Document]]:
     """Return the documents, by the page, from a cursor that is opened now; raise StoreUnavailable.
 
     One cursor instead of one query a page: where a range of keys is no use of an index, as in the embedded MongoDB,
     every page would read the whole collection.
     """
-    with patient():
-        cursor = documents().find(where, fields, batch_size=size)
-    return _pages(cursor, size)
+    with patient(database=database):
+        cursor = documents(database=database).find(where, fields, batch_size=size)
+    return _pages(cursor, size, database)
 
 
-def _pages(cursor: Any, size: int) -> Iterator[list[Document]]:
+def _pages(cursor: Any, size: int, database: str) -> Iterator[list[Document]]:
     with cursor:
         while True:
             # Not around the yield: what is done with a page has its own limits.
-            with patient(_WALK_SECONDS):
+            with patient(_WALK_SECONDS, database):
                 page = list(islice(cursor, size))
             if not page:
                 return

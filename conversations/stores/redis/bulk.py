@@ -1,7 +1,7 @@
 """Redis in bulk: pipelines of few commands, so that turns have theirs in between."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -9,9 +9,10 @@ from redis.exceptions import ResponseError
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import PATIENCE, BulkStore, Deadline, Found, Memory, Removal, batches
+from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Deadline, Found, Memory, Removal, Share, batches
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
+from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
 from conversations.turns import MESSAGE_ID, History
@@ -82,6 +83,9 @@ class RedisBulk(BulkStore):
         return ours if complete else round(size * ours / len(seen))
 
     # --- Changing --------------------------------------------------------------------------------------
+
+    def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        return put(self.alias, self.limits, shares, replace)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         found = self._run("remove", last_ids, tombstones)

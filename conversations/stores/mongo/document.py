@@ -1,0 +1,52 @@
+"""What is in the documents of MongoDB, whatever another program has written there."""
+
+from typing import Any
+
+from conversations.errors import CorruptHistory
+from conversations.stores.base import Contents, tombstone_in
+from conversations.stores.bulk import Found
+from conversations.stores.mongo.patient import Document
+from conversations.stores.sessions import is_key, session_of
+from conversations.turns import MESSAGE_ID, History
+
+
+def contents_of(document: Document) -> Found:
+    """Return all that the document holds."""
+    records = document.get("messages")
+    try:
+        history = None if records == [] else History.parse(records)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        return CorruptHistory("mongo", error)
+    tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
+    return Contents(history, tombstone, document.get("mark"))
+
+
+def last_ids_of(page: list[Document]) -> dict[str, str]:
+    """Return the last id of each session that has one."""
+    found = {session_of(one["_id"]): _last_id(one.get("messages")) for one in page if _is_key(one["_id"])}
+    return {session: last for session, last in found.items() if last}
+
+
+def _last_id(records: Any) -> str:
+    """Return the id of the last message; "" where there is none, or it has none."""
+    last = records[-1] if isinstance(records, list) and records else None
+    id_ = last.get("id") if isinstance(last, dict) else None
+    return id_ if isinstance(id_, str) and MESSAGE_ID.fullmatch(id_) else ""
+
+
+def histories_of(page: list[Document]) -> dict[str, History]:
+    """Return the histories of those that hold one."""
+    found = {session_of(one["_id"]): history_of(one.get("messages")) for one in page if _is_key(one["_id"])}
+    return {session: history for session, history in found.items() if history}
+
+
+def history_of(records: Any) -> History | None:
+    """Return the history of the records, empty for none; None where they are no history."""
+    try:
+        return History() if records == [] else History.parse(records)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str) and is_key(key)

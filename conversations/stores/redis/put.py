@@ -1,0 +1,45 @@
+"""Giving Redis many conversations: one script each, by rounds of which none keeps other clients waiting for long."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from conversations.errors import StoreUnavailable
+from conversations.stores.bulk import Attempt, Put, Share, batches
+from conversations.stores.redis.keys import quarantine_key, tombstone_key
+from conversations.stores.redis.patient import answers, patient_client
+from conversations.stores.redis.scripts import source
+from conversations.stores.sessions import make_key
+from conversations.turns import Limits
+
+_ROUND = 100  # scripts in one pipeline
+
+
+def put(alias: str, limits: Limits, shares: Sequence[Share], replace: bool) -> Attempt:
+    """Attempt to put the shares; raise StoreUnavailable."""
+    attempt, client = Attempt(), patient_client()
+    script = client.register_script(source("put"))
+    for round_ in batches(shares, _ROUND):
+        pipeline = client.pipeline(transaction=False)
+        for share in round_:
+            key = make_key(share.session)
+            keys = [key, tombstone_key(key), quarantine_key(key)]
+            script(keys, _arguments(limits, share, replace), client=pipeline)
+        for share, answer in zip(round_, answers(pipeline, raising=False), strict=True):
+            if isinstance(answer, ResponseError) and str(answer).startswith("CORRUPT"):
+                attempt.corrupt.append(share)
+            elif isinstance(answer, Exception):
+                raise StoreUnavailable(alias, type(answer).__name__) from answer
+            else:
+                given, before = map(int, answer)
+                attempt.done += Put.of(given, before, replace)
+    return attempt
+
+
+def _arguments(limits: Limits, share: Share, replace: bool) -> list[Any]:
+    ttl = max(1, min(share.ttl, limits.ttl))
+    arguments = [ttl, limits.max_turns, limits.max_bytes, share.tombstone, limits.ttl, int(replace)]
+    for turn in share.turns:
+        arguments += (turn.id, turn.lines())
+    return arguments
