@@ -15,6 +15,7 @@ from conversations.stores.bulk import BulkStore
 from conversations.stores.control import ControlStore
 from conversations.stores.info import StoreInfo
 from conversations.stores.measured import MeasuredStore
+from conversations.stores.scratch import Scratch
 from conversations.turns import Limits
 
 REDIS, MONGO = "redis", "mongo"
@@ -41,6 +42,8 @@ class Backend:
     """Opens a snapshot of the server's own, beside the conversations that a backup reads."""
     snapshot_keys: str = ""
     """Counts the keys in such a snapshot."""
+    scratch: str = ""
+    """Opens room in a server of our own, in which a backup is verified."""
 
 
 BACKENDS = {
@@ -51,6 +54,7 @@ BACKENDS = {
         info="conversations.stores.redis.info.read",
         snapshot="conversations.stores.redis.snapshot.opened",
         snapshot_keys="conversations.stores.redis.rdb.count_keys",
+        scratch="conversations.stores.redis.scratch.opened",
     ),
     MONGO: Backend(
         label="MongoDB",
@@ -59,6 +63,7 @@ BACKENDS = {
         info="conversations.stores.mongo.info.read",
         connect="conversations.stores.mongo.patient.connect",
         at_exit="conversations.stores.mongo.exit.do_not_wait",
+        scratch="conversations.stores.mongo.scratch.opened",
     ),
 }
 """Every store that can be used. The first two are in use: one is the primary, the other its fallback."""
@@ -145,6 +150,13 @@ def bulk(alias: str) -> BulkStore:
     """Return the store of that alias as operators' commands need it."""
     built: BulkStore = import_string(BACKENDS[alias].bulk)(store(alias))
     return built
+
+
+def scratch(alias: str, url: str, number: int) -> AbstractContextManager[Scratch]:
+    """Return what yields room, one of each number at a time, in a server of our own at that URL, which is as that
+    store's are."""
+    opened: AbstractContextManager[Scratch] = import_string(BACKENDS[alias].scratch)(url, number)
+    return opened
 
 
 def reachable() -> tuple[str, ...]:

@@ -7,15 +7,16 @@ wrong. A store that cannot be used raises StoreUnavailable; nothing here reads a
 import operator
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import ClassVar, Self, TypeVar
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
-from conversations.turns import SESSION, History, Limits, Turn
+from conversations.turns import SESSION, History, Limits, Turn, now
 
 Found = Contents | CorruptHistory
 T = TypeVar("T")
@@ -25,6 +26,22 @@ PATIENCE = 30.0
 _TRIES = 4
 _PAUSE = 0.25  # seconds
 _ATTEMPTS = 5  # to put a conversation that others change meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a store has of one conversation: all that a backup has of it."""
+
+    session: str
+    history: History
+    """Empty where there is none, or no history."""
+    lines: bytes
+    """The history as JSON lines."""
+    expires_at: datetime | None
+    """None where there is no history, or it would never expire."""
+    tombstone: str | None
+    corrupt: bool = False
+    """Whether something there is no session's, no history or no tombstone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +196,20 @@ class BulkStore(ABC):
         """Yield every deleted session with its tombstone, some perhaps twice; a tombstone that is no id is not
         there."""
 
+    def entries(self, size: int) -> Iterator[list[Entry]]:
+        """Yield all that the store has, each conversation and each tombstone once, in lists of about so many."""
+        seen: set[str] = set()
+        for names in self.sessions(size):
+            new = set(names) - seen
+            seen |= new
+            valid = set(filter(SESSION.fullmatch, new))
+            ttls = self.ttls(valid)
+            found = [_entry(session, one, ttls.get(session)) for session, one in self.contents(valid).items()]
+            yield found + [Entry(name, History(), b"", None, None, corrupt=True) for name in new - valid]
+        deleted = {session: tombstone for session, tombstone in self.tombstones() if session not in seen}
+        for page in batches(deleted.items(), size):
+            yield [Entry(session, History(), b"", None, tombstone) for session, tombstone in page]
+
     def estimate(self, seconds: float = PATIENCE) -> int:
         """Return about how many conversations there are, without looking at each where that can be. Raise
         StoreUnavailable where counting takes longer than that."""
@@ -259,7 +290,7 @@ def retried(call: Callable[[], T]) -> T:
     return call()
 
 
-def batches(items: Collection[T], size: int) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yield the items in lists of so many."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
@@ -268,3 +299,11 @@ def batches(items: Collection[T], size: int) -> Iterator[list[T]]:
 
 def _holds(found: Found) -> bool:
     return isinstance(found, CorruptHistory) or bool(found.history)
+
+
+def _entry(session: str, found: Found, ttl: int | None) -> Entry:
+    if isinstance(found, CorruptHistory):
+        return Entry(session, History(), b"", None, None, corrupt=True)
+    history = found.history or History()
+    expiry = None if ttl is None else now() + timedelta(seconds=ttl)
+    return Entry(session, history, history.lines(), expiry, found.tombstone)

@@ -89,7 +89,7 @@ class MemoryStore(HistoryStore, ControlStore):
     def ttl(self, session: str) -> int | None:
         with self._usable():
             self._expire(session)
-            if session not in self.values:
+            if session not in self.values or session not in self._expiry:
                 return None
             return round(self._expiry[session] - self._clock())
 

@@ -8,7 +8,7 @@ import pytest
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import BulkStore, Put, Removal, Share
+from conversations.stores.bulk import BulkStore, Entry, Put, Removal, Share
 from conversations.stores.memory import MemoryBulk
 from conversations.stores.mongo import put
 from conversations.stores.mongo.bulk import MongoBulk
@@ -119,6 +119,25 @@ class Contract:
         found = dict(bulk.tombstones())
         assert {found[session] for session in deleted} == {turn.answer.id}
         assert there not in found
+
+    def test_the_entries_are_all_that_the_store_has(self, bulk: BulkStore) -> None:
+        turns, (deleted, both) = some_turns(3), (a_session(), a_session())
+        plain, corrupt, expired = self.hold(bulk, *turns), self.corrupt(bulk), self.expired(bulk)
+        self.shorten(bulk, plain, 5000)
+        bulk.store.append(both, None, turns)
+        for session in (deleted, both):
+            bulk.store.delete(session, turns[0].answer.id)
+        found = [entry for page in bulk.entries(3) for entry in page]
+        entries = {entry.session: entry for entry in found}
+        assert len(entries) == len(found), "each once"
+        assert expired not in entries
+        whole, rest = History.of(turns), History.of(turns[1:])
+        assert (entries[plain].history, entries[plain].lines) == (whole, whole.lines())
+        assert entries[plain].expires_at == pytest.approx(now() + timedelta(seconds=5000), abs=timedelta(seconds=5))
+        assert (entries[both].history, entries[both].lines) == (rest, rest.lines())
+        assert entries[both].tombstone == turns[0].answer.id
+        assert entries[deleted] == Entry(deleted, History(), b"", None, turns[0].answer.id)
+        assert entries[corrupt] == Entry(corrupt, History(), b"", None, None, corrupt=True)
 
     def test_the_estimate_is_about_right(self, bulk: BulkStore) -> None:
         for _ in range(3):
@@ -395,6 +414,7 @@ class Contract:
             lambda: list(bulk.all_histories(10)),
             lambda: bulk.ttls([session]),
             lambda: list(bulk.tombstones()),
+            lambda: list(bulk.entries(10)),
             bulk.estimate,
             lambda: bulk.put([share(a_turn(), session=session)]),
             lambda: bulk.put([share(a_turn(), session=session)], replace=True),
@@ -473,6 +493,15 @@ class TestRedisBulk(Contract):
         assert bulk.remove({removed: last}, tombstones=True).removed == {removed}
         bulk.trim({trimmed: last}, tombstones=True)
         assert [bulk.store.inspect(one).tombstone for one in (removed, trimmed)] == [last, last]
+
+    @pytest.mark.parametrize("key", [b"conv:\xff", b"conv:not a name", b"tomb:{conv:not a name}"])
+    def test_a_key_that_is_no_name_of_ours_is_a_corrupt_entry(self, bulk: BulkStore, key: bytes) -> None:
+        """Also a tombstone: a backup that names no session could not be restored."""
+        with environment.REDIS.client() as client:
+            client.set(key, a_turn().answer.id)
+            found = [entry for page in bulk.entries(100) for entry in page if not entry.session.startswith("test-")]
+            client.delete(key)
+        assert [(one.corrupt, one.tombstone, one.history) for one in found] == [(True, None, History())]
 
     @pytest.mark.parametrize("replace", [True, False])
     def test_a_key_of_another_type_is_quarantined(self, bulk: BulkStore, replace: bool) -> None:

@@ -10,8 +10,8 @@ from pymongo import DeleteMany, UpdateOne
 
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
-from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Found, Removal, Share
-from conversations.stores.mongo.document import contents_of, histories_of, history_of, last_ids_of
+from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share
+from conversations.stores.mongo.document import contents_of, entry_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import living, unexpired
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
@@ -74,6 +74,10 @@ class MongoBulk(BulkStore):
             for session, value in ((session_of(one["_id"]), one["tombstone"]) for one in page):
                 if tombstone := tombstone_in(self.alias, session, value):
                     yield session, tombstone
+
+    def entries(self, size: int) -> Iterator[list[Entry]]:
+        for page in self._pages({}, size):
+            yield list(filter(None, map(entry_of, page)))
 
     def estimate(self, seconds: float = PATIENCE) -> int:
         self.store.ping()  # which fails fast

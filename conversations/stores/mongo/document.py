@@ -1,13 +1,14 @@
 """What is in the documents of MongoDB, whatever another program has written there."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from conversations.errors import CorruptHistory
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import Found
+from conversations.stores.bulk import Entry, Found
 from conversations.stores.mongo.patient import Document
 from conversations.stores.sessions import is_key, session_of
-from conversations.turns import MESSAGE_ID, History
+from conversations.turns import MESSAGE_ID, History, now
 
 
 def contents_of(document: Document) -> Found:
@@ -19,6 +20,22 @@ def contents_of(document: Document) -> Found:
         return CorruptHistory("mongo", error)
     tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
     return Contents(history, tombstone, document.get("mark"))
+
+
+def entry_of(document: Document) -> Entry | None:
+    """Return what a backup has of the document; None where it has expired, or has nothing."""
+    key, expiry = document["_id"], document.get("expires_at")
+    if not isinstance(expiry, datetime) or (expiry := expiry.replace(tzinfo=UTC)) <= now():
+        return None
+    if not _is_key(key):
+        return Entry(session_of(str(key)), History(), b"", None, None, corrupt=True)
+    history, value = history_of(document.get("messages")), document.get("tombstone")
+    tombstone = tombstone_in("mongo", session_of(key), value)
+    corrupt = history is None or (value is not None and tombstone is None)
+    history = history or History()
+    if not (history or tombstone or corrupt):
+        return None
+    return Entry(session_of(key), history, history.lines(), expiry if history else None, tombstone, corrupt)
 
 
 def last_ids_of(page: list[Document]) -> dict[str, str]:

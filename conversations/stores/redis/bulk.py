@@ -2,16 +2,36 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Deadline, Found, Memory, Removal, Share, batches
+from conversations.stores.base import Contents, HistoryStore, tombstone_in
+from conversations.stores.bulk import (
+    PATIENCE,
+    Attempt,
+    BulkStore,
+    Deadline,
+    Entry,
+    Found,
+    Memory,
+    Removal,
+    Share,
+    batches,
+)
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
-from conversations.stores.redis.patient import answers, errors, patient_client, scan, turns_client
+from conversations.stores.redis.entries import entries
+from conversations.stores.redis.patient import (
+    Cache,
+    answers,
+    errors,
+    is_wrong_type,
+    no_error,
+    patient_client,
+    scan,
+    turns_client,
+)
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
@@ -31,6 +51,10 @@ class RedisBulk(BulkStore):
     supports_memory = True
     expired_name = "keys_without_ttl"
 
+    def __init__(self, store: HistoryStore, cache: Cache = histories) -> None:
+        super().__init__(store)
+        self._cache = cache
+
     # --- Reading ---------------------------------------------------------------------------------------
 
     def present(self, sessions: Collection[str]) -> set[str]:
@@ -42,12 +66,24 @@ class RedisBulk(BulkStore):
         if not names:
             return {}
         try:
-            return _contents(names)
+            return self._contents(names)
         except StoreUnavailable:
             if len(names) == 1:
                 raise
             half = len(names) // 2  # a batch of long ones may take longer than one answer may
             return self.contents(names[:half]) | self.contents(names[half:])
+
+    def _contents(self, names: list[str]) -> dict[str, Found]:
+        """Return what a batch of sessions holds, within a turn's timeout."""
+        pipeline = turns_client(self._cache).pipeline(transaction=False)
+        for session in names:
+            key = make_key(session)
+            pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
+        found = answers(pipeline, raising=False)
+        return {
+            session: _found(session, *found[place : place + 3])
+            for session, place in zip(names, range(0, len(found), 3), strict=True)
+        }
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
@@ -64,28 +100,31 @@ class RedisBulk(BulkStore):
         return {session: self.limits.ttl if ttl == -1 else ttl for session, ttl in found if ttl != -2}
 
     def tombstones(self) -> Iterator[tuple[str, str]]:
-        for keys in scan(_TOMBSTONES, _SCAN):
-            pipeline = patient_client().pipeline(transaction=False)
+        for keys in scan(_TOMBSTONES, _SCAN, self._cache):
+            pipeline = patient_client(self._cache).pipeline(transaction=False)
             for key in keys:
                 pipeline.get(key)
             for key, value in zip(keys, answers(pipeline, raising=False), strict=True):
                 session = key.decode(errors="replace")[len(_TOMBSTONES) - 2 : -1]
-                if tombstone := tombstone_in(self.alias, session, _no_error(value)):
+                if tombstone := tombstone_in(self.alias, session, no_error(value)):
                     yield session, tombstone
+
+    def entries(self, size: int) -> Iterator[list[Entry]]:
+        return entries(patient_client(self._cache), partial(scan, count=size, cache=self._cache))
 
     def estimate(self, seconds: float = PATIENCE) -> int:
         deadline = Deadline(self.alias, seconds)
         self.store.ping()  # which fails fast
         with errors():
-            size = int(turns_client().dbsize())
-            seen, complete = _sample(turns_client(), deadline)
+            size = int(turns_client(self._cache).dbsize())
+            seen, complete = _sample(turns_client(self._cache), deadline)
         ours = sum(1 for key in seen if key.startswith(b"conv:"))
         return ours if complete else round(size * ours / len(seen))
 
     # --- Changing --------------------------------------------------------------------------------------
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
-        return put(self.alias, self.limits, shares, replace)
+        return put(patient_client(self._cache), self.limits, shares, replace)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         found = self._run("remove", last_ids, tombstones)
@@ -99,13 +138,13 @@ class RedisBulk(BulkStore):
 
     def expire(self, *, apply: bool) -> int:
         # Redis removes what has expired by itself.
-        steps = chain.from_iterable(scan(pattern, _SCAN) for pattern in _LASTING)
+        steps = chain.from_iterable(scan(pattern, _SCAN, self._cache) for pattern in _LASTING)
         keys = ([key for key in step if _is_ours(key)] for step in steps)
         return sum(self._give_ttl(batch, apply) for step in keys for batch in batches(step, BATCH))
 
     def _give_ttl(self, keys: list[bytes], apply: bool) -> int:
         """Give a TTL to those of the keys that have none; return how many those are."""
-        pipeline = patient_client().pipeline(transaction=False)
+        pipeline = patient_client(self._cache).pipeline(transaction=False)
         for key in keys:
             pipeline.ttl(key)
         lasting = [key for key, ttl in zip(keys, answers(pipeline), strict=True) if ttl == -1]
@@ -119,7 +158,7 @@ class RedisBulk(BulkStore):
 
     def memory(self) -> Memory:
         with errors():
-            found = patient_client().info("memory")
+            found = patient_client(self._cache).info("memory")
         return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
 
     def sizes(self, sessions: Collection[str]) -> dict[str, int]:
@@ -131,20 +170,20 @@ class RedisBulk(BulkStore):
     def _each(self, sessions: Collection[str], command: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
         """Yield the answer of one command for each session, None where something of another type is there."""
         for names in batches(sessions, BATCH):
-            pipeline = patient_client().pipeline(transaction=False)
+            pipeline = patient_client(self._cache).pipeline(transaction=False)
             for name in names:
                 command(pipeline, make_key(name))
             found = answers(pipeline, raising=False)
             time.sleep(PAUSE)
-            yield from zip(names, map(_no_error, found), strict=True)
+            yield from zip(names, map(no_error, found), strict=True)
 
     def _run(self, script: str, ids: Mapping[str, str], tombstones: bool) -> dict[str, int]:
         """Run a script on each session with its id; return its answers."""
-        run = patient_client().register_script(source(script))
+        run = patient_client(self._cache).register_script(source(script))
         ttl = self.limits.ttl if tombstones else 0
         found: dict[str, int] = {}
         for names in batches(list(ids), BATCH):
-            pipeline = patient_client().pipeline(transaction=False)
+            pipeline = patient_client(self._cache).pipeline(transaction=False)
             for key, id_ in ((make_key(name), ids[name]) for name in names):
                 run([key, tombstone_key(key)], [id_, ttl], client=pipeline)
             found |= zip(names, map(int, answers(pipeline)), strict=True)
@@ -152,39 +191,15 @@ class RedisBulk(BulkStore):
         return found
 
 
-def _contents(names: list[str]) -> dict[str, Found]:
-    """Return what a batch of sessions holds, within a turn's timeout."""
-    pipeline = turns_client().pipeline(transaction=False)
-    for session in names:
-        key = make_key(session)
-        pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
-    found = answers(pipeline, raising=False)
-    return {
-        session: _found(session, *found[place : place + 3])
-        for session, place in zip(names, range(0, len(found), 3), strict=True)
-    }
-
-
 def _found(session: str, value: Any, tombstone: Any, flag: Any) -> Found:
-    if any(_is_wrong_type(answer) for answer in (value, flag)):
+    if any(is_wrong_type(answer) for answer in (value, flag)):
         return CorruptHistory("redis", "ResponseError")
-    value, tombstone, flag = map(_no_error, (value, tombstone, flag))
+    value, tombstone, flag = map(no_error, (value, tombstone, flag))
     try:
-        history = None if value is None else histories().client.decode(value)
+        history = None if value is None else HistorySerializer({}).loads(value)
     except CorruptHistory as error:
         return error
     return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None)
-
-
-def _no_error(answer: Any) -> Any:
-    """Return an answer of a pipeline, None where something of another type is there; raise StoreUnavailable."""
-    if isinstance(answer, Exception) and not _is_wrong_type(answer):
-        raise StoreUnavailable("redis", type(answer).__name__) from answer
-    return None if isinstance(answer, Exception) else answer
-
-
-def _is_wrong_type(answer: Any) -> bool:
-    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
 def _id_in(end: Any) -> str:

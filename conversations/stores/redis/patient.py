@@ -1,29 +1,34 @@
 """Redis as operators' work needs it: the same server and user as for turns, but more time for each answer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis.exceptions import ResponseError
 
+from conversations.errors import StoreUnavailable
 from conversations.stores.bulk import PATIENCE
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.faults import as_unavailable
+
+Cache = Callable[[], Any]
+"""What returns the cache of conversations."""
 
 errors = partial(as_unavailable, "redis")
 
 _clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the pool of the turns' client
 
 
-def turns_client() -> Any:
+def turns_client(cache: Cache = histories) -> Any:
     """Return the client that turns use, with their timeouts."""
-    return histories().client.get_client(write=True)
+    return cache().client.get_client(write=True)
 
 
-def patient_client() -> Any:
+def patient_client(cache: Cache = histories) -> Any:
     """Return a client of the configured Redis whose socket timeout is PATIENCE, not a turn's."""
-    client = turns_client()
+    client = turns_client(cache)
     pool = client.connection_pool
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
         return client  # Sentinel's, or a cluster's: it finds its server itself
@@ -40,12 +45,24 @@ def answers(pipeline: Any, *, raising: bool = True) -> list[Any]:
         return found
 
 
-def scan(pattern: str, count: int) -> Iterator[list[bytes]]:
+def scan(pattern: str, count: int, cache: Cache = histories) -> Iterator[list[bytes]]:
     """Yield every key that matches, a step of SCAN at a time, some perhaps twice."""
-    client, cursor = patient_client(), 0
+    client, cursor = patient_client(cache), 0
     while True:
         with errors():
             cursor, keys = client.scan(int(cursor), match=pattern, count=count)
         yield keys
         if not int(cursor):
             return
+
+
+def no_error(answer: Any) -> Any:
+    """Return an answer of a pipeline, None where something of another type is there; raise StoreUnavailable."""
+    if isinstance(answer, Exception) and not is_wrong_type(answer):
+        raise StoreUnavailable("redis", type(answer).__name__) from answer
+    return None if isinstance(answer, Exception) else answer
+
+
+def is_wrong_type(answer: Any) -> bool:
+    """Return whether an answer is the error of a key of another type."""
+    return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")

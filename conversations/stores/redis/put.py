@@ -5,10 +5,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from conversations.errors import StoreUnavailable
 from conversations.stores.bulk import Attempt, Put, Share, batches
 from conversations.stores.redis.keys import quarantine_key, tombstone_key
-from conversations.stores.redis.patient import answers, patient_client
+from conversations.stores.redis.patient import answers, no_error
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import make_key
 from conversations.turns import Limits
@@ -16,9 +15,9 @@ from conversations.turns import Limits
 _ROUND = 100  # scripts in one pipeline
 
 
-def put(alias: str, limits: Limits, shares: Sequence[Share], replace: bool) -> Attempt:
+def put(client: Any, limits: Limits, shares: Sequence[Share], replace: bool) -> Attempt:
     """Attempt to put the shares; raise StoreUnavailable."""
-    attempt, client = Attempt(), patient_client()
+    attempt = Attempt()
     script = client.register_script(source("put"))
     for round_ in batches(shares, _ROUND):
         pipeline = client.pipeline(transaction=False)
@@ -29,10 +28,8 @@ def put(alias: str, limits: Limits, shares: Sequence[Share], replace: bool) -> A
         for share, answer in zip(round_, answers(pipeline, raising=False), strict=True):
             if isinstance(answer, ResponseError) and str(answer).startswith("CORRUPT"):
                 attempt.corrupt.append(share)
-            elif isinstance(answer, Exception):
-                raise StoreUnavailable(alias, type(answer).__name__) from answer
             else:
-                given, before = map(int, answer)
+                given, before = map(int, no_error(answer))
                 attempt.done += Put.of(given, before, replace)
     return attempt
 

@@ -1,0 +1,61 @@
+"""Everything that Redis has of conversations, read once and by pages: what a backup is made of."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from hashlib import blake2b
+from typing import Any
+
+from conversations.errors import CorruptHistory
+from conversations.stores.base import tombstone_in
+from conversations.stores.bulk import Entry
+from conversations.stores.redis.client import HistorySerializer
+from conversations.stores.redis.patient import answers, is_wrong_type, no_error
+from conversations.turns import SESSION, History, now
+
+_KEYS = ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1))
+_parse = HistorySerializer({}).loads
+
+
+def entries(client: Any, scan: Callable[[str], Iterator[list[bytes]]]) -> Iterator[list[Entry]]:
+    """Yield each conversation and each tombstone once; raise StoreUnavailable."""
+    seen: set[bytes] = set()  # SCAN may name a key twice
+    for pattern, begin, end in _KEYS:
+        for keys in scan(pattern.decode()):
+            names = {_digest(name): name for name in (key[begin:end] for key in keys)}
+            new = [name for digest, name in names.items() if digest not in seen]
+            seen |= names.keys()
+            yield _page(client, new)
+
+
+def _digest(name: bytes) -> bytes:
+    return blake2b(name, digest_size=16).digest()
+
+
+def _page(client: Any, names: list[bytes]) -> list[Entry]:
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.get(b"conv:" + name).ttl(b"conv:" + name).get(b"tomb:{conv:%s}" % name)
+    found = answers(pipeline, raising=False)
+    each = zip(names, found[::3], found[1::3], found[2::3], strict=True)
+    return [entry for one in each if (entry := _entry(*one))]
+
+
+def _entry(name: bytes, value: Any, ttl: Any, deleted: Any) -> Entry | None:
+    """Return what the answers say; None where there is nothing any more."""
+    session = name.decode(errors="replace")
+    if not SESSION.fullmatch(session):
+        return Entry(session, History(), b"", None, None, corrupt=True)
+    corrupt = is_wrong_type(value) or is_wrong_type(deleted)
+    value, ttl, deleted = map(no_error, (value, ttl, deleted))
+    tombstone = tombstone_in("redis", session, deleted)
+    corrupt |= deleted is not None and tombstone is None
+    history = History()
+    if value is not None:
+        try:
+            history = _parse(value)
+        except CorruptHistory:
+            corrupt = True
+    if not (history or tombstone or corrupt):
+        return None
+    expiry = now() + timedelta(seconds=ttl) if history and ttl >= 0 else None
+    return Entry(session, history, value if history else b"", expiry, tombstone, corrupt)
