@@ -12,7 +12,7 @@ from typing import Any
 
 from conversations.errors import ConversationError
 from conversations.stores import ALIASES, bulk, other, reachable
-from ops.backup.restore import merge_into_mongo
+from conversations.stores.bulk import Share
 
 BATCH = 50  # conversations between two looks at the memory
 _PAGE = 200
@@ -147,7 +147,6 @@ def _copied(last_ids: dict[str, str], report: MemoryReport) -> dict[str, str]:
     missing = [session for session, last in last_ids.items() if there.get(session, "") < last]
     histories = bulk(alias()).histories(missing)
     left = bulk(alias()).ttls(histories)
-    if histories:
-        merge_into_mongo({session: (one, left.get(session, 1)) for session, one in histories.items()})
+    bulk(other(alias())).put([Share(name, one.turns(), left.get(name, 1)) for name, one in histories.items()])
     report.moved_to_mongo += len(histories)
     return {session: last for session, last in last_ids.items() if session not in missing or session in histories}

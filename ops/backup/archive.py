@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
@@ -23,7 +24,7 @@ import orjson
 from conversations.errors import ConversationError
 from conversations.stores import ALIASES
 from conversations.turns import MESSAGE_ID, SESSION, History
-from ops import direct
+from ops.long_work import prefetched
 
 FORMAT, VERSION = "onesource-backup", 1
 LINES, DUMP, MANIFEST = "conversations.jsonl.gz", "dump.rdb", "manifest.json"
@@ -194,7 +195,7 @@ class Archive:
 
     def _told(self) -> Iterator[tuple[int, bytes, bool]]:
         """Return every line with its number, and whether one before it told the same."""
-        seen: set[int] = set()
+        seen: set[bytes] = set()
         for number, line in enumerate(self.raw(), 1):
             same = _likeness(line)
             yield number, line, same in seen
@@ -214,7 +215,7 @@ class Archive:
         number = size = 0
         try:
             # zlib needs no interpreter: it unpacks while the lines before are read.
-            with closing(direct.ahead(_unpacked(place))) as chunks:
+            with closing(prefetched(_unpacked(place))) as chunks:
                 for line in _lines(chunks):
                     number, size = number + 1, size + len(line)
                     if len(line) > MAX_LINE or size > self._promised["raw_bytes"]:
@@ -389,11 +390,14 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _likeness(line: bytes) -> int:
-    """Return what two lines have in common if they have the same session and turns, and about the same TTL."""
+def _likeness(line: bytes) -> bytes:
+    """Return a digest that two lines have in common if they have the same session and turns, and about the same TTL."""
     head, _, rest = line.partition(b',"ttl":')
     ttl, _, messages = rest.partition(b",")
-    return hash((head.partition(b',"session":')[2], ttl[:-4], messages))
+    digest = blake2b(head.partition(b',"session":')[2], digest_size=16)
+    digest.update(b"\n%s\n" % ttl[:-4])
+    digest.update(messages)
+    return digest.digest()
 
 
 def _padded(size: int) -> int:

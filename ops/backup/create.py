@@ -15,15 +15,14 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from conversations.errors import ConversationError, NoStore
+from conversations.errors import ConversationError, NoStore, StoreUnavailable
 from conversations.runtime.sampling import NOTE
-from conversations.stores import ALIASES, MONGO, REDIS, store
-from conversations.stores.redis.client import HistorySerializer
-from conversations.stores.sessions import make_key, session_of
-from conversations.turns import MESSAGE_ID, History, now, stamp
-from ops import direct
+from conversations.stores import ALIASES, REDIS, bulk, reachable, store
+from conversations.stores.bulk import Entry
+from conversations.turns import now, stamp
 from ops.backup import store_snapshot
 from ops.backup.archive import FORMAT, MAX_LINE, VERSION, Writer, is_ours
+from ops.long_work import prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.tar")
 _PAGE = 250
@@ -54,7 +53,7 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder):
-        aliases = direct.reachable()
+        aliases = reachable()
         if not aliases:
             raise NoStore
         with _writer(folder) as (writer, created):
@@ -84,107 +83,44 @@ class _Census:
 
     def __init__(self) -> None:
         self.counts = {alias: Counter(conversations=0, turns=0, tombstones=0, corrupt=0) for alias in ALIASES}
-        self._parse = HistorySerializer({}).loads
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
         """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
-        read = {REDIS: self._redis, MONGO: self._mongo}
         expected = sum(map(_about, aliases))
         number = 0
-        unread = deque(read[alias](created) for alias in aliases)
+        unread = deque((alias, prefetched(bulk(alias).entries(_PAGE))) for alias in aliases)
         while unread:
-            pages = unread.popleft()
+            alias, pages = unread.popleft()
             if (page := next(pages, None)) is not None:
-                unread.append(pages)
-                yield from page
-                number += len(page)
+                unread.append((alias, pages))
+                lines = list(filter(None, (self._line(alias, entry, created) for entry in page)))
+                yield from lines
+                number += len(lines)
                 advance(number, max(number, expected))
 
-    def _redis(self, created: datetime) -> Iterator[list[bytes]]:
-        for read, page in direct.ahead(_redis_pages()):
-            since = int((read - created).total_seconds())
-            yield list(filter(None, (self._redis_line(*each, since) for each in page)))
-
-    def _redis_line(self, session: str, value: Any, ttl: Any, tombstone: Any, since: int) -> bytes:
-        history = History()
-        messages: list[bytes] = []
-        try:
-            make_key(session)
-            if isinstance(value, bytes):
-                history = self._parse(value)
-                messages = value[:-1].split(b"\n")
-            elif value is not None:
-                raise ValueError("not a string")
-        except (ConversationError, ValueError):
-            self.counts[REDIS]["corrupt"] += 1
-        seconds = ttl + since if isinstance(ttl, int) and ttl >= 0 else None
-        buried = tombstone.decode(errors="replace") if isinstance(tombstone, bytes) else None
-        return self._line(REDIS, session, seconds, buried, history, messages)
-
-    def _mongo(self, created: datetime) -> Iterator[list[bytes]]:
-        for page in direct.ahead(direct.pages({}, _PAGE)):
-            time = now()
-            yield list(filter(None, (self._mongo_line(document, time, created) for document in page)))
-
-    def _mongo_line(self, document: dict[str, Any], time: datetime, created: datetime) -> bytes:
-        expiry, session = document.get("expires_at"), session_of(str(document["_id"]))
-        if expiry is None or expiry.replace(tzinfo=time.tzinfo) <= time:
+    def _line(self, alias: str, entry: Entry, created: datetime) -> bytes:
+        """Return the line of a conversation, counted; nothing where there is nothing to restore."""
+        counts, history = self.counts[alias], entry.history
+        counts["corrupt"] += entry.corrupt
+        if not (history or entry.tombstone):
             return b""
-        history = History()
-        records: Any = document.get("messages")
-        try:
-            make_key(session)
-            if records != []:
-                history = History.parse(records)
-        except (TypeError, ValueError):
-            self.counts[MONGO]["corrupt"] += 1
-        seconds = int((expiry.replace(tzinfo=time.tzinfo) - created).total_seconds())
-        messages = [message.line()[:-1] for message in history]
-        return self._line(MONGO, session, seconds, document.get("tombstone"), history, messages)
-
-    def _line(
-        self, alias: str, session: str, ttl: int | None, tombstone: str | None, history: History, messages: list[bytes]
-    ) -> bytes:
-        """Return the line of a conversation, counted; nothing for one that is none."""
-        if tombstone and not MESSAGE_ID.fullmatch(tombstone):
-            self.counts[alias]["corrupt"] += 1
-            tombstone = None
-        if not (history or tombstone):
-            return b""
-        head = orjson.dumps({"store": alias, "session": session, "ttl": ttl, "tombstone": tombstone})
-        line = b'%s,"messages":[%s]}\n' % (head[:-1], b",".join(messages))
+        ttl = None if entry.expires_at is None else int((entry.expires_at - created).total_seconds())
+        head = orjson.dumps({"store": alias, "session": entry.session, "ttl": ttl, "tombstone": entry.tombstone})
+        # In content every newline is escaped: those that are left end a message.
+        line = b'%s,"messages":[%s]}\n' % (head[:-1], entry.lines[:-1].replace(b"\n", b","))
         if len(line) > MAX_LINE:
-            self.counts[alias]["corrupt"] += 1
+            counts["corrupt"] += 1
             return b""
-        self.counts[alias].update(conversations=bool(history), turns=len(history) // 2, tombstones=bool(tombstone))
+        counts.update(conversations=bool(history), turns=len(history) // 2, tombstones=bool(entry.tombstone))
         return line
 
 
-def _redis_pages() -> Iterator[tuple[datetime, list[tuple[str, Any, Any, Any]]]]:
-    """Return all sessions by the page, each once, with their values, TTLs and tombstones, and when they were read."""
-    client = direct.redis()
-    seen: set[int] = set()  # SCAN may name a key twice
-    for pattern, begin, end in ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1)):
-        cursor = 0
-        while True:
-            cursor, keys = direct.step(client, pattern.decode(), cursor, _PAGE)
-            names = [name for name in {key[begin:end] for key in keys} if hash(name) not in seen]
-            seen.update(map(hash, names))
-            pipeline = client.pipeline(transaction=False)
-            for name in names:
-                pipeline.get(b"conv:" + name).ttl(b"conv:" + name).get(b"tomb:{conv:%s}" % name)
-            with direct.patient(REDIS):
-                answers = pipeline.execute(raise_on_error=False)
-            sessions = [name.decode(errors="replace") for name in names]
-            yield now(), list(zip(sessions, answers[::3], answers[1::3], answers[2::3], strict=True))
-            if not cursor:
-                break
-
-
 def _about(alias: str) -> int:
-    """Return about how many conversations a store has, at once."""
-    with direct.patient(alias):
-        return int(direct.redis().dbsize() if alias == REDIS else direct.documents().estimated_document_count())
+    """Return about how many conversations a store has, 0 where counting them takes long: it is for progress alone."""
+    try:
+        return bulk(alias).estimate()
+    except StoreUnavailable:
+        return 0
 
 
 @contextmanager

@@ -6,36 +6,30 @@ import os
 import shutil
 import tempfile
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import django
-import orjson
-from pymongo import MongoClient
-from redis import Redis
 
 import embedded
 from conversations.errors import BadSnapshot, ConversationError
-from conversations.stores import ALIASES, MONGO, REDIS
-from conversations.stores.redis.client import tombstone_key
-from conversations.stores.sessions import make_key
-from conversations.turns import Limits
+from conversations.stores import ALIASES, MONGO, REDIS, scratch
+from conversations.stores.bulk import BulkStore, Entry, Share, batches
+from conversations.stores.scratch import UNLIMITED, Scratch
 from embedded import children
-from ops import direct
 from ops.backup import store_snapshot
 from ops.backup.archive import Archive, Record, counted, in_batches
-from ops.backup.restore import MongoTarget, RedisTarget, Target, load
+from ops.backup.restore import Putting
+from ops.long_work import collect_seldom
 
-_ALL = Limits(ttl=2**31, max_turns=2**31, max_bytes=2**40)
 _WINDOW = 1500  # lines that are restored and compared at a time: what a backup of any size needs of memory
 _BATCH = 500
+_ONE_HOUR = 3600  # seconds, in which a window is compared
 _SCRATCH = "onesource-verify-"
 _OF_REDIS = b'{"store":"redis",'
 
@@ -77,104 +71,54 @@ def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, t
     """Restore what the backup has of one store; return how many conversations were `found`, and how many were
     `differing`."""
     result = Counter[str]()
-    with ExitStack() as stack, ThreadPoolExecutor(1) as hand:
+    with ExitStack() as stack, ThreadPoolExecutor(1) as worker:
         archive = stack.enter_context(Archive(path))
         # Two, so that one is compared while the other is restored.
-        trials = cycle([stack.enter_context(_TRIALS[alias](url, number)) for number in range(2)])
+        rooms = cycle([stack.enter_context(scratch(alias, url, number)) for number in range(2)])
         every = counted(enumerate(archive.raw(), 1), advance, archive.lines)
         ours = (archive.parse(*each) for each in every if each[1].startswith(_OF_REDIS) == (alias == REDIS))
         comparing: Future[None] | None = None
         for records in in_batches(ours, _WINDOW):
-            trial = next(trials)
-            # The servers are nobody's: damage that is met half way harms nothing, and one pass is saved.
-            load(records, trial.target, _ALL)
+            room = next(rooms)
+            # Nobody uses these servers: damage that is met half way harms nothing, and one pass is saved.
+            _load(records, room.bulk)
             if comparing:
                 comparing.result()
-            comparing = hand.submit(trial.compare, records, result)
+            comparing = worker.submit(_compare, records, room, result)
         if comparing:
             comparing.result()
     return result
 
 
-class _Trial(ABC):
-    """Room for some conversations in a throwaway store."""
-
-    target: Target
-
-    def compare(self, records: list[Record], result: Counter[str]) -> None:
-        """Count which of the records are in the store exactly as in the backup, and what else is there; then make
-        room for others."""
-        wanted = {make_key(record.session): record for record in records}
-        result["differing"] += len(records) - len(wanted)  # no session is there twice
-        for key, messages, tombstone in self.held(list(wanted)):
-            record = wanted.pop(key, None)
-            same = record and messages == [message.as_dict() for message in record.history]
-            result["found"] += bool(messages)
-            result["differing"] += not (same and record and tombstone == (record.tombstone or ""))
-        result["differing"] += len(wanted)
-        self.clear()
-
-    @abstractmethod
-    def held(self, keys: list[str]) -> Iterator[tuple[str, Any, str]]:
-        """Yield all that the store holds, under these keys and any other: its key, messages and tombstone."""
-
-    @abstractmethod
-    def clear(self) -> None:
-        """Leave nothing."""
+def _load(records: list[Record], store: BulkStore) -> None:
+    """Put the records into a store of their kind, whatever their age."""
+    wanted = {record.session: _share(record) for record in records}
+    with Putting(store) as putting:
+        for batch in batches(wanted.values(), _BATCH):
+            putting.put(batch)
 
 
-class _RedisTrial(_Trial):
-    def __init__(self, redis: Any) -> None:
-        self._redis = redis
-        self.target = RedisTarget(redis, _ALL)
-
-    @classmethod
-    @contextmanager
-    def of(cls, url: str, number: int) -> Iterator["_RedisTrial"]:
-        database = urlsplit(url)._replace(path=f"/{number}").geturl()
-        with Redis.from_url(database, socket_timeout=direct.PATIENCE) as redis:
-            yield cls(redis)
-
-    def held(self, keys: list[str]) -> Iterator[tuple[str, Any, str]]:
-        pending, seen = iter(keys), 0
-        while batch := list(islice(pending, _BATCH)):
-            with direct.patient(REDIS):
-                values = self._redis.mget([*batch, *map(tombstone_key, batch)])
-            for key, value, tombstone in zip(batch, values, values[len(batch) :], strict=False):
-                seen += (value is not None) + (tombstone is not None)
-                messages = orjson.loads(b"[%s]" % (value or b"")[:-1].replace(b"\n", b","))
-                if messages or tombstone:
-                    yield key, messages, (tombstone or b"").decode()
-        with direct.patient(REDIS):
-            yield from [("", None, "")] * (self._redis.dbsize() - seen)
-
-    def clear(self) -> None:
-        with direct.patient(REDIS):
-            self._redis.flushdb()
+def _share(record: Record) -> Share:
+    ttl = max(_ONE_HOUR, UNLIMITED.ttl if record.ttl is None else record.ttl)
+    return Share(record.session, record.history.turns(), ttl, record.tombstone or "")
 
 
-class _MongoTrial(_Trial):
-    def __init__(self, documents: direct.Documents) -> None:
-        self._documents = documents
-        self.target = MongoTarget(documents, _ALL, None)
-
-    @classmethod
-    @contextmanager
-    def of(cls, url: str, number: int) -> Iterator["_MongoTrial"]:
-        with MongoClient[dict[str, Any]](url, tz_aware=True, journal=False) as mongo:
-            yield cls(mongo["verify"][f"conversations{number}"])
-
-    def held(self, keys: list[str]) -> Iterator[tuple[str, Any, str]]:
-        with direct.patient(MONGO):
-            for document in self._documents.find({}):
-                yield document["_id"], document["messages"], document.get("tombstone", "")
-
-    def clear(self) -> None:
-        with direct.patient(MONGO):
-            self._documents.drop()
+def _compare(records: list[Record], room: Scratch, result: Counter[str]) -> None:
+    """Count which of the records are in the store exactly as in the backup, and what else is there; then make room for
+    others."""
+    wanted = {record.session: record for record in records}
+    result["differing"] += len(records) - len(wanted)  # no session is there twice
+    for page in room.bulk.entries(_BATCH):
+        for entry in page:
+            record = wanted.pop(entry.session, None)
+            result["found"] += bool(entry.history)
+            result["differing"] += not (record and _is_same(entry, record))
+    result["differing"] += len(wanted)
+    room.clear()
 
 
-_TRIALS = {REDIS: _RedisTrial.of, MONGO: _MongoTrial.of}
+def _is_same(entry: Entry, record: Record) -> bool:
+    return (entry.history, entry.tombstone, entry.corrupt) == (record.history, record.tombstone, False)
 
 
 def _another_process() -> ProcessPoolExecutor:
@@ -185,7 +129,7 @@ def _another_process() -> ProcessPoolExecutor:
 def _try_out_there(parent: int, path: Path, url: str) -> Counter[str]:
     if parent != os.getpid():
         children.die_with_parent(parent)
-        direct.collect_seldom()
+        collect_seldom()
     return _try_out(path, REDIS, url)
 
 

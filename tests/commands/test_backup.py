@@ -142,9 +142,8 @@ def test_verify_finds_what_a_restore_would_not_bring_back(
     for _ in range(3):
         hold(alias)
     path = make(tmp_path)
-    target = {REDIS: restore.RedisTarget, MONGO: restore.MongoTarget}[alias]
-    merge = target.merge
-    monkeypatch.setattr(target, "merge", lambda self, pieces: merge(self, pieces[1:]))
+    put = restore.Putting.put
+    monkeypatch.setattr(restore.Putting, "put", lambda self, shares: put(self, shares[1:]))
     code, told = run_json("backup", "verify", str(path))
     assert (code, told["differing"]) == (1, 1)
 

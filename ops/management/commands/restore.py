@@ -37,12 +37,16 @@ class Command(OperatorCommand):
                 if replace:
                     self.confirm(f"Conversations in {into} lose the turns that this backup lacks.", "yes", noinput)
                 with self.progress("Restoring") as advance:
-                    tallies = restore.restore(archive, aliases, replaces=replace, advance=advance)
+                    restored = restore.restore(archive, aliases, replaces=replace, advance=advance)
                 age = archive.age(now())
         except BadBackup as error:
             raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
-        facts = {"file": str(file), "age_seconds": age, "stores": {name: one.facts() for name, one in tallies.items()}}
-        lines = [f"  {alias}: {_told(tally)}" for alias, tally in tallies.items()]
+        facts = {
+            "file": str(file),
+            "age_seconds": age,
+            "stores": {name: one.as_dict() for name, one in restored.items()},
+        }
+        lines = [f"  {alias}: {_in_words(one)}" for alias, one in restored.items()]
         return Result(facts, [*lines, f"  {DELETED_STAYS}", *self._advice(into, replace, reached)])
 
     def _advice(self, into: str, replace: bool, reached: tuple[str, ...]) -> list[str]:
@@ -56,13 +60,10 @@ class Command(OperatorCommand):
         return told
 
 
-def _told(tally: restore.Tally) -> str:
-    words = {
-        "created": tally.created,
-        "merged": tally.merged,
-        "replaced": tally.replaced,
-        "expired since": tally.expired,
-        "deleted since": tally.deleted,
-        "corrupt, quarantined": tally.corrupt,
-    }
-    return ", ".join(f"{number:,} {word}" for word, number in words.items() if number) or "nothing to restore"
+_WORDS = {"expired": "expired since", "deleted": "deleted since", "corrupt": "corrupt, quarantined"}
+
+
+def _in_words(restored: restore.Restored) -> str:
+    counts = restored.as_dict().items()
+    each = (f"{number:,} {_WORDS.get(name, name)}" for name, number in counts if number)
+    return ", ".join(each) or "nothing to restore"
