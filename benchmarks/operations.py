@@ -176,7 +176,7 @@ def measure(number: int) -> None:
             )
             show("status", *stack.manage("status"))
             show("backup", *stack.manage("backup", "--to", str(home / "backups")))
-            file = next((home / "backups").glob("*.tar"))
+            file = next((home / "backups").glob("*.zip"))
             print(f"  {'file':<22}{file.stat().st_size / 2**20:8.1f} MB")
             print(f"  idle: {pinging(stack.redis, lambda: time.sleep(5))}")
             half = empty + (used(stack.redis) - empty) // 2

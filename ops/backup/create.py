@@ -1,19 +1,17 @@
 """Backups: one file of both stores, made atomically, and kept so many of."""
 
-import fcntl
-import os
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 from django.conf import settings
+from filelock import FileLock, Timeout
 
 from conversations.errors import ConversationError, NoStore, StoreUnavailable
 from conversations.runtime.sampling import NOTE
@@ -21,10 +19,13 @@ from conversations.stores import ALIASES, REDIS, bulk, reachable, store
 from conversations.stores.bulk import Entry
 from conversations.turns import now, stamp
 from ops.backup import store_snapshot
-from ops.backup.archive import FORMAT, MAX_LINE, VERSION, Writer, is_ours
+from ops.backup.archive import is_ours
+from ops.backup.manifest import Counts, Manifest
+from ops.backup.record import MAX_LINE
+from ops.backup.writer import Writer
 from ops.long_work import prefetched
 
-NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.tar")
+NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
 _PAGE = 250
 
 Advance = Callable[[int, int], None]
@@ -40,7 +41,7 @@ class Made:
 
     path: Path
     bytes: int
-    manifest: dict[str, Any]
+    manifest: Manifest
     removed: tuple[str, ...]
     missing: tuple[str, ...]
     """The stores that could not be reached, and are not in it."""
@@ -60,15 +61,8 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
             census = _Census()
             writer.add_lines(census.lines(aliases, created, advance))
             dump = store_snapshot.add(writer) if REDIS in aliases else "none: Redis could not be reached"
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "created": stamp(created),
-                "tool": f"onesource {settings.VERSION}",
-                "stores": list(aliases),
-                "counts": {alias: dict(census.counts[alias]) for alias in aliases},
-                "snapshot": dump,
-            }
+            counts = {alias: census.counts[alias] for alias in aliases}
+            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {})
             size = writer.finish(manifest)
         missing = tuple(alias for alias in ALIASES if alias not in aliases)
         removed = () if missing else _retain(folder, keep, writer.path)
@@ -82,7 +76,7 @@ class _Census:
     """Reads the stores line by line, and counts."""
 
     def __init__(self) -> None:
-        self.counts = {alias: Counter(conversations=0, turns=0, tombstones=0, corrupt=0) for alias in ALIASES}
+        self.counts = {alias: Counts() for alias in ALIASES}
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
         """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
@@ -101,7 +95,7 @@ class _Census:
     def _line(self, alias: str, entry: Entry, created: datetime) -> bytes:
         """Return the line of a conversation, counted; nothing where there is nothing to restore."""
         counts, history = self.counts[alias], entry.history
-        counts["corrupt"] += entry.corrupt
+        counts.corrupt += entry.corrupt
         if not (history or entry.tombstone):
             return b""
         ttl = None if entry.expires_at is None else int((entry.expires_at - created).total_seconds())
@@ -109,9 +103,11 @@ class _Census:
         # In content every newline is escaped: those that are left end a message.
         line = b'%s,"messages":[%s]}\n' % (head[:-1], entry.lines[:-1].replace(b"\n", b","))
         if len(line) > MAX_LINE:
-            counts["corrupt"] += 1
+            counts.corrupt += 1
             return b""
-        counts.update(conversations=bool(history), turns=len(history) // 2, tombstones=bool(entry.tombstone))
+        counts.conversations += bool(history)
+        counts.turns += len(history) // 2
+        counts.tombstones += bool(entry.tombstone)
         return line
 
 
@@ -125,18 +121,16 @@ def _about(alias: str) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; what a dead run left in it is removed. The lock ends with the process that holds it."""
-    lock = os.open(folder / ".onesource-backup.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    """Hold the folder, and remove what a killed run left in it. The lock ends with the process that holds it."""
+    lock = FileLock(folder / ".onesource-backup.lock", mode=0o600, fallback_to_soft=False)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BackupRunning(folder) from None
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        raise BackupRunning(folder) from None
+    with held:
         for left in folder.glob(".onesource-*.part"):
             left.unlink(missing_ok=True)
         yield
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from conversations.merge import unite
 from conversations.stores import ALIASES, bulk, limits, reachable
 from conversations.stores.bulk import BulkStore, Put, Share
 from conversations.turns import History, Limits, now
-from ops.backup.archive import Archive, Record, counted, in_batches
+from ops.backup.archive import Archive
+from ops.backup.record import Record, counted, in_batches
 
 BATCH = 500
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from conversations.errors import NoSnapshot
 from conversations.stores import REDIS, open_snapshot
 from conversations.stores import count_keys as keys_in
-from ops.backup.archive import DUMP, Archive, Writer
+from ops.backup.archive import Archive
+from ops.backup.container import DUMP
+from ops.backup.writer import Writer
 
 
 def add(writer: Writer) -> str:

@@ -1,6 +1,5 @@
 """Proving a backup: it is restored into servers of our own, and every conversation there is compared with it."""
 
-import fcntl
 import multiprocessing
 import os
 import shutil
@@ -10,20 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import django
+from filelock import FileLock
 
 import embedded
 from conversations.errors import BadSnapshot, ConversationError
 from conversations.stores import ALIASES, MONGO, REDIS, scratch
 from conversations.stores.bulk import BulkStore, Entry, Share, batches
 from conversations.stores.scratch import UNLIMITED, Scratch
+from conversations.turns import stamp
 from embedded import children
 from ops.backup import store_snapshot
-from ops.backup.archive import Archive, Record, counted, in_batches
+from ops.backup.archive import Archive
+from ops.backup.record import Record, counted, in_batches
 from ops.backup.restore import Putting
 from ops.long_work import collect_seldom
 
@@ -40,7 +43,27 @@ class NotVerified(ConversationError):
     """The backup could not be tried out"""
 
 
-def verify(path: Path, advance: Advance) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What became of a backup that was restored."""
+
+    file: str
+    created: str
+    conversations: dict[str, int]
+    differing: int
+    snapshot: str
+    """How Redis' own snapshot was reached; without one, why."""
+    snapshot_keys: int | None
+    """None where there is no snapshot, or it cannot be read here."""
+    snapshot_error: str
+    """Why it cannot be read; the conversations can be restored without."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return asdict(self)
+
+
+def verify(path: Path, advance: Advance) -> Verified:
     """Restore the backup into servers of our own, some thousand conversations at a time; compare each of them with
     it, and return how many there were, how many differ, and what the Redis snapshot beside them has. Raise BadBackup
     where the file itself is not whole."""
@@ -49,22 +72,22 @@ def verify(path: Path, advance: Advance) -> dict[str, Any]:
         archive.check_dump()
         redis = other.submit(_try_out_there, os.getpid(), path, urls[REDIS])
         found = {MONGO: _try_out(path, MONGO, urls[MONGO], advance), REDIS: redis.result()}
-        return {
-            "file": str(path),
-            "created": archive.manifest["created"],
-            "conversations": {alias: found[alias]["found"] for alias in ALIASES},
-            "differing": sum(one["differing"] for one in found.values()),
-            "snapshot": archive.manifest["snapshot"],
-            **(_snapshot(archive, home) if archive.has_dump else {"snapshot_keys": None, "snapshot_error": ""}),
-        }
+        return Verified(
+            str(path),
+            stamp(archive.manifest.created),
+            {alias: found[alias]["found"] for alias in ALIASES},
+            sum(one["differing"] for one in found.values()),
+            archive.manifest.snapshot,
+            *_snapshot(archive, home),
+        )
 
 
-def _snapshot(archive: Archive, home: Path) -> dict[str, Any]:
-    """Return how many keys the snapshot has, or why it cannot be read: the conversations can be restored without."""
+def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str]:
+    """Return how many keys the snapshot has, and why it cannot be read."""
     try:
-        return {"snapshot_keys": store_snapshot.count_keys(archive, home), "snapshot_error": ""}
+        return (store_snapshot.count_keys(archive, home) if archive.has_dump else None), ""
     except BadSnapshot as error:
-        return {"snapshot_keys": None, "snapshot_error": str(error)}
+        return None, str(error)
 
 
 def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, total: None) -> Counter[str]:
@@ -154,6 +177,6 @@ def _sweep_scratch() -> None:
         with suppress(OSError):
             if left.stat().st_uid != os.getuid() or time.time() - left.stat().st_mtime < 60:
                 continue
-            with (left / "serve.lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its stores hold this lock as long as one of them runs.
+            with FileLock(left / "serve.lock", blocking=False, fallback_to_soft=False):
                 shutil.rmtree(left, ignore_errors=True)

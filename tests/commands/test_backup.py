@@ -1,29 +1,35 @@
 """`backup`: one file that is whole or not there, and `backup verify`, which proves it by restoring it."""
 
-import gzip
 import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 
+from conversations.errors import StoreUnavailable
 from conversations.ids import tombstone_for
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis import rdb
 from conversations.stores.redis.client import histories
 from ops.backup import archive, create, restore, verify
+from ops.backup.manifest import Manifest
+from ops.backup.record import Record
+from ops.backup.writer import Writer
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer, eventually
@@ -46,19 +52,19 @@ def make(folder: Path) -> Path:
 
 def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the manifest and the lines, read with nothing of ours."""
-    with tarfile.open(path) as tar:
-        manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
-        lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read()).splitlines()  # type: ignore[union-attr]
+    with ZipFile(path) as opened:
+        manifest = json.loads(opened.read("manifest.json"))
+        lines = opened.read("conversations.jsonl").splitlines()
     return manifest, [json.loads(line) for line in lines]
 
 
 def dump_of(path: Path) -> bytes:
     """Return the Redis snapshot."""
-    with tarfile.open(path) as tar:
-        return tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
+    with ZipFile(path) as opened:
+        return opened.read("dump.rdb")
 
 
-def test_a_backup_is_a_tar_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
+def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
     turns = some_turns(2)
     cached = hold(REDIS, turns=turns)
     kept = hold(MONGO, session="tenant:name", turns=turns)
@@ -69,18 +75,20 @@ def test_a_backup_is_a_tar_of_json_lines_that_any_tool_reads(tmp_path: Path) -> 
         (REDIS, cached, messages), (MONGO, kept, messages)]  # fmt: skip
     assert all(2_591_000 < line["ttl"] <= 2_592_000 and line["tombstone"] is None for line in lines)
     assert manifest["counts"][REDIS] == {"conversations": 1, "turns": 2, "tombstones": 0, "corrupt": 0}
-    assert (manifest["format"], manifest["version"]) == ("onesource-backup", 1)
-    with tarfile.open(path) as tar:
-        for name, facts in manifest["files"].items():
-            data = tar.extractfile(name).read()  # type: ignore[union-attr]
-            assert (len(data), hashlib.sha256(data).hexdigest()) == (facts["bytes"], facts["sha256"])
+    assert (manifest["format"], manifest["version"]) == ("onesource-backup", 2)
+    with ZipFile(path) as opened:
+        assert opened.testzip() is None
+        assert opened.namelist() == ["conversations.jsonl", "dump.rdb", "manifest.json"]
+        for name, member in manifest["files"].items():
+            data = opened.read(name)
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (member["bytes"], member["sha256"])
+    assert re.fullmatch(r"onesource-\d{8}T\d{6}Z\.zip", path.name)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_it_holds_a_snapshot_that_redis_itself_made(tmp_path: Path) -> None:
     session = hold(REDIS)
-    with tarfile.open(make(tmp_path)) as tar:
-        dump = tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
+    dump = dump_of(make(tmp_path))
     assert dump.startswith(b"REDIS")
     assert session.encode() in dump
 
@@ -91,10 +99,9 @@ def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
     """Where the server's disk cannot be read, here because its folder is another one by then."""
     session = hold(REDIS)
     monkeypatch.setattr(create.Path, "stat", _no_dump_file)
-    with tarfile.open(make(tmp_path)) as tar:
-        manifest = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
-        assert session.encode() in tar.extractfile("dump.rdb").read()  # type: ignore[union-attr]
-    assert manifest["snapshot"] == "fetched by redis-cli --rdb"
+    path = make(tmp_path)
+    assert session.encode() in dump_of(path)
+    assert contents(path)[0]["snapshot"] == "fetched by redis-cli --rdb"
 
 
 _stat = Path.stat
@@ -153,7 +160,7 @@ def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
         hold(REDIS)
     path = make(tmp_path)
     data = bytearray(path.read_bytes())
-    data[700] ^= 1
+    data[150] ^= 1
     path.write_bytes(data)
     code, said = run("backup", "verify", str(path))
     assert code == 1
@@ -162,10 +169,10 @@ def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
 
 def with_dump(path: Path, dump: bytes) -> Path:
     """Return a backup of the same conversations beside this snapshot, with a manifest that is right."""
-    manifest, _ = contents(path)
-    with tarfile.open(path) as tar:
-        lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read())  # type: ignore[union-attr]
-    with archive.Writer(path.parent, datetime(2026, 1, 1, tzinfo=UTC)) as writer:
+    with ZipFile(path) as opened:
+        manifest = Manifest.parse(opened.read("manifest.json"))
+        lines = opened.read("conversations.jsonl")
+    with Writer(path.parent, datetime(2026, 1, 1, tzinfo=UTC)) as writer:
         writer.add_lines(lines.splitlines(keepends=True))
         writer.add("dump.rdb", io.BytesIO(dump))
         writer.finish(manifest)
@@ -246,7 +253,7 @@ def test_the_checksum_is_the_one_that_redis_writes(tmp_path: Path) -> None:
     ids=["empty", "a snapshot alone"],
 )
 def test_verify_refuses_what_is_no_backup(tmp_path: Path, whole: bytes, said: str) -> None:
-    path = tmp_path / "backup.tar"
+    path = tmp_path / "backup.zip"
     path.write_bytes(whole)
     assert run("backup", "verify", str(path)) == (1, f"{path}: This file cannot be restored: {said}\n")
 
@@ -258,13 +265,13 @@ def test_verify_refuses_an_archive_whose_snapshot_is_empty(tmp_path: Path) -> No
 
 
 def test_a_file_that_is_not_there_cannot_be_verified(tmp_path: Path) -> None:
-    assert run("backup", "verify", str(tmp_path / "none.tar"))[0] == 2
+    assert run("backup", "verify", str(tmp_path / "none.zip"))[0] == 2
 
 
 def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
     hold(MONGO)
     first = make(tmp_path)
-    foreign = tmp_path / "onesource-20200101T000000Z.tar"
+    foreign = tmp_path / "onesource-20200101T000000Z.zip"
     foreign.write_bytes(b"not one of ours, whatever its name")
     (tmp_path / "notes.txt").write_text("mine")
     second = make(tmp_path)
@@ -272,6 +279,35 @@ def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
     assert (code, told["removed"]) == (0, [first.name])
     there = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert there == {foreign.name, "notes.txt", second.name, Path(told["file"]).name}
+
+
+def test_backups_of_format_1_are_counted_and_removed(tmp_path: Path) -> None:
+    old = [tmp_path / f"onesource-2026010{day}T000000Z.tar" for day in (1, 2)]
+    for path in old:
+        shutil.copy(FORMAT_1, path)
+    code, report = run_json("backup", "--to", str(tmp_path), "--keep", "2")
+    assert (code, report["removed"]) == (0, [old[0].name])
+    assert old[1].exists()
+
+
+def test_a_key_that_is_no_session_leaves_a_backup_that_can_be_restored(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    hold(REDIS)
+    with redis_server.client() as redis:
+        redis.set("tomb:{conv:no session}", a_turn().answer.id)
+    code, report = run_json("backup", "--to", str(tmp_path))
+    assert (code, report["counts"][REDIS]["corrupt"]) == (1, 1)
+    assert run("backup", "verify", report["file"])[0] == 0
+
+
+def test_the_estimate_is_for_progress_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: object) -> int:
+        raise StoreUnavailable(MONGO, "slow")
+
+    hold(MONGO)
+    monkeypatch.setattr(MongoBulk, "estimate", slow)
+    assert len(contents(make(tmp_path))[1]) == 1
 
 
 def test_it_is_noted_in_both_stores_for_monitoring(tmp_path: Path) -> None:
@@ -289,7 +325,7 @@ def test_without_mongo_it_has_redis_alone_and_says_so(tmp_path: Path, mongo_out:
 
 def test_without_any_store_there_is_no_backup(tmp_path: Path, redis_out: None, mongo_out: None) -> None:
     assert run("backup", "--to", str(tmp_path))[0] == 2
-    assert not list(tmp_path.glob("*.tar"))
+    assert not list(tmp_path.glob("*.zip"))
 
 
 def test_a_key_that_is_no_text_is_counted_as_corrupt(tmp_path: Path, redis_server: RedisServer) -> None:
@@ -334,7 +370,7 @@ def test_a_kill_leaves_nothing_half_written(tmp_path: Path) -> None:
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert all(archive.is_ours(path) for path in tmp_path.glob("*.tar"))
+        assert all(archive.is_ours(path) for path in tmp_path.glob("*.zip"))
     assert archive.is_ours(make(tmp_path))
     assert not list(tmp_path.glob(".onesource-*.part"))
 
@@ -349,18 +385,18 @@ def test_no_words_and_no_password_in_what_it_says(tmp_path: Path) -> None:
 def test_a_line_says_what_is_wrong_and_none_of_its_words() -> None:
     line = b'{"store":"redis","session":"s","ttl":5,"tombstone":null,"messages":[{"role":"user","content":"secret"}]}'
     with pytest.raises(ValueError) as raised:
-        archive.Record.parse(line)
+        Record.parse(line)
     assert "secret" not in str(raised.value)
 
 
 def test_turns_made_while_it_runs_do_not_disturb_it(tmp_path: Path) -> None:
     session = hold(REDIS, MONGO)
-    writer = archive.Writer(tmp_path, create.now())
+    writer = Writer(tmp_path, create.now())
     with writer:
         writer.add_lines(create._Census().lines((REDIS, MONGO), create.now(), lambda done, total: None))
         store(REDIS).append(session, a_turn())
         writer.add("dump.rdb", io.BytesIO(b"REDIS"))
-        writer.finish({"format": archive.FORMAT, "version": 1, "created": "2026-01-01T00:00:00.000Z"})
+        writer.finish(Manifest(create.now(), "a test", (REDIS, MONGO), {}, "none", {}))
     with archive.Archive(writer.path) as opened:
         assert [len(record.history) for record in opened.records()] == [6, 6]
     assert len(turns_in(REDIS, session)) == 4

@@ -1,18 +1,18 @@
 """`restore`: what was lost comes back, what was deleted does not, and a bad file changes nothing."""
 
-import gzip
 import hashlib
 import io
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZipFile
 
 import orjson
 import pytest
@@ -22,7 +22,8 @@ from django.conf import settings as django_settings
 from conversations.ids import now, tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.redis.client import histories
-from ops.backup import archive
+from ops.backup.manifest import FORMAT
+from ops.backup.record import MAX_LINE
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.test_backup import make
@@ -225,43 +226,43 @@ def test_twice_is_as_once(tmp_path: Path) -> None:
         assert everything() == before
 
 
-def _cut(data: bytes) -> bytes:
-    return data[: len(data) // 2]
+LINES = "conversations.jsonl"
+Change = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 
 
-def _no_end(data: bytes) -> bytes:
-    return data[:-2000]
+def _packed(files: list[tuple[str, bytes]], kind: int = ZIP_DEFLATED, comment: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    with ZipFile(out, "w", kind) as packed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name, body in files:
+            packed.writestr(name, body)
+        packed.comment = comment
+    return out.getvalue()
 
 
-def _flipped(data: bytes) -> bytes:
-    return data[:600] + bytes([data[600] ^ 1]) + data[601:]
+def _files(data: bytes) -> list[tuple[str, bytes]]:
+    with ZipFile(io.BytesIO(data)) as opened:
+        return [(name, opened.read(name)) for name in opened.namelist()]
 
 
-def _remade(change: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]) -> Callable[[bytes], bytes]:
+def _remade(change: Change) -> Callable[[bytes], bytes]:
     """Return what makes a file whose parts fit one another, but not our format."""
 
     def damage(data: bytes) -> bytes:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            manifest = orjson.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
-            lines = gzip.decompress(tar.extractfile("conversations.jsonl.gz").read())  # type: ignore[union-attr]
-        manifest["files"] = {"conversations.jsonl.gz": manifest["files"]["conversations.jsonl.gz"]}
-        facts = manifest["files"]["conversations.jsonl.gz"]
+        files = dict(_files(data))
+        manifest, lines = orjson.loads(files["manifest.json"]), files[LINES]
+        manifest["files"] = {LINES: manifest["files"][LINES]}
+        member = manifest["files"][LINES]
         manifest, lines = change(manifest, lines)
-        packed = gzip.compress(lines)
-        facts |= {"bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()}
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as tar:
-            for name, body in (("conversations.jsonl.gz", packed), ("manifest.json", orjson.dumps(manifest))):
-                info = tarfile.TarInfo(name)
-                info.size = len(body)
-                tar.addfile(info, io.BytesIO(body))
-        return out.getvalue()
+        member.setdefault("bytes", len(lines))
+        member["sha256"] = hashlib.sha256(lines).hexdigest()
+        return _packed([(LINES, lines), ("manifest.json", orjson.dumps(manifest))])
 
     return damage
 
 
 def _whole(manifest: dict[str, Any], lines: bytes) -> dict[str, Any]:
-    manifest["files"]["conversations.jsonl.gz"] |= {"raw_bytes": len(lines), "lines": lines.count(b"\n")}
+    manifest["files"][LINES] |= {"bytes": len(lines), "lines": lines.count(b"\n")}
     return manifest
 
 
@@ -269,18 +270,76 @@ def _with_line(line: bytes) -> Callable[[bytes], bytes]:
     return _remade(lambda manifest, lines: (_whole(manifest, lines + line), lines + line))
 
 
+def _with_file(*more: tuple[str, bytes]) -> Callable[[bytes], bytes]:
+    return lambda data: _packed([*_files(data)[:-1], *more, _files(data)[-1]])
+
+
+def _with_sizes(name: str, size: int) -> Callable[[bytes], bytes]:
+    """Return what has the directory say another length of a file."""
+
+    def damage(data: bytes) -> bytes:
+        place = data.index(name.encode(), data.index(b"PK\1\2")) - 46
+        while data[place : place + 4] != b"PK\1\2":
+            place = data.index(name.encode(), place + 47) - 46
+        return data[: place + 24] + size.to_bytes(4, "little") + data[place + 28 :]
+
+    return damage
+
+
+def _encrypted(data: bytes) -> bytes:
+    place = data.index(b"PK\1\2")
+    return data[: place + 8] + b"\1" + data[place + 9 :]
+
+
+def _with_a_long_directory(data: bytes) -> bytes:
+    """Return a file of which 3 MB are its directory: as it was, but for the length at its end."""
+    end = data.rindex(b"PK\5\6")
+    size = 3 * 2**20
+    return data[:end] + bytes(size) + data[end : end + 12] + size.to_bytes(4, "little") + data[end + 16 :]
+
+
+def _grown(lines: bytes) -> Callable[[bytes], bytes]:
+    """Return what has more lines than its manifest says, which has the bytes right."""
+
+    def change(manifest: dict[str, Any], old: bytes) -> tuple[dict[str, Any], bytes]:
+        manifest["files"][LINES]["bytes"] = len(old + lines)
+        return manifest, old + lines
+
+    return _remade(change)
+
+
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda data: b"", "foreign"),
     "another program's": (lambda data: b"PK\3\4" + data, "foreign"),
-    "cut": (_cut, "truncated"),
-    "without its end": (_no_end, "truncated"),
-    "flipped": (_flipped, "damaged"),
-    "newer": (_remade(lambda manifest, lines: (manifest | {"version": 2}, lines)), "newer"),
+    "another zip": (lambda data: _packed([("notes.txt", b"mine")]), "foreign"),
+    "something before it": (lambda data: b"#!/bin/sh\n" + data, "foreign"),
+    "something after it": (lambda data: data + bytes(100_000), "truncated"),
+    "a comment": (lambda data: _packed(_files(data), comment=b"mine"), "foreign"),
+    "cut": (lambda data: data[: len(data) // 2], "truncated"),
+    "without its end": (lambda data: data[:-22], "truncated"),
+    "a byte less": (lambda data: data[:-1], "truncated"),
+    "flipped": (lambda data: data[:150] + bytes([data[150] ^ 1]) + data[151:], "damaged"),
+    "one file twice": (_with_file((LINES, b"")), "foreign"),
+    "a file too many": (_with_file(("../../etc/passwd", b"x")), "foreign"),
+    "no conversations": (lambda data: _packed(_files(data)[1:]), "foreign"),
+    "no manifest": (lambda data: _packed(_files(data)[:-1]), "foreign"),
+    "its manifest not last": (lambda data: _packed([*_files(data)[:1], *_files(data)[:0:-1]]), "foreign"),
+    "packed otherwise": (lambda data: _packed(_files(data), ZIP_LZMA), "foreign"),
+    "encrypted": (_encrypted, "foreign"),
+    "a long directory": (_with_a_long_directory, "oversized"),
+    "a long manifest": (lambda data: _packed([*_files(data)[:-1], ("manifest.json", bytes(2**21))]), "oversized"),
+    "a wrong length": (_with_sizes(LINES, 10), "damaged"),
+    "a manifest of a wrong length": (_with_sizes("manifest.json", 10), "damaged"),
+    "newer": (_remade(lambda manifest, lines: (manifest | {"version": 3}, lines)), "newer"),
+    "a tar's manifest": (_remade(lambda manifest, lines: (manifest | {"version": 1}, lines)), "foreign"),
     "another format": (_remade(lambda manifest, lines: (manifest | {"format": "x"}, lines)), "foreign"),
-    "no manifest": (_remade(lambda manifest, lines: ({"format": archive.FORMAT, "version": 1}, lines)), "damaged"),
-    "a line too many": (_remade(lambda manifest, lines: (manifest, lines + lines)), "oversized"),
-    "a bomb": (_remade(lambda manifest, lines: (manifest, lines + b" " * 50_000_000)), "oversized"),
-    "an endless line": (_with_line(b" " * (archive.MAX_LINE + 1) + b"\n"), "oversized"),
+    "an empty manifest": (_remade(lambda manifest, lines: ({"format": FORMAT, "version": 2}, lines)), "damaged"),
+    "nested manifest": (lambda data: _packed([*_files(data)[:-1], ("manifest.json", b"[" * 100_000)]), "damaged"),
+    "no time": (_remade(lambda manifest, lines: (manifest | {"created": 5}, lines)), "damaged"),
+    "a bomb": (_remade(lambda manifest, lines: (manifest, lines + b" " * 50_000_000)), "damaged"),
+    "a bomb that fits": (_grown(b" " * 50_000_000), "oversized"),
+    "a line too many": (_grown(b"{}\n"), "damaged"),
+    "an endless line": (_with_line(b" " * (MAX_LINE + 1) + b"\n"), "oversized"),
     "not JSON": (_with_line(b"{\n"), "damaged: line 3"),
     "nested": (_with_line(b"[" * 100_000 + b"\n"), "damaged: line 3"),
     "another store": (_with_line(b'{"store":"x","session":"s","ttl":1,"tombstone":null,"messages":[]}\n'), "damaged"),
@@ -293,7 +352,7 @@ def test_a_bad_file_is_refused_by_name_before_anything_changes(tmp_path: Path, n
     session = hold(*ALIASES)
     path = make(tmp_path)
     damage, reason = BAD[name]
-    bad = tmp_path / "bad.tar"
+    bad = tmp_path / "bad.zip"
     bad.write_bytes(damage(path.read_bytes()))
     for alias in ALIASES:
         store(alias).delete(session, turns_in(alias, session)[0].answer.id)
@@ -303,6 +362,28 @@ def test_a_bad_file_is_refused_by_name_before_anything_changes(tmp_path: Path, n
     assert f"{bad}: This file cannot be restored: {reason}" in said
     assert said.endswith("nothing was changed\n")
     assert everything() == before
+
+
+BAD_IN_FORMAT_1: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut": (lambda data: data[: len(data) // 2], "truncated"),
+    "without its end": (lambda data: data[:-1500], "truncated"),
+    "flipped": (lambda data: data[:600] + bytes([data[600] ^ 1]) + data[601:], "damaged"),
+    "renamed": (lambda data: data.replace(b"dump.rdb\0", b"dump.txt\0", 1), "truncated"),
+    "longer": (lambda data: data.replace(b'"raw_bytes": 2882', b'"raw_bytes": 2000'), "oversized"),
+    "another digest": (lambda data: data.replace(b'"sha256": "0e', b'"sha256": "1e'), "damaged"),
+    "a zip's manifest": (lambda data: data.replace(b'"version": 1', b'"version": 2'), "foreign"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IN_FORMAT_1)
+def test_a_bad_file_of_format_1_is_refused_too(tmp_path: Path, name: str) -> None:
+    damage, reason = BAD_IN_FORMAT_1[name]
+    bad = tmp_path / "bad.tar"
+    bad.write_bytes(damage(FORMAT_1.read_bytes()))
+    code, written = run("restore", str(bad), "--into", "both")
+    assert code == 2
+    assert f"{bad}: This file cannot be restored: {reason}" in written
+    assert everything() == ()
 
 
 def test_a_store_that_is_out_is_told_before_anything_changes(tmp_path: Path, redis_server: RedisServer) -> None:

@@ -2,15 +2,15 @@
 
 import gzip
 import io
-import zlib
-from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from conversations.stores import REDIS
 from conversations.turns import History
-from ops.backup import archive
-from ops.backup.archive import Record, in_batches
+from ops.backup import archive, format1
+from ops.backup.manifest import BadBackup
+from ops.backup.record import Record, in_batches, likeness
 
 
 def records(*sizes: int) -> list[Record]:
@@ -29,20 +29,21 @@ def test_a_batch_of_long_ones_has_fewer_and_none_is_lost() -> None:
 
 
 def unpacked(data: bytes) -> list[bytes]:
-    chunks: Iterator[bytes] = archive._unpacked(io.BytesIO(data))  # type: ignore[arg-type]
-    return list(archive._lines(chunks))
+    """Return the lines of a file of format 1, which is read by the chunk."""
+    packed = iter(partial(io.BytesIO(data).read, format1.CHUNK), b"")
+    return list(archive._lines(format1._unpacked("a file", packed)))
 
 
 def test_lines_are_whole_wherever_a_chunk_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [b"x" * length + b"\n" for length in range(40)] + [b"the last one has no end"]
     packed = gzip.compress(b"".join(lines))
     for chunk in (1, 2, 7, 1000):
-        monkeypatch.setattr(archive, "_CHUNK", chunk)
+        monkeypatch.setattr(format1, "CHUNK", chunk)
         assert unpacked(packed) == lines
 
 
 def test_of_a_line_that_is_too_long_only_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_CHUNK", 10)
+    monkeypatch.setattr(format1, "CHUNK", 10)
     monkeypatch.setattr(archive, "MAX_LINE", 25)
     whole, begin = unpacked(gzip.compress(b"short\n" + b"x" * 10_000))
     assert (whole, 25 < len(begin) <= 25 + 10) == (b"short\n", True)
@@ -50,12 +51,21 @@ def test_of_a_line_that_is_too_long_only_the_beginning_is_read(monkeypatch: pyte
 
 @pytest.mark.parametrize("kept", [slice(0, -9), slice(0, 5)])
 def test_what_is_cut_off_is_damage(kept: slice) -> None:
-    with pytest.raises(EOFError):
+    with pytest.raises(BadBackup):
         unpacked(gzip.compress(b"a line\n" * 100)[kept])
 
 
 def test_what_was_changed_is_damage() -> None:
     packed = bytearray(gzip.compress(b"a line\n" * 100))
     packed[-6] ^= 1  # of its check sum
-    with pytest.raises(zlib.error):
+    with pytest.raises(BadBackup):
         unpacked(bytes(packed))
+
+
+def test_lines_are_alike_with_the_same_turns_and_about_the_same_ttl() -> None:
+    line = b'{"store":"redis","session":"s-1","ttl":1000000,"tombstone":null,"messages":[{"role":"user"}]}\n'
+    assert (
+        likeness(line) == likeness(line.replace(b"redis", b"mongo")) == likeness(line.replace(b"1000000", b"1000009"))
+    )
+    for old, new in ((b"s-1", b"s-2"), (b"1000000", b"2000000"), (b"user", b"uses"), (b"null", b"none")):
+        assert likeness(line) != likeness(line.replace(old, new))

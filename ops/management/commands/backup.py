@@ -1,5 +1,6 @@
 """Back both stores up into one file, or try such a file out."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from conversations.errors import UnverifiedSnapshot
 from ops import audit
 from ops.backup import create, verify
-from ops.backup.archive import BadBackup
+from ops.backup.manifest import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 
@@ -37,17 +38,18 @@ class Command(OperatorCommand):
     def create(self, folder: Path, keep: int) -> Result:
         with self.progress("Reading conversations") as advance:
             made = create.create(folder, keep, advance)
-        counts = made.manifest["counts"]
+        manifest = made.manifest
+        counts = {alias: asdict(count) for alias, count in manifest.counts.items()}
         facts = {
             "file": str(made.path),
             "bytes": made.bytes,
             "counts": counts,
-            "snapshot": made.manifest["snapshot"],
+            "snapshot": manifest.snapshot,
             "removed": list(made.removed),
         }
         lines = [f"{made.path}: {made.bytes:,} bytes"]
         lines += [f"  {alias}: {_counted(count)}" for alias, count in counts.items()]
-        lines.append(f"  Redis snapshot: {made.manifest['snapshot']}")
+        lines.append(f"  Redis snapshot: {manifest.snapshot}")
         lines += [f"  removed: {name}" for name in made.removed]
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
@@ -58,26 +60,26 @@ class Command(OperatorCommand):
     def verify(self, path: Path) -> Result:
         try:
             with self.progress("Restoring and comparing") as advance:
-                facts = verify.verify(path, advance)
+                found = verify.verify(path, advance)
         except BadBackup as error:
             return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
-        there = ", ".join(f"{number:,} in {alias}" for alias, number in facts["conversations"].items())
-        lines = [f"{path}: restored and compared: {there}; {facts['differing']} differ"]
-        lines.append(f"  Redis snapshot: {_snapshot_in_words(facts)}")
-        trouble = [f"{facts['differing']} differ"] if facts["differing"] else []
-        trouble += [f"{path}: {facts['snapshot_error']}"] if facts["snapshot_error"] else []
-        return Result(facts, lines, trouble="; ".join(trouble))
+        there = ", ".join(f"{number:,} in {alias}" for alias, number in found.conversations.items())
+        lines = [f"{path}: restored and compared: {there}; {found.differing} differ"]
+        lines.append(f"  Redis snapshot: {_snapshot_in_words(found)}")
+        trouble = [f"{found.differing} differ"] if found.differing else []
+        trouble += [f"{path}: {found.snapshot_error}"] if found.snapshot_error else []
+        return Result(found.as_dict(), lines, trouble="; ".join(trouble))
 
 
-def _snapshot_in_words(facts: dict[str, Any]) -> str:
-    if facts["snapshot_error"] == str(UnverifiedSnapshot()):
+def _snapshot_in_words(found: verify.Verified) -> str:
+    if found.snapshot_error == str(UnverifiedSnapshot()):
         return "NOT VERIFIED; the conversations can be restored without it"
-    if facts["snapshot_error"]:
+    if found.snapshot_error:
         return "DAMAGED; the conversations can be restored without it"
-    if facts["snapshot_keys"] is not None:
-        return f"whole, {facts['snapshot_keys']:,} keys read"
-    if facts["snapshot"].startswith("none"):
-        return str(facts["snapshot"])
+    if found.snapshot_keys is not None:
+        return f"whole, {found.snapshot_keys:,} keys read"
+    if found.snapshot.startswith("none"):
+        return found.snapshot
     return "its checksums are right; the redis-server here is too old to read it"
 
 

@@ -6,9 +6,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from conversations.stores import ALIASES, other, reachable
-from conversations.turns import now
+from conversations.turns import now, stamp
 from ops.backup import restore
-from ops.backup.archive import Archive, BadBackup
+from ops.backup.archive import Archive
+from ops.backup.manifest import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup lacks stays as it is."
@@ -33,7 +34,7 @@ class Command(OperatorCommand):
             raise CommandError(f"{missing[0]} cannot be reached; nothing was changed", returncode=COULD_NOT_RUN)
         try:
             with Archive(file) as archive:
-                self.say(f"{file}: made {archive.manifest['created']}, {archive.lines:,} entries")
+                self.say(f"{file}: made {stamp(archive.manifest.created)}, {archive.lines:,} entries")
                 if replace:
                     self.confirm(f"Conversations in {into} lose the turns that this backup lacks.", "yes", noinput)
                 with self.progress("Restoring") as advance:
