@@ -77,7 +77,14 @@ def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
 
 def stored(turns: Iterable[Turn], limits: Limits, tombstone: str | None = None) -> History:
     """Return what a store should hold of these turns, in whatever order they come: steps 1, 2 and 4."""
-    return _within(_by_id(turns).after(tombstone or ""), limits)
+    return stored_with_size(turns, limits, tombstone)[0]
+
+
+def stored_with_size(turns: Iterable[Turn], limits: Limits, tombstone: str | None = None) -> tuple[History, int]:
+    """Return the same, and the bytes that it has as lines."""
+    history = _by_id(turns).after(tombstone or "")
+    kept, size = limits.fit(history.turns())
+    return (history if 2 * len(kept) == len(history) else History.of(kept)), size
 
 
 def merge(*histories: History | None, tombstone: str | None = None) -> History:

@@ -123,14 +123,14 @@ class Putting:
 
     def _document(self, share: Share, tombstone: str) -> Document:
         """Return the document of a conversation that has only what its share has."""
-        history = merge.stored(share.turns, self._store.limits, tombstone)
+        history, size = merge.stored_with_size(share.turns, self._store.limits, tombstone)
         # One that has a tombstone lives as long as that: for one TTL.
         ttl = min(self._store.limits.ttl, share.ttl) if history and not tombstone else self._store.limits.ttl
         time = now()
         document: Document = {
             "_id": make_key(share.session),
             "messages": [message.as_dict() for message in history],
-            "bytes": len(history.lines()),
+            "bytes": size,
             "updated_at": time,
             "expires_at": time + timedelta(seconds=ttl),
         }
