@@ -27,6 +27,7 @@ from ops.long_work import prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
 _PAGE = 250
+_COUNT_SECONDS = 2.0
 
 Advance = Callable[[int, int], None]
 
@@ -114,7 +115,7 @@ class _Census:
 def _about(alias: str) -> int:
     """Return about how many conversations a store has, 0 where counting them takes long: it is for progress alone."""
     try:
-        return bulk(alias).estimate()
+        return bulk(alias).estimate(_COUNT_SECONDS)
     except StoreUnavailable:
         return 0
 

@@ -302,7 +302,7 @@ def test_a_key_that_is_no_session_leaves_a_backup_that_can_be_restored(
 
 
 def test_the_estimate_is_for_progress_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(self: object) -> int:
+    def slow(self: object, seconds: float) -> int:
         raise StoreUnavailable(MONGO, "slow")
 
     hold(MONGO)
