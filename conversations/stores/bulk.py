@@ -7,12 +7,13 @@ wrong. A store that cannot be used raises StoreUnavailable; nothing here reads a
 import operator
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, TypeVar
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
@@ -67,12 +68,6 @@ class Put:
     corrupt: int = 0
     """Those in whose place something else was; it was quarantined."""
 
-    @classmethod
-    def of(cls, turns: int, before: int, replace: bool) -> Self:
-        """Return what became of one, of which so many turns were given and so many were there."""
-        kind = "replaced" if replace else "merged" if before else "created"
-        return cls(**{kind: 1}) if turns else cls()
-
     def __add__(self, other: "Put") -> "Put":
         return Put(*map(operator.add, astuple(self), astuple(other)))
 
@@ -81,11 +76,18 @@ class Put:
 class Attempt:
     """How far one attempt to put conversations came."""
 
-    done: Put = Put()
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of a Put."""
     corrupt: list[Share] = field(default_factory=list)
     """Those in whose place something else is."""
     contended: list[Share] = field(default_factory=list)
     """Those that another writer changed meanwhile."""
+
+    def count(self, given: int, before: int, replace: bool) -> None:
+        """Count one that is done, of which so many turns were given that no tombstone covers, and so
+        many were there."""
+        if given:
+            self.counts["replaced" if replace else "merged" if before else "created"] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +232,17 @@ class BulkStore(ABC):
         is the later one. A conversation that was given turns keeps at least the longer of both TTLs; of two turns with
         one id the one that is there stays. What is no history is quarantined. No two shares are of one session.
         """
-        left, total = [share for share in shares if share.turns or share.tombstone], Put()
+        left, counts = [share for share in shares if share.turns or share.tombstone], Counter[str]()
         for _ in range(_ATTEMPTS):
             if not left:
-                return total
+                break
             attempt = self._put(left, replace)
-            quarantined = sum(self.store.quarantine(share.session) for share in attempt.corrupt)
-            total += attempt.done + Put(corrupt=quarantined)
+            counts += attempt.counts
+            counts["corrupt"] += sum(self.store.quarantine(share.session) for share in attempt.corrupt)
             left = attempt.corrupt + attempt.contended
         if left:
             raise StoreUnavailable(self.alias, "contended")
-        return total
+        return Put(**counts)
 
     @abstractmethod
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:

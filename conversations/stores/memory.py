@@ -10,7 +10,7 @@ from uuid import uuid4
 from conversations import merge
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.bulk import Attempt, BulkStore, Put, Removal, Share
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.control import ControlStore, Flags
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import SESSION, History, Limits, Turn
@@ -202,12 +202,12 @@ class MemoryBulk(BulkStore):
             with self.store._usable():
                 value = self._value(share.session)
                 if value is None or isinstance(value, History):
-                    attempt.done += self._put_one(share, (value or History()).turns(), replace)
+                    self._put_one(share, (value or History()).turns(), replace, attempt)
                 else:
                     attempt.corrupt.append(share)
         return attempt
 
-    def _put_one(self, share: Share, held: Sequence[Turn], replace: bool) -> Put:
+    def _put_one(self, share: Share, held: Sequence[Turn], replace: bool, attempt: Attempt) -> None:
         there = self.store._tombstone(share.session) or ""
         if share.tombstone > there:
             self._cut(share.session, share.tombstone, tombstone=True)
@@ -221,7 +221,7 @@ class MemoryBulk(BulkStore):
             self.store.values[share.session] = merge.stored([*own, *missing], self.limits)
             expiry = self.store._clock() + max(1, min(share.ttl, self.limits.ttl))
             self.store._expiry[share.session] = max(expiry, self.store._expiry.get(share.session, 0.0))
-        return Put.of(len(given), len(held), replace)
+        attempt.count(len(given), len(held), replace)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         removed, kept = set(), set()

@@ -21,7 +21,9 @@ from django.conf import settings as django_settings
 
 from conversations.ids import now, tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.bulk import Share
 from conversations.stores.redis.client import histories
+from ops.backup import restore
 from ops.backup.manifest import FORMAT
 from ops.backup.record import MAX_LINE
 from ops.models import AuditEntry
@@ -217,12 +219,13 @@ def test_the_limits_of_the_target_apply(tmp_path: Path, redis_server: RedisServe
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns[-16:]
 
 
-def test_twice_is_as_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["--replace", "--noinput"]])
+def test_twice_is_as_once(tmp_path: Path, words: list[str]) -> None:
     for _ in range(5):
         hold(*ALIASES)
     path, before = make(tmp_path), everything()
     for _ in range(2):
-        assert run("restore", str(path), "--into", "both")[0] == 0
+        assert run("restore", str(path), "--into", "both", *words)[0] == 0
         assert everything() == before
 
 
@@ -398,6 +401,41 @@ def test_a_store_that_is_out_is_told_before_anything_changes(tmp_path: Path, red
         assert "  redis is out: what only it knows to be deleted may have come back.\n" in said
     finally:
         redis_server.start()
+    assert len(turns_in(MONGO, session)) == 3
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_what_is_deleted_while_it_runs_stays_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str
+) -> None:
+    """After it was gathered what had been deleted."""
+    session, put = hold(*ALIASES), restore.Putting.put
+    path = make(tmp_path)
+
+    def delete_first(self: restore.Putting, shares: list[Share]) -> None:
+        for one in ALIASES:
+            store(one).delete(session, shares[0].turns[-1].answer.id)
+        put(self, shares)
+
+    monkeypatch.setattr(restore.Putting, "put", delete_first)
+    code, report = run_json("restore", str(path), "--into", alias)
+    assert (code, report["stores"][alias]["created"], report["stores"][alias]["merged"]) == (0, 0, 0)
+    assert turns_in(alias, session) == ()
+
+
+def test_a_store_that_goes_out_in_the_middle_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
+    session, put = hold(*ALIASES), restore.Putting.put
+    path = make(tmp_path)
+    monkeypatch.setattr(restore.Putting, "put", lambda self, shares: (redis_server.kill(), put(self, shares)))
+    try:
+        code, written = run("restore", str(path), "--into", "redis")
+    finally:
+        redis_server.kill()
+        redis_server.start()
+    assert code == 2
+    assert "redis" in written
     assert len(turns_in(MONGO, session)) == 3
 
 

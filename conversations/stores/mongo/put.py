@@ -12,7 +12,7 @@ from conversations import merge
 from conversations.errors import CorruptHistory
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import Attempt, Put, Share
+from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.document import contents_of
 from conversations.stores.mongo.patient import Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
@@ -149,7 +149,7 @@ class Putting:
         return patient(database=self._database)
 
     def _count(self, share: Share, held: Contents) -> None:
-        self.attempt.done += Put.of(len(_given(share, held)), len(held.history or ()), self._replace)
+        self.attempt.count(len(_given(share, held)), len(held.history or ()), self._replace)
 
 
 def _held(document: Document | None) -> Contents | CorruptHistory:

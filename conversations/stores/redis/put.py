@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from conversations.stores.bulk import Attempt, Put, Share, batches
+from conversations.stores.bulk import Attempt, Share, batches
 from conversations.stores.redis.keys import quarantine_key, tombstone_key
 from conversations.stores.redis.patient import answers, no_error
 from conversations.stores.redis.scripts import source
@@ -30,7 +30,7 @@ def put(client: Any, limits: Limits, shares: Sequence[Share], replace: bool) -> 
                 attempt.corrupt.append(share)
             else:
                 given, before = map(int, no_error(answer))
-                attempt.done += Put.of(given, before, replace)
+                attempt.count(given, before, replace)
     return attempt
 
 
