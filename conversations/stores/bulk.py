@@ -16,8 +16,9 @@ from itertools import islice
 from typing import ClassVar, TypeVar
 
 from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.ids import now
 from conversations.stores.base import Contents, HistoryStore
-from conversations.turns import SESSION, History, Limits, Turn, now
+from conversations.turns import SESSION, History, Limits, Turn
 
 Found = Contents | CorruptHistory
 T = TypeVar("T")

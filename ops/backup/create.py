@@ -14,10 +14,10 @@ from django.conf import settings
 from filelock import FileLock, Timeout
 
 from conversations.errors import ConversationError, NoStore, StoreUnavailable
+from conversations.ids import now, stamp
 from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, REDIS, bulk, reachable, store
 from conversations.stores.bulk import Entry
-from conversations.turns import now, stamp
 from ops.backup import store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest

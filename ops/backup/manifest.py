@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from conversations.errors import ConversationError
-from conversations.turns import stamp
+from conversations.ids import stamp
 
 FORMAT, VERSION = "onesource-backup", 2
 MAX_MANIFEST = 2**20  # bytes

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import orjson
 
+from conversations.ids import MESSAGE_ID
 from conversations.stores import ALIASES
-from conversations.turns import MESSAGE_ID, SESSION, History
+from conversations.turns import SESSION, History
 
 MAX_LINE = 16 * 2**20  # what MongoDB holds in one document
 _USUAL = 5000  # bytes

@@ -8,10 +8,11 @@ from typing import Self
 
 from django.db import connections
 
+from conversations.ids import now
 from conversations.merge import unite
 from conversations.stores import ALIASES, bulk, limits, reachable
 from conversations.stores.bulk import BulkStore, Put, Share
-from conversations.turns import History, Limits, now
+from conversations.turns import History, Limits
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
 

@@ -19,10 +19,10 @@ from filelock import FileLock
 
 import embedded
 from conversations.errors import BadSnapshot, ConversationError
+from conversations.ids import stamp
 from conversations.stores import ALIASES, MONGO, REDIS, scratch
 from conversations.stores.bulk import BulkStore, Entry, Share, batches
 from conversations.stores.scratch import UNLIMITED, Scratch
-from conversations.turns import stamp
 from embedded import children
 from ops.backup import store_snapshot
 from ops.backup.archive import Archive

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.ids import now
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import BulkStore, Entry, Put, Removal, Share
 from conversations.stores.memory import MemoryBulk
@@ -15,7 +16,7 @@ from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import tombstone_key
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn, now
+from conversations.turns import History, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_stores

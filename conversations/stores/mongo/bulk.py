@@ -8,6 +8,7 @@ from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
 
+from conversations.ids import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share
@@ -16,7 +17,7 @@ from conversations.stores.mongo.filters import living, unexpired
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
 from conversations.stores.sessions import make_key, session_of
-from conversations.turns import History, now
+from conversations.turns import History
 
 PAUSE = 0.002  # seconds in which other clients have their turn
 _PAGE = 200

@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from conversations.errors import CorruptHistory
+from conversations.ids import MESSAGE_ID, now
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import Entry, Found
 from conversations.stores.mongo.patient import Document
 from conversations.stores.sessions import is_key, session_of
-from conversations.turns import MESSAGE_ID, History, now
+from conversations.turns import History
 
 
 def contents_of(document: Document) -> Found:

@@ -10,13 +10,14 @@ from pymongo.errors import BulkWriteError
 
 from conversations import merge
 from conversations.errors import CorruptHistory
+from conversations.ids import now
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.document import contents_of
 from conversations.stores.mongo.patient import Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn, now
+from conversations.turns import History, Turn
 
 _CONVERSATIONS, _COPIES = Conversation._meta.db_table, CorruptConversation._meta.db_table
 _NEARLY = timedelta(minutes=1)  # two stores' TTLs of one turn are never quite the same

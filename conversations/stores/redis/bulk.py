@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.ids import MESSAGE_ID
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import (
     PATIENCE,
@@ -35,7 +36,7 @@ from conversations.stores.redis.patient import (
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
-from conversations.turns import MESSAGE_ID, History
+from conversations.turns import History
 
 BATCH = 50  # commands at a time: together well below a millisecond of Redis' only thread
 PAUSE = 0.002  # seconds in which other clients have their turn

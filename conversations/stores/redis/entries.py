@@ -6,11 +6,12 @@ from hashlib import blake2b
 from typing import Any
 
 from conversations.errors import CorruptHistory
+from conversations.ids import now
 from conversations.stores.base import tombstone_in
 from conversations.stores.bulk import Entry
 from conversations.stores.redis.client import HistorySerializer
 from conversations.stores.redis.patient import answers, is_wrong_type, no_error
-from conversations.turns import SESSION, History, now
+from conversations.turns import SESSION, History
 
 _KEYS = ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1))
 _parse = HistorySerializer({}).loads

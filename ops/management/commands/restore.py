@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from conversations.ids import now, stamp
 from conversations.stores import ALIASES, other, reachable
-from conversations.turns import now, stamp
 from ops.backup import restore
 from ops.backup.archive import Archive
 from ops.backup.manifest import BadBackup
