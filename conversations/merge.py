@@ -13,6 +13,7 @@ later, and a late duplicate is still recognised by its key. So a store's turns a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import lt
 from typing import Protocol
 
 from conversations.turns import History, Limits, Turn
@@ -106,8 +107,12 @@ def latest_tombstone(held: Iterable[Held]) -> str | None:
 
 
 def _by_id(turns: Iterable[Turn]) -> History:
+    every = list(turns)
+    ids = [turn.id for turn in every]
+    if all(map(lt, ids, ids[1:])):  # nearly always
+        return History.of(every)
     found: dict[str, Turn] = {}
-    for turn in turns:
+    for turn in every:
         other = found.get(turn.id)
         # Of two with other words one is chosen by what it is, not by who holds it: every reader sees the same.
         found[turn.id] = turn if other in (None, turn) else max(other, turn, key=Turn.lines)
