@@ -1,0 +1,238 @@
+"""The two stores of the simulation, and what can happen to them and to the links that lead there."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from conversations.datasets import Dataset
+from conversations.errors import StoreUnavailable
+from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
+from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.memory import MemoryBulk, MemoryStore
+from conversations.turns import History, Limits, Turn
+from tests.simulation.scheduler import Scheduler
+
+T = TypeVar("T")
+UP, REFUSED, FROZEN = "up", "refused", "frozen"
+LATENCY = {"redis": (0.0002, 0.002), "mongo": (0.0005, 0.005)}
+EPOCH = 1_800_000_000.0  # Unix time at which every simulation begins
+TIMEOUT = {"redis": 0.2, "mongo": 0.25}
+_STATE = ("values", "quarantined", "_expiry", "_tombstones", "_flags", "_notes", "_leases", "_heartbeats")
+
+
+class SimulatedStore(MemoryStore):
+    """A store whose server has an instance, which changes when it is started again."""
+
+    instance = "1"
+
+    def snapshot(self) -> dict[str, Any]:
+        return {name: dict(getattr(self, name)) for name in _STATE} | {"_dataset": self._dataset}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        for name in _STATE:
+            setattr(self, name, dict(snapshot[name]))
+        self._dataset = snapshot["_dataset"]
+
+
+@dataclass
+class Lossy:
+    """How often a call loses its request, loses its reply, or is applied after its caller has given up."""
+
+    request: float = 0.0
+    reply: float = 0.0
+    late: float = 0.0
+
+
+class Backend:
+    """One store's server."""
+
+    def __init__(self, alias: str, limits: Limits, scheduler: Scheduler) -> None:
+        self.alias = alias
+        self.scheduler = scheduler
+        self.skew = 0.0
+        self.condition = UP
+        self.lossy = Lossy()
+        self.starts = 1
+        self.store = SimulatedStore(alias, limits, clock=lambda: EPOCH + scheduler.now + self.skew)
+        self.late: list[Callable[[], object]] = []
+        self.past: list[tuple[float, dict[str, Any]]] = []
+        """Snapshots that it may be rolled back to, oldest first."""
+
+    def remember(self) -> None:
+        self.past.append((self.scheduler.now, self.store.snapshot()))
+
+    def start_again(self) -> None:
+        """Give the server a new instance, as every start does."""
+        self.starts += 1
+        self.store.instance = str(self.starts)
+
+    def thaw(self) -> None:
+        """Answer again; what reached a frozen server is applied now."""
+        self.condition = UP
+        late, self.late = self.late, []
+        for apply in late:
+            apply()
+
+
+class Link(HistoryStore, ControlStore):
+    """The way of one process to one store: every call takes virtual time and can fail."""
+
+    def __init__(self, backend: Backend, cut: set[str]) -> None:
+        super().__init__(backend.alias, backend.store.limits)
+        self._backend = backend
+        self._cut = cut
+        """The aliases that this process' machine cannot reach."""
+        self._connected_to = 0
+        self._connections = 0
+
+    @property
+    def call_seconds(self) -> float:
+        return TIMEOUT[self.alias]
+
+    def call(self, apply: Callable[[], T], *, write: bool = False) -> T:
+        """Return what the store answers; raise StoreUnavailable where it, or the link, fails."""
+        backend, random, pause = self._backend, self._backend.scheduler.random, self._backend.scheduler.pause
+        pause(random.uniform(*LATENCY[self.alias]))
+        if backend.condition == REFUSED:
+            raise StoreUnavailable(self.alias, "refused")
+        if self.alias in self._cut:
+            self._give_up()
+        if backend.condition == FROZEN:
+            if write and random.random() < 0.5:
+                backend.late.append(_quietly(apply))
+            self._give_up()
+        chance, lossy = random.random(), backend.lossy
+        if chance < lossy.request:
+            self._give_up()
+        if write and chance < lossy.request + lossy.late:
+            pause(TIMEOUT[self.alias])
+            backend.scheduler.spawn(WORLD, _quietly(apply), random.uniform(0.0, 3.0))
+            raise StoreUnavailable(self.alias, "timeout")
+        starts = backend.starts
+        if starts != self._connected_to:  # a restart has broken the connection that there was
+            self._connected_to = starts
+            self._connections += 1
+        result = apply()
+        if random.random() < lossy.reply:
+            self._give_up()
+        pause(random.uniform(*LATENCY[self.alias]))
+        if backend.starts != starts or self.alias in self._cut:
+            self._give_up()
+        return result
+
+    def _give_up(self) -> None:
+        self._backend.scheduler.pause(TIMEOUT[self.alias])
+        raise StoreUnavailable(self.alias, "timeout")
+
+    @property
+    def _store(self) -> SimulatedStore:
+        return self._backend.store
+
+    def load(self, session: str) -> History | None:
+        return self.call(lambda: self._store.load(session))
+
+    def inspect(self, session: str) -> Contents:
+        return self.call(lambda: self._store.inspect(session))
+
+    def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
+        return self.call(lambda: self._store._append(session, turn, missing, flag), write=True)
+
+    def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
+        return self.call(lambda: self._store.delete(session, upto, flag=flag), write=True)
+
+    def ttl(self, session: str) -> int | None:
+        return self.call(lambda: self._store.ttl(session))
+
+    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+        return self.call(lambda: self._store._scan(cursor, limit, tenant, contains))
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        return self.call(lambda: self._store.last_ids(sessions))
+
+    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+        return self.call(lambda: self._store.summaries(sessions))
+
+    def quarantine(self, session: str) -> bool:
+        return self.call(lambda: self._store.quarantine(session), write=True)
+
+    def ping(self) -> None:
+        self.call(self._store.ping)
+
+    def flags(self, limit: int) -> Flags:
+        return self.call(lambda: self._store.flags(limit))
+
+    def clear_flag(self, session: str, flag: str) -> None:
+        self.call(lambda: self._store.clear_flag(session, flag), write=True)
+
+    def note(self, name: str) -> str | None:
+        return self.call(lambda: self._store.note(name))
+
+    def write_note(self, name: str, text: str) -> None:
+        self.call(lambda: self._store.write_note(name, text), write=True)
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        return self.call(lambda: self._store.lease(name, holder, seconds), write=True)
+
+    @property
+    def connections(self) -> int:
+        return self._connections
+
+    def report(self, notes: Collection[str] = ()) -> Report:
+        return self.call(lambda: self._store.report(notes))
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        return self.call(lambda: self._store.beat(process, dataset), write=True)
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        return self.call(lambda: self._store.identify(dataset, before), write=True)
+
+    def farewell(self, process: str) -> None:
+        self.call(lambda: self._store.farewell(process), write=True)
+
+
+class SimulatedBulk(BulkStore):
+    """What repair needs of a store in bulk: the defaults, and tombstones."""
+
+    def __init__(self, store: HistoryStore, link: Link) -> None:
+        super().__init__(store)
+        self._link = link
+
+    def tombstones(self) -> Iterator[tuple[str, str]]:
+        yield from self._link.call(lambda: list(MemoryBulk(self._link._store).tombstones()))
+
+    def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        return self._link.call(lambda: MemoryBulk(self._link._store)._put(shares, replace), write=True)
+
+    def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
+        raise NotImplementedError
+
+    def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
+        raise NotImplementedError
+
+    def expire(self, *, apply: bool) -> int:
+        raise NotImplementedError
+
+
+class _World:
+    """The owner of what belongs to no process."""
+
+    def enter(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+
+WORLD = _World()
+
+
+def _quietly(apply: Callable[[], object]) -> Callable[[], None]:
+    """Return the call without its answer: nobody waits for it."""
+
+    def run() -> None:
+        with suppress(StoreUnavailable):
+            apply()
+
+    return run

@@ -1,0 +1,123 @@
+"""What happens in one run, made from a seed before it begins, so that it can be printed and made smaller."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+STORES = ("redis", "mongo")
+MACHINES = 2
+LENGTH = 14.0  # virtual seconds in which things happen
+QUIET = 12.0  # virtual seconds of peace afterwards
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong, or that an operator does, at a time."""
+
+    at: float
+    kind: str
+    target: str = ""
+    seconds: float = 0.0
+    """How long it lasts, or how far back or off it is."""
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f}  {self.kind} {self.target} {self.seconds:.2f}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client does at the earliest at this time, after what it did before."""
+
+    at: float
+    client: int
+    kind: str
+    """`ask`, `delete` or `read`."""
+    machine: int
+    expecting: bool
+    """Whether it sends the last id that it was given."""
+    key: bool
+    """Whether it sends an Idempotency-Key, and asks again with it when the outcome is unknown."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    primary: str
+    dual_write: bool
+    max_turns: int
+    clients: int
+    faults: tuple[Fault, ...]
+    requests: tuple[Request, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        head = f"seed {self.seed}: primary {self.primary}, dual write {'on' if self.dual_write else 'off'}, "
+        head += f"window {self.max_turns} turns, {self.clients} clients"
+        return "\n".join([head, *map(str, self.faults)])
+
+
+def _lasting(random: Random) -> float:
+    return random.choice((random.uniform(0.1, 1.0), random.uniform(1.0, 4.0)))
+
+
+def _store_fault(kind: str) -> Callable[[Random, float], Fault]:
+    return lambda random, at: Fault(at, kind, random.choice(STORES), _lasting(random))
+
+
+def _back(random: Random, at: float) -> Fault:
+    return Fault(at, "roll back", random.choice(STORES), random.choice((0.3, random.uniform(0.1, at))))
+
+
+def _cut(random: Random, at: float) -> Fault:
+    return Fault(at, "cut", f"{random.randrange(MACHINES)} {random.choice(STORES)}", _lasting(random))
+
+
+def _kill(random: Random, at: float) -> Fault:
+    return Fault(at, "kill process", str(random.randrange(MACHINES)), random.uniform(0.1, 3.0))
+
+
+def _skew(random: Random, at: float) -> Fault:
+    target = random.choice(("machine 0", "machine 1", "store redis", "store mongo"))
+    return Fault(at, "skew", target, random.choice((-120.0, -1.0, 1.0, 120.0)))
+
+
+def _switch(random: Random, at: float) -> Fault:
+    return Fault(at, random.choice(("switch", "dual write on", "dual write off")), "", 0.0)
+
+
+FAULTS: tuple[Callable[[Random, float], Fault], ...] = (
+    _store_fault("refuse"),
+    _store_fault("freeze"),
+    _store_fault("lose replies"),
+    _store_fault("apply late"),
+    _store_fault("restart"),
+    _store_fault("wipe"),
+    _back,
+    _cut,
+    _kill,
+    _skew,
+    _switch,
+)
+
+
+def make(seed: int) -> Plan:
+    """Return the plan of a seed."""
+    random = Random(seed)
+    clients = random.randint(1, 3)
+    times = sorted(random.uniform(2.0, LENGTH * 0.8) for _ in range(random.choice((1, 1, 2, 2, 3))))
+    faults = tuple(random.choice(FAULTS)(random, at) for at in times)
+    requests = []
+    for client in range(clients):
+        home, roams = random.randrange(MACHINES), random.random() < 0.5
+        expecting, keys = random.random() < 0.7, random.random() < 0.7
+        at = random.uniform(0.5, 2.0)
+        while at < LENGTH:
+            kind = random.choices(("ask", "read", "delete"), (10, 2, 1))[0]
+            machine = random.randrange(MACHINES) if roams else home
+            requests.append(Request(at, client, kind, machine, expecting, keys))
+            at += random.choice((random.uniform(0.05, 0.5), random.uniform(0.5, 4.0)))
+    return Plan(
+        seed, random.choice(STORES), random.random() < 0.6, random.choice((3, 16, 16)), clients, faults,
+        tuple(sorted(requests, key=lambda each: each.at)),
+    )  # fmt: skip

@@ -1,0 +1,17 @@
+"""Plays of a few plans; `python -m tests.simulation --count N` plays others each time."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.deploy.files import ROOT
+
+COUNT = 100
+
+
+@pytest.mark.parametrize("seed", [1, 2001])
+def test_no_promise_is_broken(seed: int) -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--count", str(COUNT)]
+    played = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert played.returncode == 0, played.stdout + played.stderr

@@ -1,0 +1,324 @@
+"""One run: two stores, two machines with a process each, clients, and the faults of a plan."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from conversations import chat, history
+from conversations.chat import Question
+from conversations.errors import Behind, ConversationError, NoStore, NotPersisted, StoreUnavailable
+from conversations.policy import Routing
+from conversations.runtime import switching
+from conversations.stores import ALIASES, other
+from conversations.turns import History, Limits
+from tests.simulation import plans
+from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy
+from tests.simulation.environment import simulated
+from tests.simulation.plans import LENGTH, QUIET, Fault, Plan, Request
+from tests.simulation.processes import Machine, Process
+from tests.simulation.scheduler import Scheduler
+
+OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+TTL = 10_000  # virtual seconds: nothing expires by itself
+
+
+@dataclass
+class Event:
+    """What a client did, and what came of it."""
+
+    kind: str
+    session: str
+    machine: int
+    began: float
+    text: str = ""
+    expected: str | None = None
+    ended: float = float("inf")
+    outcome: str = UNKNOWN
+    error: str = ""
+    context: str = ""
+    message_id: str | None = None
+    stored_in: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+    """The questions that the answerer was shown, oldest first."""
+    replayed: bool = False
+    cut_off: bool = False
+    """Whether its machine could not reach a store just then."""
+
+    def __str__(self) -> str:
+        what = f"{self.began:7.3f}-{self.ended:7.3f}  {self.kind} {self.session} on {self.machine} {self.text}"
+        if self.expected:
+            what += f" after {self.expected[:13]}"
+        result = f"{self.outcome} {self.error}{self.context}"
+        if self.kind == "ask" and self.outcome == OK:
+            result += f" {(self.message_id or '')[:13]} in {'+'.join(self.stored_in)}{' replayed' * self.replayed}"
+        return f"{what}: {result} saw [{' '.join(self.seen)}]"
+
+
+@dataclass
+class Loss:
+    """Data that a store lost for good, as only the simulation can know."""
+
+    at: float
+    alias: str
+    turns: set[str] = field(default_factory=set)
+    """The questions of turns that no other store had."""
+    deletions: set[str] = field(default_factory=set)
+    """Sessions whose tombstone no other store had."""
+
+
+class Answerer:
+    """Answers with the questions that it was shown."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def answer(self, text: str, messages: History) -> Iterator[str]:
+        self._scheduler.pause(self._scheduler.random.uniform(0.001, 0.3))
+        yield json.dumps([message.content for message in messages[::2]])
+
+
+class World:
+    """Plays a plan; afterwards `events`, `losses` and the stores are what happened."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.scheduler = Scheduler(plan.seed)
+        self.events: list[Event] = []
+        self.losses: list[Loss] = []
+        self.disturbed: list[tuple[float, float]] = []
+        """When faults began and ended."""
+        self.violations: list[str] = []
+        limits = Limits(TTL, plan.max_turns, 10**6)
+        self.backends = {alias: Backend(alias, limits, self.scheduler) for alias in ALIASES}
+        self.machines = [Machine(str(number)) for number in range(plans.MACHINES)]
+        self.processes: list[Process] = []
+        self._numbers = [0] * plan.clients
+        self._last: dict[str, str | None] = {}
+
+    def play(self) -> None:
+        answerer = Answerer(self.scheduler)
+        with simulated(self.scheduler, lambda: answerer):
+            routing = Routing(self.plan.primary, self.plan.dual_write)
+            self.processes = [self._process(number, routing) for number in range(plans.MACHINES)]
+            for fault in self.plan.faults:
+                self._later(fault.at, lambda fault=fault: self._happen(fault))
+            for client in range(self.plan.clients):
+                self._later(0.0, lambda client=client: self._be_client(client))
+            self._later(0.0, self._remember)
+            self.scheduler.run(LENGTH)
+            self.scheduler.run(LENGTH + QUIET)
+
+    def _process(self, number: int, routing: Routing) -> Process:
+        name = f"{number}:{int(self.scheduler.now * 1000)}"
+        process = Process(name, self.machines[number], self.backends, self.scheduler, routing)
+        process.start()
+        return process
+
+    def _later(self, at: float, work: Callable[[], Any]) -> None:
+        self.scheduler.spawn(WORLD, work, at - self.scheduler.now)
+
+    def _remember(self) -> None:
+        """Keep snapshots that a store may be rolled back to."""
+        while self.scheduler.now < LENGTH:
+            for backend in self.backends.values():
+                backend.remember()
+            self.scheduler.pause(self.scheduler.random.uniform(0.1, 1.0))
+
+    # --- Faults ------------------------------------------------------------------------------------------
+
+    def _happen(self, fault: Fault) -> None:
+        name = fault.kind.replace(" ", "_")
+        begun = self.scheduler.now
+        self.disturbed.append((begun, float("inf")))
+        place = len(self.disturbed) - 1
+        getattr(self, f"_{name}")(fault)
+        self.disturbed[place] = (begun, self.scheduler.now)
+
+    def _refuse(self, fault: Fault) -> None:
+        backend = self.backends[fault.target]
+        backend.condition = REFUSED
+        self.scheduler.pause(fault.seconds)
+        backend.condition = UP
+
+    def _freeze(self, fault: Fault) -> None:
+        backend = self.backends[fault.target]
+        backend.condition = FROZEN
+        self.scheduler.pause(fault.seconds)
+        backend.thaw()
+
+    def _lose_replies(self, fault: Fault) -> None:
+        self._be_lossy(fault, Lossy(request=0.1, reply=0.4))
+
+    def _apply_late(self, fault: Fault) -> None:
+        self._be_lossy(fault, Lossy(late=0.5))
+
+    def _be_lossy(self, fault: Fault, lossy: Lossy) -> None:
+        backend = self.backends[fault.target]
+        backend.lossy = lossy
+        self.scheduler.pause(fault.seconds)
+        backend.lossy = Lossy()
+        self.scheduler.pause(3.0 if lossy.late else 0.0)
+
+    def _restart(self, fault: Fault) -> None:
+        self._stop_and_start(fault, lambda backend: None)
+
+    def _wipe(self, fault: Fault) -> None:
+        empty = Backend(fault.target, self.backends[fault.target].store.limits, self.scheduler).store.snapshot()
+        self._stop_and_start(fault, lambda backend: self._replace(backend, empty))
+
+    def _roll_back(self, fault: Fault) -> None:
+        def older(backend: Backend) -> None:
+            wanted = fault.at - fault.seconds
+            self._replace(backend, max((each for each in backend.past if each[0] <= wanted), default=backend.past[0],
+                                       key=lambda each: each[0])[1])  # fmt: skip
+
+        self._stop_and_start(Fault(fault.at, fault.kind, fault.target, 0.2), older)
+
+    def _stop_and_start(self, fault: Fault, change: Callable[[Backend], None]) -> None:
+        backend = self.backends[fault.target]
+        backend.condition = REFUSED
+        backend.start_again()
+        change(backend)
+        self.scheduler.pause(min(fault.seconds, 3.0))
+        backend.condition = UP
+
+    def _replace(self, backend: Backend, snapshot: dict[str, Any]) -> None:
+        """Let the store hold other data; note what nothing else holds."""
+        theirs = self.backends[other(backend.alias)].store
+        loss = Loss(self.scheduler.now, backend.alias)
+        before = backend.store.snapshot()
+        backend.store.restore(snapshot)
+        kept = questions(backend.store.values) | questions(theirs.values)
+        loss.turns = questions(before["values"]) - kept
+        for session, (tombstone, _) in before["_tombstones"].items():
+            still = max(store._tombstones.get(session, ("", 0.0))[0] for store in (backend.store, theirs))
+            if still < tombstone:
+                loss.deletions.add(session)
+        self.losses.append(loss)
+
+    def _cut(self, fault: Fault) -> None:
+        number, alias = fault.target.split()
+        cut = self.machines[int(number)].cut
+        cut.add(alias)
+        self.scheduler.pause(fault.seconds)
+        cut.discard(alias)
+
+    def _kill_process(self, fault: Fault) -> None:
+        number = int(fault.target)
+        old = self.processes[number]
+        if not old.alive:
+            return
+        old.kill()
+        self.machines[number].locks.clear()
+        self.scheduler.pause(fault.seconds)
+        self.processes[number] = self._process(number, old.environment)
+
+    def _skew(self, fault: Fault) -> None:
+        kind, which = fault.target.split()
+        changed: Any = self.machines[int(which)] if kind == "machine" else self.backends[which]
+        changed.skew += fault.seconds
+
+    def _switch(self, fault: Fault) -> None:
+        self._record(lambda now: Routing(now.fallback, now.dual_write))
+
+    def _dual_write_on(self, fault: Fault) -> None:
+        self._record(lambda now: Routing(now.primary, True))
+
+    def _dual_write_off(self, fault: Fault) -> None:
+        self._record(lambda now: Routing(now.primary, False))
+
+    def _record(self, change: Callable[[Routing], Routing]) -> None:
+        """Do as an operator's command does, in a process of its own."""
+
+        def command() -> None:
+            newest = switching.newest_of(switching.read())
+            with suppress(NoStore):
+                switching.record(change(newest.routing if newest else self.processes[0].environment), "operator")
+
+        operator = Process("operator", self.machines[0], self.backends, self.scheduler, self.processes[0].environment)
+        self.scheduler.wait([operator.spawn(command)])
+
+    # --- Clients -----------------------------------------------------------------------------------------
+
+    def _be_client(self, client: int) -> None:
+        session = f"s{client}"
+        again: tuple[str, str] | None = None
+        for request in self.plan.requests:
+            if request.client != client:
+                continue
+            self.scheduler.pause(request.at - self.scheduler.now)
+            process = self.processes[request.machine]
+            if not process.alive:
+                continue
+            if request.kind == "ask":
+                again = self._ask(client, session, request, process, again)
+            else:
+                self._do(Event(request.kind, session, request.machine, self.scheduler.now), process)
+
+    def _ask(
+        self, client: int, session: str, request: Request, process: Process, again: tuple[str, str] | None
+    ) -> tuple[str, str] | None:
+        """Ask a question, or the last one again where its outcome is unknown; return it if it is to be asked again."""
+        if again:
+            text, key = again
+        else:
+            self._numbers[client] += 1
+            text = f"q{client}.{self._numbers[client]}"
+            key = text if request.key else ""
+        expected = self._last.get(session) if request.expecting else None
+        event = Event("ask", session, request.machine, self.scheduler.now, text, expected)
+        self._do(event, process, key or None)
+        if event.outcome == OK:
+            self._last[session] = event.message_id
+            return None
+        return (text, key) if key else None
+
+    def _do(self, event: Event, process: Process, key: str | None = None) -> None:
+        """Let the process serve the request; return when it has answered, or was killed."""
+        self.events.append(event)
+        work = {"ask": self._serve_ask, "read": self._serve_read, "delete": self._serve_delete}[event.kind]
+        task = process.spawn(lambda: work(event, key))
+        event.cut_off = bool(process.machine.cut)
+        self.scheduler.wait([task])
+        event.cut_off |= bool(process.machine.cut)
+        if task.error:
+            raise task.error
+        event.ended = self.scheduler.now
+
+    def _serve_ask(self, event: Event, key: str | None) -> None:
+        question = Question(event.text, event.session, last_message_id=event.expected, key=key)
+        try:
+            answer = chat.ask(question)
+        except NotPersisted:
+            event.outcome, event.error = FAILED, "not persisted"
+        except (NoStore, Behind, StoreUnavailable, ConversationError) as error:
+            event.outcome, event.error = FAILED, type(error).__name__
+        else:
+            event.outcome, event.context, event.message_id = OK, answer.context, answer.message_id
+            event.stored_in, event.replayed = answer.stored_in, answer.replayed
+            event.seen = tuple(json.loads(answer.answer))
+
+    def _serve_read(self, event: Event, key: str | None) -> None:
+        try:
+            reading = history.read(event.session)
+        except NoStore:
+            event.outcome = FAILED
+            return
+        event.outcome, event.context = OK, reading.context
+        event.seen = tuple(message.content for message in reading.history[::2])
+
+    def _serve_delete(self, event: Event, key: str | None) -> None:
+        try:
+            history.delete(event.session)
+        except NoStore:
+            event.outcome = FAILED
+            return
+        event.outcome = OK
+        self._last[event.session] = None
+
+
+def questions(values: dict[str, Any]) -> set[str]:
+    """Return the questions of all turns that a store holds."""
+    return {message.content for value in values.values() for message in value[::2]}
