@@ -17,9 +17,9 @@ from django.utils.text import capfirst
 from django.utils.timezone import localtime
 
 from conversations import history
+from conversations.clock import now
 from conversations.errors import ConversationError, StoreUnavailable
 from conversations.history import listing
-from conversations.ids import now
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores import store
 from conversations.stores.mongo import corrupt as corrupt_documents

@@ -13,8 +13,9 @@ from django.db import connections
 
 from conversations import history, policy
 from conversations.answerers import answerer
+from conversations.clock import now
 from conversations.errors import AnswererFailed, Behind, ConversationError, KeyReused, NoLaterTurn, NotPersisted
-from conversations.ids import next_time, now, stamp, time_of
+from conversations.ids import next_time, stamp, time_of
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.stores.sessions import session_named
 from conversations.turns import Turn, make_turn

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from conversations.clock import now
 from conversations.errors import NoLaterTurn
 
 # Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
@@ -20,11 +21,6 @@ _LAST = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=2**47 - 1)
 AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 Clock = Callable[[], datetime]
-
-
-def now() -> datetime:
-    """Return the time in UTC."""
-    return datetime.now(UTC)
 
 
 def tombstone_for(*last_ids: str | None) -> str:

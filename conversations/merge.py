@@ -13,6 +13,7 @@ later, and a late duplicate is still recognised by its key. So a store's turns a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha1
 from operator import lt
 from typing import Protocol
 
@@ -104,6 +105,13 @@ def unite(*histories: History | None) -> History:
 def latest_tombstone(held: Iterable[Held]) -> str | None:
     """Return the tombstone that counts."""
     return max(filter(None, (one.tombstone for one in held)), default=None)
+
+
+def digest(history: History | None, tombstone: str | None) -> bytes:
+    """Return what differs between any two stores that do not hold the same turns and the same tombstone: a digest of
+    every id, not only of the last one."""
+    ids = ",".join(turn.id for turn in history.turns()) if history else ""
+    return sha1(f"{ids};{tombstone or ''}".encode(), usedforsecurity=False).digest()
 
 
 def _by_id(turns: Iterable[Turn]) -> History:

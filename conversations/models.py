@@ -3,7 +3,7 @@
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
-from conversations.ids import now
+from conversations.clock import now
 
 ALIAS = "mongo"
 

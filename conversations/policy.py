@@ -73,6 +73,10 @@ class Inputs:
     """Whether a store was unavailable so recently that another machine may still skip it."""
     unknown_flags: frozenset[str] = frozenset()
     """The stores that had flags when last read, before this process started, and have not been read since."""
+    complete: frozenset[str] = frozenset(ALIASES)
+    """The stores that hold every conversation, or have a flag in the other for what they are missing."""
+    cut_off: frozenset[str] = frozenset()
+    """The stores that another process has stopped reaching, without a farewell: it may write to the other alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,8 @@ def plan_read(inputs: Inputs) -> ReadPlan:
     order = inputs.routing.order
     usable = tuple(alias for alias in order if alias in inputs.readable | inputs.may_have_more)
     cheap = store_class(inputs.routing.fallback).cheap_reads  # a GET of Redis is
-    both = inputs.may_have_more or inputs.recovering or cheap
+    alone = inputs.routing.primary in inputs.complete - inputs.cut_off
+    both = inputs.may_have_more or inputs.recovering or cheap or not alone
     rest = tuple(alias for alias in order if alias not in usable)
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 
@@ -136,17 +141,8 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
         return FULL
     if expected and (latest or "") < expected:
         return BEHIND
-    return BEHIND if any(_may_have_more(inputs, alias) for alias in ALIASES if alias not in answered) else FULL
-
-
-def _may_have_more(inputs: Inputs, unread: str) -> bool:
-    """Return whether this store may have turns that are missing in the other."""
-    if unread in inputs.may_have_more:
-        return True
-    if inputs.routing.dual_write:
-        return False
-    if unread == inputs.routing.primary:
-        return True
-    # As the fallback, a store with cheap reads may have turns from when it was the primary, so it is read whenever it
-    # can be; another one has more only where it has a flag.
-    return store_class(unread).cheap_reads or unread in inputs.unknown_flags
+    unread = frozenset(ALIASES) - answered
+    if not unread:
+        return FULL
+    alone = answered & inputs.complete - inputs.cut_off
+    return FULL if alone and not unread & (inputs.may_have_more | inputs.unknown_flags) else BEHIND

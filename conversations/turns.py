@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, overload
 
 import orjson
 
+from conversations.clock import now as now
 from conversations.ids import AT, new_ids, next_time, whole_milliseconds
 from conversations.ids import MESSAGE_ID as MESSAGE_ID  # also here for ops and the stores' bulk work
-from conversations.ids import now as now
 from conversations.ids import stamp as stamp
 from conversations.ids import time_of as time_of
 

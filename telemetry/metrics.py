@@ -57,6 +57,29 @@ unsynced = Gauge(
     multiprocess_mode="livemostrecent",
 )
 repaired = Counter("healed_conversations", "Conversations that were repaired.")
+clock_offset = Gauge(
+    "clock_offset_seconds",
+    "How far the stores' clock is ahead of this machine's; it is corrected by that.",
+    multiprocess_mode="livemostrecent",
+)
+clocks_off = Counter("clock_off", "Times that a process found its machine's clock more than a second off.")
+dataset_changes = Counter(
+    "dataset_changes",
+    "Stores that came back new, restarted, wiped or rolled back, and were given a new identity.",
+    ["store", "reason"],
+)
+coverage = Gauge(
+    "coverage_complete",
+    "Whether the store holds every conversation, or has a flag for what it is missing (0 or 1).",
+    ["store"],
+    multiprocess_mode="livemostrecent",
+)
+cut_off = Gauge(
+    "processes_cut_off",
+    "Processes that stopped reaching the store without a farewell.",
+    ["store"],
+    multiprocess_mode="livemostrecent",
+)
 breaker_open = Gauge(
     "breaker_open",
     "Whether the breaker of a store is open (0 or 1); the highest of all processes.",

@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from conversations.ids import now
+from conversations.clock import now
 from conversations.turns import SESSION_ID
 
 _SALT = "onesource.chat"

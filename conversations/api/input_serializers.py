@@ -9,7 +9,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from conversations.chat import Question, new_session_id
-from conversations.ids import MESSAGE_ID, now, time_of
+from conversations.clock import now
+from conversations.ids import MESSAGE_ID, time_of
 from conversations.turns import SESSION_ID
 
 MAX_CHARACTERS = 65_536

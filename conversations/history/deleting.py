@@ -19,8 +19,14 @@ def delete(session: str) -> bool:
     if not look.answered:
         look.compare(reading.last_resort)
     with state().journal.writing(session):
-        plan = policy.plan_write(inputs, look.failed)
-        return Deletion(session, tombstone_for(look.plan.last_id), plan).run()
+        return Deletion(session, _upto(look), policy.plan_write(inputs, look.failed)).run()
+
+
+def _upto(look: Look) -> str:
+    """Return the id up to which all is deleted: the last one seen, or the time where a store could not be asked for
+    its last one. Turns that come later are not deleted, also where this machine's clock is ahead of theirs."""
+    last = look.plan.last_id
+    return last if last and look.compared == set(ALIASES) else tombstone_for(last)
 
 
 class Deletion:

@@ -9,6 +9,7 @@ from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
 from conversations.ids import stamp, time_of
 from conversations.policy import Inputs, Routing
+from conversations.runtime import datasets
 from conversations.runtime.state import state
 from conversations.stores import limits, store
 from conversations.stores.base import Contents
@@ -58,9 +59,8 @@ def read(session: str, expected: str | None = None, *, fresh: bool = False) -> R
     from both and merged. What only the other store had is copied back; a corrupt value is quarantined, and the
     other store's is the history.
     """
-    inputs = state().inputs(session)
     look = Look(session)
-    look.follow(policy.plan_read(inputs), expected)
+    inputs = look.follow(expected)
     if not look.answered:
         raise NoStore
     look.copy_back(inputs.routing)
@@ -94,13 +94,24 @@ class Look:
             self._plan = merge.plan(self.contents, limits() if len(self.contents) > 1 else None)
         return self._plan
 
-    def follow(self, plan: policy.ReadPlan, expected: str | None) -> None:
-        """Read what the policy decides, and more where that is older than what the client was given."""
+    def follow(self, expected: str | None) -> Inputs:
+        """Read what the policy decides; return the inputs of its decision. They are taken once more afterwards: a new
+        connection may have shown that a store came back with other data, and then the other one is read too."""
+        self._follow(policy.plan_read(state().inputs(self.session)), expected)
+        inputs = state().inputs(self.session)
+        plan = policy.plan_read(inputs)
+        if plan.merge and not self.merges:
+            self.merges = True
+            self.compare(plan.order)
+        return inputs
+
+    def _follow(self, plan: policy.ReadPlan, expected: str | None) -> None:
+        """Read what the plan names, and more where that is older than what the client was given."""
         self.merges = plan.merge
         if plan.merge:
             self.compare(plan.order)
-        else:
-            any(map(self.load, plan.order))  # until one has it
+        elif any(map(self.load, plan.order)) and len(self.contents) > 1:  # until one has it
+            self.compare(plan.order)  # the first one may know that it was deleted
         if expected and (self.plan.last_id or "") < expected:
             self.compare(plan.order)
         if not self.answered:
@@ -169,7 +180,9 @@ class Look:
         """Return what the store answers, None where that is corrupt and was quarantined."""
         try:
             try:
-                return call(self.session)
+                answer = call(self.session)
+                datasets.verify(state().known, alias)
+                return answer
             except CorruptHistory:
                 store(alias).quarantine(self.session)
                 return None

@@ -5,7 +5,7 @@ import time
 
 from conversations import merge
 from conversations.errors import CorruptHistory
-from conversations.stores import ALIASES, control, limits, other, store
+from conversations.stores import ALIASES, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 1.0
 MOST_FLAGS = 1_000  # more are only counted: while there are, every conversation is read from both stores
-PAGE = 2000
 
 
 def conversation(session: str) -> bool:
@@ -50,25 +49,6 @@ def flagged(deadline: float) -> int:
             conversation(session)
             done += 1
     return done
-
-
-class Sweep:
-    """Compares every conversation of the other store with this one, which came back with other data than it had."""
-
-    def __init__(self, alias: str) -> None:
-        self._order = (alias, other(alias))
-        self._cursor: str | None = ""
-
-    def step(self, deadline: float) -> bool:
-        """Go on until the deadline; return whether everything has been compared."""
-        while self._cursor is not None and time.monotonic() < deadline:
-            page = store(self._order[1]).scan(self._cursor, PAGE, tenant=None)
-            ours, theirs = (store(alias).last_ids(page.sessions) for alias in self._order)
-            for session in page.sessions:
-                if ours.get(session) != theirs.get(session):
-                    conversation(session)
-            self._cursor = page.cursor or None
-        return self._cursor is None
 
 
 def _inspect(one: HistoryStore, session: str) -> Contents:

@@ -1,8 +1,6 @@
 """Pings of the stores: what the last one found, in this process' memory, metrics and breakers."""
 
 import logging
-import os
-import socket
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,6 +9,7 @@ from typing import Any
 
 from conversations.breaker import CLOSED, Breaker
 from conversations.errors import StoreUnavailable
+from conversations.runtime.datasets import PROCESS
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, REDIS, control, store
 from telemetry import metrics
@@ -18,7 +17,6 @@ from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
 
-PROCESS = f"{socket.gethostname()}:{os.getpid()}"
 _KEPT = 60  # pings for the 95th percentile: about a minute
 
 

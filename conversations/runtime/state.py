@@ -14,6 +14,7 @@ from pathlib import Path
 from django.conf import settings
 
 from conversations.breaker import Breaker
+from conversations.datasets import Known
 from conversations.policy import Inputs, Routing, Switch
 from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, store
@@ -80,8 +81,10 @@ class ProcessState:
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
-    suspects: set[str] = field(default_factory=set)
-    """The stores that came back with other data than before, and have not been compared with the other since."""
+    known: Known = field(default_factory=Known)
+    """The datasets, and what is known of their coverage."""
+    routed_at: float = field(default_factory=time.monotonic)
+    """When the routing last changed, on the monotonic clock."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
 
@@ -92,8 +95,9 @@ class ProcessState:
             frozenset(alias for alias, one in self.stores.items() if one.reads.allows()),
             frozenset(alias for alias, one in self.stores.items() if one.writes.allows()),
             may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
-            recovering=bool(self.suspects)
-            or any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
+            recovering=any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
+            complete=self.known.complete,
+            cut_off=frozenset(alias for alias, names in self.known.cut_off.items() if names),
             unknown_flags=frozenset(
                 alias for alias, one in self.stores.items() if one.flags is None and self.shared_flags.had_flags(alias)
             ),

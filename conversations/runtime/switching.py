@@ -1,12 +1,12 @@
 """Recorded switches: a change of primary or dual write that reaches every process without a restart."""
 
 import logging
-import time
 from dataclasses import asdict
 
 import orjson
 from django.conf import settings
 
+from conversations import clock
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.stores import ALIASES, control
@@ -34,7 +34,7 @@ def record(routing: Routing, by: str, reason: str = "") -> tuple[Switch, tuple[s
     The other processes follow within two seconds. Raise NoStore when no store recorded it; then nothing has changed.
     """
     newest = newest_of(read())
-    at = max(time.time(), newest.at + 0.001 if newest else 0.0)
+    at = max(clock.timestamp(), newest.at + 0.001 if newest else 0.0)
     switch = Switch(routing, environment(), at, by, reason)
     recorded_in = write(switch)
     if not recorded_in:

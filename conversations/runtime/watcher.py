@@ -9,17 +9,21 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from conversations import policy
+from conversations import clock, policy
 from conversations.breaker import CLOSED
+from conversations.datasets import Coverage
 from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.history import repair
-from conversations.policy import Switch
-from conversations.runtime import sampling, switching
-from conversations.runtime.pings import PROCESS, health, look
-from conversations.runtime.state import state
-from conversations.stores import ALIASES, control, store, store_class
+from conversations.history.sweep import Sweep
+from conversations.policy import Routing, Switch
+from conversations.runtime import datasets, sampling, switching
+from conversations.runtime.datasets import PROCESS
+from conversations.runtime.pings import health, look
+from conversations.runtime.state import ProcessState, state
+from conversations.stores import ALIASES, control, store
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -28,7 +32,9 @@ logger = logging.getLogger(__name__)
 EVERY = 1.0  # seconds
 PAUSE = 0.1  # seconds between two batches, while there is more to do
 _LEASE_SECONDS = 5.0
-_STARTED = time.time()
+MOST_OFFSET = 1.0  # seconds that this machine may be off before it is reported
+FOLLOW_SECONDS = 2.5  # in which every process follows a switch
+_STARTED = time.monotonic()
 
 
 _starting = threading.Lock()
@@ -80,24 +86,44 @@ def _tick() -> None:
     for reading in [_executor.submit(_read_flags, alias) for alias in up]:
         with suppress(StoreUnavailable):
             reading.result()
+    _correct_clock(up)
+    _report_datasets()
+    with suppress(StoreUnavailable):
+        datasets.note_elsewhere(state().known, up)
     _follow()
     if up:
         _recover(next(alias for alias in state().routing.order if alias in up))
 
 
+def _correct_clock(up: list[str]) -> None:
+    """Correct this process' clock by those of the stores."""
+    before = clock.offset()
+    offsets = state().known.offsets
+    clock.correct({alias: offsets[alias] for alias in up if alias in offsets}, ALIASES)
+    metrics.clock_offset.set(clock.offset())
+    if abs(before) <= MOST_OFFSET < abs(clock.offset()):
+        metrics.clocks_off.inc()
+        event(logger, logging.WARNING, "clock_off", seconds=round(clock.offset(), 3))
+
+
+def _report_datasets() -> None:
+    known = state().known
+    for alias in ALIASES:
+        metrics.coverage.labels(store=alias).set(alias in known.complete)
+        metrics.cut_off.labels(store=alias).set(len(known.cut_off.get(alias, ())))
+
+
 def _read_flags(alias: str) -> None:
-    """Read the store's unsynced flags, set those that could not be set before, and find out whether it still has
-    the data that was last compared."""
+    """Find out whether the store still has the data that it had, leave a heartbeat there, read its unsynced flags, and
+    set those that could not be set before."""
     process = state()
+    datasets.compare(process.known, alias, beat=True)
     read_at = time.monotonic()
     process.remember_flags(alias, control(alias).flags(repair.MOST_FLAGS), read_at)
     for where, session in list(process.pending_flags):
         if where == alias:
             store(alias).append(session, None, flag=True)
             process.pending_flags.discard((where, session))
-    if store_class(alias).may_lose_turns:
-        compared = control(alias).note("swept") == control(alias).identity()
-        (process.suspects.discard if compared else process.suspects.add)(alias)
 
 
 def _recover(alias: str) -> None:
@@ -112,20 +138,27 @@ def _flag(alias: str, session: str) -> None:
         store(alias).append(session, None, flag=True)
 
 
+def _started_at() -> float:
+    """Return when this process was started, by the clock that switches are recorded by."""
+    return clock.timestamp() - (time.monotonic() - _STARTED)
+
+
 def _follow() -> None:
     """Follow the newest switch, and write it to a store that does not have it."""
     process = state()
     recorded = switching.read()
     newest = switching.newest_of({**recorded, "seen": process.switch})
-    routing, changed = policy.follow(switching.environment(), _STARTED, newest)
+    routing, changed = policy.follow(switching.environment(), _started_at(), newest)
     if changed:
-        newest = Switch(routing, switching.environment(), time.time(), by="environment")
+        newest = Switch(routing, switching.environment(), clock.timestamp(), by="environment")
         switching.write(newest)
     elif newest and any(switch != newest for switch in recorded.values()):
         switching.write(newest)
     process.switch = newest
+    _withdraw(process, routing)
     if routing != process.routing:
         process.routing = routing
+        process.routed_at = time.monotonic()
         metrics.switches.inc()
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
 
@@ -136,26 +169,60 @@ def _repair() -> bool:
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
-    if not (flagged or process.suspects) or not closed or not all(health(alias).up for alias in ALIASES):
+    uncovered = not process.known.complete >= set(process.routing.wanted)
+    if not (flagged or uncovered) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.flagged(deadline)
-    for alias in sorted(process.suspects):
-        _sweep(alias, deadline)
+    if uncovered:
+        _cover(process, deadline)
     return time.monotonic() > deadline
 
 
-def _sweep(alias: str, deadline: float) -> None:
-    identity = control(alias).identity()
-    begun = _sweeping.get(alias)
-    if begun is None or begun[0] != identity:
-        begun = _sweeping[alias] = (identity, repair.Sweep(alias))
-    if begun[1].step(deadline):
-        control(alias).write_note("swept", identity)
-        del _sweeping[alias]
-        event(logger, logging.INFO, "swept")
+def _cover(process: ProcessState, deadline: float) -> None:
+    """Go on comparing everything until the deadline; once it has ended, the stores that are wanted are complete. It
+    begins anew where a dataset or the routing has changed meanwhile, and not before every process follows the
+    routing: until then another one may leave out a store that is wanted."""
+    global _sweeping
+    if time.monotonic() < process.routed_at + FOLLOW_SECONDS:
+        return
+    now = ({alias: one.id for alias, one in process.known.datasets.items()}, process.routing)
+    if _sweeping is None or _sweeping.of != now:
+        _sweeping = Sweeping(now, Sweep(), clock.timestamp())
+    try:
+        ended = _sweeping.sweep.step()
+        while not ended and time.monotonic() < deadline:
+            ended = _sweeping.sweep.step()
+    except StoreUnavailable:
+        _sweeping = None
+        raise
+    if ended:
+        coverage = Coverage(now[0], process.routing.wanted, _sweeping.began, clock.timestamp())
+        datasets.record(coverage)
+        process.known.coverage = coverage
+        event(logger, logging.INFO, "swept", compared=_sweeping.sweep.compared, repaired=_sweeping.sweep.repaired)
+        _sweeping = None
 
 
-_sweeping: dict[str, tuple[str, repair.Sweep]] = {}
+@dataclass
+class Sweeping:
+    """A sweep under way in this process."""
+
+    of: tuple[dict[str, str], Routing]
+    """The datasets and the routing that it is of."""
+    sweep: Sweep
+    began: float
+
+
+_sweeping: Sweeping | None = None
+
+
+def _withdraw(process: ProcessState, routing: Routing) -> None:
+    """End the coverage of a store that is wanted no more, before turns leave it out."""
+    coverage = process.known.coverage
+    left = tuple(alias for alias in coverage.complete if alias in routing.wanted)
+    if left != coverage.complete:
+        process.known.coverage = replace(coverage, complete=left, at=max(clock.timestamp(), coverage.at + 0.001))
+        datasets.record(process.known.coverage)

@@ -145,9 +145,13 @@ def other(alias: str) -> str:
     return next(one for one in ALIASES if one != alias)
 
 
-@cache
 def bulk(alias: str) -> BulkStore:
-    """Return the store of that alias as operators' commands need it."""
+    """Return the store of that alias as operators' commands, and repair, need it."""
+    return _build_bulk(alias)
+
+
+@cache
+def _build_bulk(alias: str) -> BulkStore:
     built: BulkStore = import_string(BACKENDS[alias].bulk)(store(alias))
     return built
 

@@ -15,8 +15,9 @@ from functools import partial
 from itertools import islice
 from typing import ClassVar, TypeVar
 
+from conversations import merge
+from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
-from conversations.ids import now
 from conversations.stores.base import Contents, HistoryStore
 from conversations.turns import SESSION, History, Limits, Turn
 
@@ -165,6 +166,15 @@ class BulkStore(ABC):
         """Return what the store holds of each session; the CorruptHistory that reading it would raise where that is
         no history. Nothing is quarantined."""
         return {session: self._inspect(session) for session in sessions}
+
+    def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
+        """Return the digest of each session that holds turns or a tombstone; none of what is no history."""
+        found = self.contents(sessions)
+        return {
+            session: merge.digest(one.history, one.tombstone)
+            for session, one in found.items()
+            if not isinstance(one, CorruptHistory) and (one.history or one.tombstone)
+        }
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         """Return the last message's id of those sessions that hold a history, without reading it whole."""

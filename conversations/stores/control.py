@@ -5,7 +5,10 @@ them belongs to HistoryStore. Notes, leases and the store's identity have nothin
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from conversations.datasets import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +19,50 @@ class Flags:
     complete: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a store holds beside conversations, at one moment."""
+
+    dataset: Dataset | None
+    """None where it has no identity: it is new, or was emptied."""
+    instance: str
+    """Changes when the server starts again or another one takes its place; "" where it does not tell."""
+    time: float
+    """Its clock, as Unix time."""
+    heartbeats: Mapping[str, float] = field(default_factory=dict)
+    """For each process that has not said farewell, the seconds since it was here."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Those of the notes asked for that there are."""
+
+
 class ControlStore(ABC):
     """The same store, and mostly the same object, as a HistoryStore. Every method raises StoreUnavailable when the
     store cannot be used or did not answer in time."""
 
     alias: str
+
+    @property
+    def connections(self) -> int:
+        """How many connections this process has made to the store: after a new one another server may answer."""
+        return 0
+
+    @abstractmethod
+    def report(self, notes: Collection[str] = ()) -> Report:
+        """Return what a process must know of the store: its dataset, clock, heartbeats, and these notes."""
+
+    @abstractmethod
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        """Record by the store's clock that the process is here, and count the epoch up; return the new epoch. Where
+        the dataset has another id, change nothing and return None: one atomic step."""
+
+    @abstractmethod
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        """Give the store this identity, unless it has another by now than before: one atomic step. Return whether it
+        was given."""
+
+    @abstractmethod
+    def farewell(self, process: str) -> None:
+        """Remove the heartbeat of a process that ends, or has ended."""
 
     @abstractmethod
     def flags(self, limit: int) -> Flags:
@@ -41,7 +83,3 @@ class ControlStore(ABC):
     @abstractmethod
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take the lease for so long, or renew it; return whether the holder has it: one atomic step."""
-
-    @abstractmethod
-    def identity(self) -> str:
-        """Return what changes when the server restarts or another one takes its place."""

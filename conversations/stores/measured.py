@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from conversations.breaker import Breaker
+from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.control import ControlStore, Flags
+from conversations.stores.control import ControlStore, Flags, Report
 from conversations.turns import History, Limits, Turn
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -102,8 +103,21 @@ class MeasuredStore(HistoryStore, ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._control.lease(name, holder, seconds)
 
-    def identity(self) -> str:
-        return self._control.identity()
+    @property
+    def connections(self) -> int:
+        return self._control.connections
+
+    def report(self, notes: Collection[str] = ()) -> Report:
+        return self._control.report(notes)
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        return self._control.beat(process, dataset)
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        return self._control.identify(dataset, before)
+
+    def farewell(self, process: str) -> None:
+        self._control.farewell(process)
 
     def ping(self) -> None:
         self._store.ping()

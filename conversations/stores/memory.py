@@ -4,20 +4,24 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from conversations import merge
+from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
-from conversations.stores.control import ControlStore, Flags
+from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import SESSION, History, Limits, Turn
 
 
 class MemoryStore(HistoryStore, ControlStore):
     """Dicts under a lock; `down` makes it an outage."""
+
+    instance = "memory"
 
     cheap_reads = True
     may_lose_turns = True
@@ -32,6 +36,8 @@ class MemoryStore(HistoryStore, ControlStore):
         self._flags: dict[str, str] = {}
         self._notes: dict[str, str] = {}
         self._leases: dict[str, tuple[str, float]] = {}
+        self._dataset: Dataset | None = None
+        self._heartbeats: dict[str, float] = {}
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -146,9 +152,35 @@ class MemoryStore(HistoryStore, ControlStore):
             self._leases[name] = (holder, self._clock() + seconds)
             return True
 
-    def identity(self) -> str:
+    def report(self, notes: Collection[str] = ()) -> Report:
         with self._usable():
-            return str(id(self))
+            now = self._clock()
+            return Report(
+                self._dataset,
+                self.instance,
+                now,
+                {name: now - at for name, at in self._heartbeats.items()},
+                {name: self._notes[name] for name in notes if name in self._notes},
+            )
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        with self._usable():
+            if self._dataset is None or self._dataset.id != dataset.id:
+                return None
+            self._dataset = replace(self._dataset, epoch=self._dataset.epoch + 1)
+            self._heartbeats[process] = self._clock()
+            return self._dataset.epoch
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        with self._usable():
+            if (self._dataset and self._dataset.id) != (before and before.id):
+                return False
+            self._dataset = dataset
+            return True
+
+    def farewell(self, process: str) -> None:
+        with self._usable():
+            self._heartbeats.pop(process, None)
 
     def ping(self) -> None:
         with self._usable():

@@ -13,8 +13,9 @@ import orjson
 from django.conf import settings
 from filelock import FileLock, Timeout
 
+from conversations.clock import now
 from conversations.errors import ConversationError, NoStore, StoreUnavailable
-from conversations.ids import now, stamp
+from conversations.ids import stamp
 from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, REDIS, bulk, reachable, store
 from conversations.stores.bulk import Entry

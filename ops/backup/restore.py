@@ -8,7 +8,7 @@ from typing import Self
 
 from django.db import connections
 
-from conversations.ids import now
+from conversations.clock import now
 from conversations.merge import unite
 from conversations.stores import ALIASES, bulk, limits, reachable
 from conversations.stores.bulk import BulkStore, Put, Share

@@ -11,9 +11,10 @@ from django.db import connections
 from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
+from conversations.clock import now
 from conversations.errors import AnswererFailed
 from conversations.history import repair
-from conversations.ids import MESSAGE_ID, now
+from conversations.ids import MESSAGE_ID
 from conversations.policy import Routing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store

@@ -8,8 +8,8 @@ from django.db import connections
 from pytest_django import Settings
 
 from conversations.api.authentication import make_token
+from conversations.clock import now
 from conversations.history import listing
-from conversations.ids import now
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis.turns import CacheStore
@@ -152,6 +152,7 @@ class TestDeleting:
         """The deletion itself sets the unsynced flag."""
         session = a_session()
         store(MONGO).append(session, a_turn())
+        state.state()  # a process looks at the stores when it starts
         with to_mongo() as sent:
             assert delete(f"conversations/{session}/").status_code == 204
         assert sent == ["find", "delete", "findAndModify"]

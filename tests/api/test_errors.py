@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import path
 from pytest_django import Settings
 
-from conversations.ids import now
+from conversations.clock import now
 from onesource import urls
 from tests.api.talking import ASK, ask, contents, get, named, post
 from tests.builders import a_session, a_turn

@@ -10,7 +10,7 @@ from pytest_django import Settings
 from conversations import history
 from conversations.answerers import answerer
 from conversations.api.authentication import make_token
-from conversations.ids import now
+from conversations.clock import now
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.mongo.turns import DocumentStore

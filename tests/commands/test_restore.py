@@ -19,7 +19,8 @@ import pytest
 import time_machine
 from django.conf import settings as django_settings
 
-from conversations.ids import now, tombstone_for
+from conversations.clock import now
+from conversations.ids import tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.bulk import Share
 from conversations.stores.redis.client import histories

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 
+from conversations.clock import now
 from conversations.history import repair
-from conversations.ids import now
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.redis.client import histories
 from conversations.turns import Turn, make_turn

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.ids import tombstone_for
 from conversations.stores.memory import MemoryStore
+from conversations.stores.mongo.patient import documents
 from conversations.stores.mongo.turns import DocumentStore
+from conversations.stores.redis.client import histories
+from conversations.stores.redis.keys import DATASET
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import Limits
 from tests.builders import a_session, a_turn
@@ -33,6 +37,15 @@ class ControlContract:
     @pytest.fixture
     def store(self) -> Store:
         return self.make()
+
+    @pytest.fixture
+    def no_dataset(self, store: Store) -> Iterator[None]:
+        self.forget_dataset(store)
+        yield
+        self.forget_dataset(store)
+
+    def forget_dataset(self, store: Store) -> None:
+        raise NotImplementedError
 
     def test_a_flag_is_set_with_the_turn_and_cleared_only_if_it_is_the_same(self, store: Store) -> None:
         session = a_session()
@@ -78,8 +91,36 @@ class ControlContract:
         self.pass_ttl(store)
         assert store.lease(name, "b", 1) is True
 
-    def test_a_server_has_one_identity(self, store: Store) -> None:
-        assert store.identity() == store.identity()
+    def test_a_dataset_is_counted_up_only_under_its_own_id(self, store: Store, no_dataset: None) -> None:
+        assert store.report().dataset is None
+        one, other = Dataset("one", 5, "1"), Dataset("other", 9, "2")
+        assert store.identify(one, None) is True
+        assert store.identify(other, None) is False
+        assert [store.beat("p", one), store.beat("p", one), store.beat("p", other)] == [6, 7, None]
+        assert store.report().dataset == Dataset("one", 7, "1")
+        assert store.identify(other, one) is True
+        assert store.report().dataset == other
+
+    def test_a_heartbeat_has_an_age_until_its_process_says_farewell(self, store: Store, no_dataset: None) -> None:
+        store.identify(Dataset("one", 1), None)
+        store.beat("here", Dataset("one", 1))
+        store.beat("gone", Dataset("one", 1))
+        store.farewell("gone")
+        heartbeats = store.report().heartbeats
+        assert 0 <= heartbeats["here"] < 30
+        assert "gone" not in heartbeats
+        store.farewell("here")
+
+    def test_a_report_has_the_notes_that_there_are(self, store: Store) -> None:
+        name = a_session()
+        store.write_note(name, "one")
+        report = store.report([name, a_session()])
+        assert report.notes == {name: "one"}
+        assert report.instance == store.report().instance != ""
+
+    def test_a_report_has_the_clock_of_the_store(self, store: Store) -> None:
+        before = store.report().time
+        assert before <= store.report().time
 
     def test_an_outage_raises_and_is_never_empty(self, store: Store, outage: None) -> None:
         for call in (
@@ -87,7 +128,10 @@ class ControlContract:
             lambda: store.clear_flag(a_session(), ""),
             lambda: store.note("switch"),
             lambda: store.lease("test", "me", 1),
-            store.identity,
+            store.report,
+            lambda: store.beat("me", Dataset("", 0)),
+            lambda: store.identify(Dataset("", 0), None),
+            lambda: store.farewell("me"),
             lambda: store.write_note("test", ""),
         ):
             with pytest.raises(StoreUnavailable) as caught:
@@ -100,14 +144,23 @@ class TestMemoryControl(ControlContract):
     pass_ttl = test_stores.TestMemoryStore.pass_ttl
     outage = test_stores.TestMemoryStore.outage
 
+    def forget_dataset(self, store: Store) -> None:
+        pass
+
 
 class TestRedisControl(ControlContract):
     make = test_stores.TestCacheStore.make
     pass_ttl = test_stores.TestCacheStore.pass_ttl
     outage = test_stores.TestCacheStore.outage
 
+    def forget_dataset(self, store: Store) -> None:
+        histories().client.get_client(write=True).delete(DATASET)
+
 
 class TestMongoControl(ControlContract):
     make = test_stores.TestDocumentStore.make
     pass_ttl = test_stores.TestDocumentStore.pass_ttl
     outage = test_stores.TestDocumentStore.outage
+
+    def forget_dataset(self, store: Store) -> None:
+        documents("onesource_notes").delete_one({"_id": "dataset"})

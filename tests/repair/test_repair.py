@@ -9,10 +9,11 @@ from django.conf import settings
 from conversations import history
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
+from conversations.history.sweep import Sweep
 from conversations.ids import MESSAGE_ID, tombstone_for
 from conversations.policy import Routing, Switch
 from conversations.runtime import pings, state, switching, watcher
-from conversations.stores import MONGO, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, other, store
 from conversations.turns import History, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
@@ -95,13 +96,42 @@ def test_superseded_turns_are_the_same_in_both_stores() -> None:
     assert history.read(session).history == History.of([second])
 
 
-def test_a_sweep_gives_redis_back_what_it_lost() -> None:
+def sweep() -> Sweep:
+    """Compare everything once."""
+    done = Sweep()
+    eventually(done.step, "the sweep does not end")
+    return done
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_sweep_gives_a_store_back_what_it_lost(alias: str) -> None:
     sessions = [a_session() for _ in range(30)]
     for session in sessions:
-        put(session, MONGO, *some_turns(2))
-    sweep = repair.Sweep(REDIS)
-    eventually(lambda: sweep.step(time.monotonic() + 1), "the sweep does not end")
+        put(session, other(alias), *some_turns(2))
+    assert sweep().repaired >= 30
     assert all(one == two for one, two in map(both, sessions))
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_sweep_finds_a_turn_missing_in_the_middle(alias: str) -> None:
+    session, (one, two, three) = a_session(), some_turns(3)
+    put(session, alias, one, three)
+    put(session, other(alias), one, two, three)
+    sweep()
+    assert both(session) == [History.of([one, two, three])] * 2
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_sweep_copies_a_deletion(alias: str) -> None:
+    """Also where the other store holds the conversation still, and where it holds nothing."""
+    held, gone = a_session(), a_session()
+    turns = some_turns(2)
+    put(held, other(alias), *turns)
+    for session in (held, gone):
+        store(alias).delete(session, turns[-1].answer.id)
+    sweep()
+    assert both(held) == [None, None]
+    assert all(store(each).inspect(gone).tombstone == turns[-1].answer.id for each in ALIASES)
 
 
 def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server: RedisServer) -> None:
@@ -121,7 +151,7 @@ def test_a_deletion_while_a_store_is_out_reaches_it_when_it_is_back(redis_server
 def test_a_deletion_wins_over_a_clock_that_is_an_hour_fast() -> None:
     from datetime import timedelta
 
-    from conversations.ids import now
+    from conversations.clock import now
 
     session, ahead = a_session(), a_turn(at=now() + timedelta(hours=1))
     put(session, REDIS, ahead)

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from conversations.ids import now
+from conversations.clock import now
 from tests.builders import a_turn
 from tests.deploy.files import containers, manifest
 from tests.faults.clients import Load

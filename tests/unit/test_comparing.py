@@ -2,8 +2,9 @@
 
 import pytest
 
+from conversations.clock import now
 from conversations.errors import CorruptHistory
-from conversations.ids import now, tombstone_for
+from conversations.ids import tombstone_for
 from conversations.policy import Routing
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents

@@ -66,6 +66,9 @@ def test_which_stores_are_written(
     assert sorted(plan.order + plan.last_resort) == [M, R]
 
 
+PRIMARY = {"complete": frozenset({R})}  # Redis is complete, MongoDB is not
+
+
 @pytest.mark.parametrize(
     ("inputs", "answered", "latest", "expected", "fresh", "result"),
     [
@@ -73,15 +76,21 @@ def test_which_stores_are_written(
         (Inputs(REDIS), {R}, "6", "5", False, FULL),
         (Inputs(REDIS), BOTH, "4", "5", False, BEHIND),  # less in both stores
         (Inputs(REDIS), {R}, None, "5", False, BEHIND),
-        (Inputs(REDIS), {M}, "5", "5", False, BEHIND),  # the fallback has it, but perhaps not the turns before it
+        (Inputs(REDIS, **PRIMARY), {M}, "5", "5", False, BEHIND),  # the fallback has it, perhaps not those before it
         (Inputs(REDIS), {R}, None, None, False, FULL),  # the primary has none
-        (Inputs(REDIS), {M}, None, None, False, BEHIND),  # the primary, unavailable, may have some
+        (Inputs(REDIS, **PRIMARY), {M}, None, None, False, BEHIND),  # the primary, unavailable, may have some
         (Inputs(REDIS), {M}, None, None, True, FULL),  # the session_id is new: no store has any
         (Inputs(DUAL), {M}, "1", None, False, FULL),  # with dual write either store has all
         (Inputs(DUAL, may_have_more=frozenset({R})), {M}, "1", None, False, BEHIND),  # unless it has more
         (Inputs(REDIS, may_have_more=frozenset({M})), {R}, "1", None, False, BEHIND),
         (Inputs(REDIS, unknown_flags=frozenset({M})), {R}, "1", None, False, BEHIND),  # had flags when last read
-        (Inputs(MONGO), {M}, "1", None, False, BEHIND),  # Redis, unavailable, may have turns from before the switch
+        (Inputs(MONGO, **PRIMARY), {M}, "1", None, False, BEHIND),  # Redis may have turns from before the switch
+        (Inputs(MONGO), {M}, "1", None, False, FULL),  # all was copied since
+        (Inputs(DUAL, **PRIMARY), {M}, "1", None, False, BEHIND),  # dual write is on, but not all was copied yet
+        (Inputs(DUAL, complete=frozenset()), {R}, "1", None, False, BEHIND),  # it came back with other data
+        (Inputs(DUAL, complete=frozenset()), BOTH, "1", None, False, FULL),
+        (Inputs(DUAL, cut_off=frozenset({R})), {R}, "1", None, False, BEHIND),  # another process may write to MongoDB
+        (Inputs(DUAL, cut_off=frozenset({R})), {M}, "1", None, False, FULL),
         (Inputs(MONGO), BOTH, "1", None, False, FULL),
         (Inputs(DUAL_MONGO), {M}, "1", None, False, FULL),
     ],

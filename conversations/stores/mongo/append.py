@@ -12,8 +12,8 @@ from uuid import uuid4
 from pymongo.errors import DuplicateKeyError, WriteError
 
 from conversations import merge
+from conversations.clock import now
 from conversations.errors import StoreUnavailable
-from conversations.ids import now
 from conversations.models import ALIAS
 from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
 
-from conversations.ids import now
+from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share

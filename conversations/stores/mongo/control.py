@@ -1,19 +1,24 @@
 """What processes agree on through MongoDB: flags in the conversations' documents, and a collection of notes."""
 
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from conversations.ids import now
+from conversations.clock import now
+from conversations.datasets import SILENT, Dataset
 from conversations.models import ALIAS
-from conversations.stores.control import ControlStore, Flags
+from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.mongo import connection
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key, session_of
 
 _NOTES = "onesource_notes"
+_DATASET, _HEARTBEAT, _PAST = "dataset", "heartbeat:", "heartbeat;"
 
 
 class DocumentControl(ControlStore):
@@ -48,7 +53,61 @@ class DocumentControl(ControlStore):
                 return False
         return True
 
-    def identity(self) -> str:
-        connection: Any = connections[ALIAS]
+    @property
+    def connections(self) -> int:
+        return connection.made
+
+    def report(self, notes: Collection[str] = ()) -> Report:
+        wrapper: Any = connections[ALIAS]
         with failing_fast():
-            return str(connection.database.command("hello").get("setVersion", ""))
+            hello = wrapper.database.command("hello")
+            ids = {"$or": [{"_id": {"$in": [*notes, _DATASET]}}, {"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}}]}
+            found = {document["_id"]: document for document in documents(_NOTES).find(ids)}
+        time = _seconds(hello["localTime"])
+        return Report(
+            _dataset(found.get(_DATASET)),
+            str(hello.get("topologyVersion", {}).get("processId", "")),
+            time,
+            {
+                name.removeprefix(_HEARTBEAT): max(time - _seconds(document["at"]), 0.0)
+                for name, document in found.items()
+                if name.startswith(_HEARTBEAT)
+            },
+            {name: str(found[name]["text"]) for name in notes if name in found},
+        )
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        with failing_fast():
+            found = documents(_NOTES).find_one_and_update(
+                {"_id": _DATASET, "dataset": dataset.id}, {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+            )
+            if found is None:
+                return None
+            name = {"_id": f"{_HEARTBEAT}{process}"}
+            documents(_NOTES).update_one(name, {"$currentDate": {"at": True}}, upsert=True)
+            silent = {"$expr": {"$lt": ["$at", {"$subtract": ["$$NOW", int(SILENT * 1000)]}]}}
+            documents(_NOTES).delete_many({"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}} | silent)
+        return int(found["epoch"])
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        fields = {"dataset": dataset.id, "epoch": dataset.epoch, "instance": dataset.instance}
+        where = {"_id": _DATASET, "dataset": before.id if before else None}
+        with failing_fast():
+            try:
+                done = documents(_NOTES).update_one(where, {"$set": fields}, upsert=before is None)
+            except DuplicateKeyError:
+                return False
+        return bool(done.matched_count or done.upserted_id)
+
+    def farewell(self, process: str) -> None:
+        with failing_fast():
+            documents(_NOTES).delete_one({"_id": f"{_HEARTBEAT}{process}"})
+
+
+def _dataset(document: dict[str, Any] | None) -> Dataset | None:
+    return Dataset(document["dataset"], document["epoch"], document["instance"]) if document else None
+
+
+def _seconds(time: datetime) -> float:
+    """Return Unix time; the driver gives UTC, perhaps without saying so."""
+    return time.replace(tzinfo=UTC).timestamp()

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from pymongo.errors import DuplicateKeyError
 
+from conversations.clock import now
 from conversations.errors import StoreUnavailable
-from conversations.ids import now
 from conversations.models import ALIAS, CorruptConversation
 from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import unexpired

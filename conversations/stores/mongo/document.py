@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from conversations.clock import now
 from conversations.errors import CorruptHistory
-from conversations.ids import MESSAGE_ID, now
+from conversations.ids import MESSAGE_ID
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import Entry, Found
 from conversations.stores.mongo.patient import Document

@@ -5,7 +5,7 @@ MongoDB deletes expired documents once a minute, so every query must leave them 
 
 from typing import Any
 
-from conversations.ids import now
+from conversations.clock import now
 
 
 def unexpired() -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from conversations import merge
+from conversations.clock import now
 from conversations.errors import CorruptHistory
-from conversations.ids import now
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share

@@ -9,7 +9,7 @@ import pymongo
 from django.conf import settings
 from django.db import connections
 
-from conversations.ids import now
+from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
 from conversations.stores.mongo import listing

@@ -3,7 +3,7 @@
 `.get(session)` gives a History, `.set(session, history)` takes one; keys are `conv:<session>`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property, partial
 from typing import Any
 from uuid import uuid4
@@ -15,8 +15,10 @@ from django_redis.util import CacheKey
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 
-from conversations.stores.redis.format import TAIL, HistorySerializer, stamps
-from conversations.stores.redis.keys import FLAGS, quarantine_key, tombstone_key
+from conversations.datasets import SILENT, Dataset
+from conversations.stores.control import Report
+from conversations.stores.redis.format import TAIL, HistorySerializer, report_of, stamps
+from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key, quarantine_key, tombstone_key
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 
@@ -86,19 +88,38 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def note(self, name: str) -> str | None:
         """Return what is written under this name."""
-        return _text(self._call(lambda client: client.get(f"onesource:{name}")))
+        return _text(self._call(lambda client: client.get(note_key(name))))
 
     def write_note(self, name: str, text: str) -> None:
         """Write down what all processes should know."""
-        self._call(lambda client: client.set(f"onesource:{name}", text))
+        self._call(lambda client: client.set(note_key(name), text))
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or renew a lease; return whether the holder has it."""
         return bool(self._run("lease", "", [f"onesource:lease:{name}"], [holder, int(seconds * 1000)]))
 
-    def run_id(self) -> str:
-        """Return the id that a Redis server makes for itself whenever it starts."""
-        return str(self._call(lambda client: client.info("server")["run_id"]))
+    def report(self, notes: Collection[str]) -> Report:
+        """Return the dataset, the server's run_id and clock, the heartbeats and notes, in one round trip."""
+        pipeline = self.get_client(write=True).pipeline(transaction=False)
+        pipeline.hgetall(DATASET).info("server").time().hgetall(HEARTBEATS)
+        for name in notes:
+            pipeline.get(note_key(name))
+        dataset, server, time, heartbeats, *texts = self._send(pipeline)
+        return report_of(dataset, server["run_id"], time, heartbeats, dict(zip(notes, texts, strict=True)))
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        """Count the epoch up; return it, None where the dataset has another id."""
+        answer = self._run("beat", "", [DATASET, HEARTBEATS], [dataset.id, process, int(SILENT)])
+        return None if answer is None else int(answer)
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        """Give the store this identity unless it has changed."""
+        arguments = [before.id if before else "", dataset.id, dataset.epoch, dataset.instance]
+        return bool(self._run("identify", "", [DATASET], arguments))
+
+    def farewell(self, process: str) -> None:
+        """Remove the heartbeat of a process."""
+        self._call(lambda client: client.hdel(HEARTBEATS, process))
 
     def expires_in(self, session: str) -> int:
         """Return the answer of TTL, in one round trip: seconds, -1 for never, -2 when there is none."""

@@ -5,10 +5,19 @@ from typing import Any
 
 from django_redis.pool import ConnectionFactory
 from redis.backoff import NoBackoff
-from redis.connection import DefaultParser
+from redis.connection import AbstractConnection, DefaultParser
 from redis.exceptions import TimeoutError
 from redis.retry import Retry
 from redis.utils import SENTINEL
+
+made = 0
+"""How many connections this process has made: a restart of the server breaks all of them."""
+
+
+def _connected(connection: AbstractConnection) -> None:
+    global made
+    connection.on_connect()  # type: ignore[no-untyped-call]
+    made += 1
 
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredis brings the one that is used
@@ -39,5 +48,5 @@ class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         # A retry would apply a command twice when only its reply was lost.
-        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None}
+        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None, "redis_connect_func": _connected}
         self.pool_cls_kwargs: dict[str, Any] = {**fast, **options.get("CONNECTION_POOL_KWARGS", {})}

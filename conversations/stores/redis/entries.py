@@ -5,8 +5,8 @@ from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
+from conversations.clock import now
 from conversations.errors import CorruptHistory
-from conversations.ids import now
 from conversations.stores.base import tombstone_in
 from conversations.stores.bulk import Entry
 from conversations.stores.redis.client import HistorySerializer

@@ -1,12 +1,14 @@
 """How a history is kept in Redis: JSON lines, readable by redis-cli, each with its id and time at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 from django_redis.serializers.base import BaseSerializer
 
+from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory
+from conversations.stores.control import Report
 from conversations.turns import History
 
 TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see lua/include/turns.lua
@@ -36,3 +38,19 @@ def stamps(tail: bytes) -> tuple[str, str]:
     """Return the id and the time in the last TAIL bytes of a line."""
     text = tail.decode("ascii", "replace")
     return text[6:42], text[50:74]
+
+
+def report_of(
+    dataset: Mapping[bytes, bytes], instance: str, time: tuple[int, int], heartbeats: Mapping[bytes, bytes],
+    notes: Mapping[str, bytes | None],
+) -> Report:  # fmt: skip
+    """Return a report of what Redis answered."""
+    now = time[0] + time[1] / 1_000_000
+    known = Dataset(dataset[b"id"].decode(), int(dataset[b"epoch"]), dataset[b"instance"].decode()) if dataset else None
+    return Report(
+        known,
+        instance,
+        now,
+        {name.decode(): max(now - int(at) / 1000, 0.0) for name, at in heartbeats.items()},
+        {name: text.decode() for name, text in notes.items() if text is not None},
+    )

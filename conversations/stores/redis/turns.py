@@ -9,6 +9,7 @@ from django.conf import settings
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import (
     MOST_SCANNED,
@@ -20,7 +21,8 @@ from conversations.stores.base import (
     report_tombstone,
     tombstone_in,
 )
-from conversations.stores.control import ControlStore, Flags
+from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.redis import connection
 from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
@@ -119,9 +121,25 @@ class CacheStore(HistoryStore, ControlStore):
         with self._errors():
             return self._client.lease(name, holder, seconds)
 
-    def identity(self) -> str:
+    @property
+    def connections(self) -> int:
+        return connection.made
+
+    def report(self, notes: Collection[str] = ()) -> Report:
         with self._errors():
-            return self._client.run_id()
+            return self._client.report(notes)
+
+    def beat(self, process: str, dataset: Dataset) -> int | None:
+        with self._errors():
+            return self._client.beat(process, dataset)
+
+    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
+        with self._errors():
+            return self._client.identify(dataset, before)
+
+    def farewell(self, process: str) -> None:
+        with self._errors():
+            self._client.farewell(process)
 
     def ping(self) -> None:
         with self._errors():

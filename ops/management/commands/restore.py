@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from conversations.ids import now, stamp
+from conversations.clock import now
+from conversations.ids import stamp
 from conversations.stores import ALIASES, other, reachable
 from ops.backup import restore
 from ops.backup.archive import Archive

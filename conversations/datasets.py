@@ -1,0 +1,98 @@
+"""What a store holds now is its dataset, known by an identity and an epoch; decisions about it, without I/O.
+
+A store that comes back empty, older or as another server would answer with turns missing, and nothing in the turns
+themselves shows that. So each store carries an identity and an epoch, which the watchers count up, and the newest
+that anybody saw is noted elsewhere: in the other store, on the machine, and in each process.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+STALE = 5.0  # seconds without a heartbeat after which a process may have been cut off
+SILENT = 3600.0  # seconds after which it is taken for ended
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a store holds, for as long as it can be trusted to hold all that it acknowledged."""
+
+    id: str
+    epoch: int
+    """Grows with every heartbeat, and over every change of the id."""
+    instance: str = ""
+    """Changes when the server starts again or another one takes its place; "" where the server does not tell."""
+
+
+class Verdict(StrEnum):
+    """What a comparison with what was noted elsewhere finds."""
+
+    SAME = "same"
+    NEW = "new"
+    RESTARTED = "restarted"
+    """The server started again: it may have lost what it had not yet put on disk."""
+    WIPED = "wiped"
+    ROLLED_BACK = "rolled_back"
+
+
+def judge(found: Dataset | None, instance: str, noted: Iterable[Dataset]) -> Verdict:
+    """Return what became of a store: `found` is what it says now, None where it has no identity, `instance` its
+    server's, and `noted` what was seen of it before, by anyone."""
+    newest = max(noted, key=lambda one: one.epoch, default=None)
+    if found is None:
+        return Verdict.WIPED if newest else Verdict.NEW
+    if newest and found.epoch < newest.epoch:
+        return Verdict.ROLLED_BACK
+    # The instance is written with the id, so that one process finds a restart out for all.
+    return Verdict.SAME if found.instance == instance else Verdict.RESTARTED
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which stores hold every conversation, or have a flag for what they are missing; the newest record counts."""
+
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """The id of each store's dataset when all was compared: coverage ends with either."""
+    complete: tuple[str, ...] = ()
+    since: float = 0.0
+    """When the comparison began, as Unix time by the stores' clock."""
+    at: float = 0.0
+    """When it was recorded."""
+
+    def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
+        """Return the stores that are complete, if their datasets are still those that were compared."""
+        same = self.datasets.keys() <= known.keys() and all(
+            known[alias].id == dataset for alias, dataset in self.datasets.items()
+        )
+        return frozenset(self.complete) if same and self.datasets else frozenset()
+
+
+@dataclass
+class Known:
+    """What a process knows of the datasets; a part of its state."""
+
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    """As last compared; kept while a store is out."""
+    coverage: Coverage = field(default_factory=Coverage)
+    connections: dict[str, int] = field(default_factory=dict)
+    """How many connections had been made to each store when it was last compared."""
+    offsets: dict[str, float] = field(default_factory=dict)
+    """How many seconds each store's clock is ahead of this machine's."""
+    cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
+    """For each store the processes whose heartbeats there have gone stale."""
+
+    @property
+    def complete(self) -> frozenset[str]:
+        """The stores that hold every conversation, or have a flag for what they are missing."""
+        return self.coverage.holds(self.datasets)
+
+
+def newest_coverage(found: Iterable[Coverage | None]) -> Coverage:
+    """Return the record that counts; an empty one where there is none."""
+    return max(filter(None, found), key=lambda one: one.at, default=Coverage())
+
+
+def cut_off(heartbeats: Mapping[str, float], me: str) -> frozenset[str]:
+    """Return the processes that have gone without a farewell: what they store elsewhere cannot be known here.
+    `heartbeats` has for each the seconds since its last one."""
+    return frozenset(name for name, age in heartbeats.items() if name != me and STALE < age < SILENT)

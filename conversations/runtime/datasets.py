@@ -1,0 +1,156 @@
+"""What this process knows of the two datasets: their identities and epochs, who else is there, and coverage.
+
+Once a second the watcher compares what each store reports with the newest that anyone saw: this process, its machine,
+and the other store, where it is noted. A read does the same after a new connection, before its answer is used. A store
+that has restarted, was emptied or is older than it was is given a new identity: coverage ends with the old one, every
+read merges both stores, and a sweep compares everything.
+"""
+
+import logging
+import os
+import socket
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from django.conf import settings
+
+from conversations import datasets
+from conversations.datasets import Coverage, Dataset, Known, Verdict
+from conversations.errors import StoreUnavailable
+from conversations.stores import ALIASES, control, other
+from conversations.stores.control import Report
+from telemetry import metrics
+from telemetry.logs import event
+
+logger = logging.getLogger(__name__)
+
+PROCESS = f"{socket.gethostname()}:{os.getpid()}"
+COVERAGE = "coverage"
+"""The name of the note, in each store, with the newest coverage."""
+
+
+def noted_as(alias: str) -> str:
+    """Return the name of the note with the newest dataset of a store, which is kept in the other one."""
+    return f"dataset:{alias}"
+
+
+def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
+    """Compare what the store reports with what was noted of it, and give it a new identity where that differs; return
+    the report. With `beat` this process leaves its heartbeat, which counts the epoch up. Raise StoreUnavailable."""
+    one = control(alias)
+    connections = one.connections
+    asked = time.time()
+    report = one.report((noted_as(other(alias)), COVERAGE))
+    known.offsets[alias] = report.time - (asked + time.time()) / 2
+    noted = [*_known_of(known, alias), *_on_this_machine(alias)]
+    verdict = datasets.judge(report.dataset, report.instance, noted)
+    dataset = report.dataset
+    if verdict is not Verdict.SAME:
+        dataset = _renew(alias, report, noted, verdict)
+    if dataset and beat:
+        epoch = one.beat(PROCESS, dataset)
+        dataset = replace(dataset, epoch=epoch) if epoch else None
+    if dataset:
+        known.datasets[alias] = dataset
+    known.connections[alias] = connections
+    known.cut_off[alias] = datasets.cut_off(report.heartbeats, PROCESS)
+    _learn(known, other(alias), report)
+    return report
+
+
+def verify(known: Known, alias: str) -> None:
+    """Compare the store again if a connection was made since: a server that started again answers over new ones only.
+    Raise StoreUnavailable."""
+    if known.connections.get(alias) != control(alias).connections:
+        compare(known, alias)
+
+
+def note_elsewhere(known: Known, up: list[str]) -> None:
+    """Note the datasets in the other store and on this machine. Raise StoreUnavailable."""
+    for alias, dataset in known.datasets.items():
+        if other(alias) in up and alias in up:
+            control(other(alias)).write_note(noted_as(alias), orjson.dumps(asdict(dataset)).decode())
+    _note_on_this_machine(known)
+
+
+def record(coverage: Coverage) -> None:
+    """Write coverage to every store that can be reached; the newest counts."""
+    for alias in ALIASES:
+        try:
+            control(alias).write_note(COVERAGE, orjson.dumps(asdict(coverage)).decode())
+        except StoreUnavailable:
+            continue
+
+
+def _renew(alias: str, report: Report, noted: list[Dataset], verdict: Verdict) -> Dataset | None:
+    """Give the store a new identity; return None where another process has done so."""
+    epoch = max((one.epoch for one in (*noted, *filter(None, [report.dataset]))), default=0) + 1
+    dataset = Dataset(uuid4().hex, epoch, report.instance)
+    if not control(alias).identify(dataset, report.dataset):
+        return None
+    metrics.dataset_changes.labels(store=alias, reason=verdict.value).inc()
+    level = logging.INFO if verdict is Verdict.NEW else logging.WARNING
+    event(logger, level, "dataset_changed", store=alias, reason=verdict.value, epoch=epoch)
+    return dataset
+
+
+def _known_of(known: Known, alias: str) -> list[Dataset]:
+    return [known.datasets[alias]] if alias in known.datasets else []
+
+
+def _learn(known: Known, about: str, report: Report) -> None:
+    """Take over what is noted in a store: of the other store's dataset, and the newest coverage."""
+    noted = _parsed(report.notes.get(noted_as(about)))
+    if noted and noted.epoch > max((one.epoch for one in _known_of(known, about)), default=-1):
+        known.datasets[about] = noted
+    known.coverage = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+
+
+def _parsed(text: str | None) -> Dataset | None:
+    try:
+        fields = orjson.loads(text or "")
+        return Dataset(str(fields["id"]), int(fields["epoch"]), str(fields["instance"]))
+    except (ValueError, TypeError, KeyError):  # there is none, or another program wrote it
+        return None
+
+
+def _coverage(text: str | None) -> Coverage | None:
+    try:
+        fields = orjson.loads(text or "")
+        return Coverage(
+            {str(alias): str(dataset) for alias, dataset in fields["datasets"].items()},
+            tuple(alias for alias in fields["complete"] if alias in ALIASES),
+            float(fields["since"]),
+            float(fields["at"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+# --- On this machine -------------------------------------------------------------------------------------
+
+
+def _file() -> Path:
+    return Path(settings.VAR_DIR) / "run" / "datasets"
+
+
+def _on_this_machine(alias: str) -> list[Dataset]:
+    try:
+        noted: dict[str, Any] = orjson.loads(_file().read_bytes())
+        found = _parsed(orjson.dumps(noted[alias]).decode())
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return [found] if found else []
+
+
+def _note_on_this_machine(known: Known) -> None:
+    draft = _file().with_name(f"datasets.{os.getpid()}")
+    try:
+        draft.write_bytes(orjson.dumps({alias: asdict(one) for alias, one in known.datasets.items()}))
+        draft.replace(_file())
+    except OSError as error:  # a full disk must not stop the watcher: the other store has the note too
+        event(logger, logging.ERROR, "datasets_not_noted", error=type(error).__name__)

@@ -1,0 +1,109 @@
+"""A store that comes back empty, older or restarted is noticed before its answer is used; then all is compared."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conversations import history
+from conversations.runtime import datasets, state, watcher
+from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
+from conversations.turns import History
+from tests.builders import a_session, some_turns
+from tests.servers import RedisServer, Server, eventually
+
+
+@pytest.fixture
+def dual_write(settings: object) -> Iterator[None]:
+    settings.CONV_DUAL_WRITE = True  # type: ignore[attr-defined]
+    state.forget()
+    yield
+    state.forget()
+
+
+@pytest.fixture
+def watched(dual_write: None) -> None:
+    """A process whose watcher has looked once, and noted the datasets in both stores."""
+    for _ in range(2):
+        watcher._tick()
+
+
+def wipe(alias: str, servers: dict[str, Server]) -> None:
+    """Let the store come back empty."""
+    if alias == REDIS:
+        with servers[REDIS].client() as client:  # type: ignore[attr-defined]
+            client.flushall()
+    else:
+        with servers[MONGO].client() as client:  # type: ignore[attr-defined]
+            for name in ("conversations_conversation", "onesource_notes"):
+                client["onesource"][name].delete_many({})
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_store_that_was_wiped_is_filled_again(alias: str, redis_server: RedisServer, mongo_server: Server) -> None:
+    session, turns = a_session(), some_turns(2)
+    for each in ALIASES:
+        store(each).append(session, None, turns)
+    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    watcher._tick()
+    assert state.state().known.complete == frozenset()
+    reading = history.read(session)
+    assert (reading.history, reading.context) == (History.of(turns), "full")
+    state.state().routed_at = time.monotonic() - watcher.FOLLOW_SECONDS
+    eventually(lambda: (watcher._repair(), state.state().known.complete == set(ALIASES))[1], "no coverage")
+    assert store(alias).load(session) == History.of(turns)
+    assert control(other(alias)).note(datasets.COVERAGE)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_restart_is_seen_by_the_first_read(redis_server: RedisServer) -> None:
+    """Before its answer is used: Redis comes back without a turn that both stores had."""
+    session, (one, two) = a_session(), some_turns(2)
+    for each in ALIASES:
+        store(each).append(session, None, [one, two])
+    history.read(session)
+    with redis_server.client() as client:
+        value = client.get(f"conv:{session}")
+        older = b"".join(value.splitlines(keepends=True)[:2])
+        client.set(f"conv:{session}", older)
+    redis_server.kill()
+    redis_server.start()
+    reading = history.read(session)
+    assert (reading.history, reading.context) == (History.of([one, two]), "full")
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_store_that_is_older_than_was_noted_has_been_rolled_back() -> None:
+    known = state.state().known
+    before = known.datasets[MONGO]
+    noted = {"id": before.id, "epoch": before.epoch + 50, "instance": "x"}
+    control(REDIS).write_note("dataset:mongo", json.dumps(noted))
+    watcher._tick()
+    watcher._tick()
+    assert known.datasets[MONGO].id != before.id
+    assert known.datasets[MONGO].epoch > before.epoch + 50
+
+
+def test_a_process_that_starts_reads_what_its_machine_noted(settings: object, tmp_path: Path) -> None:
+    settings.VAR_DIR = tmp_path  # type: ignore[attr-defined]
+    (tmp_path / "run").mkdir()
+    watcher._tick()
+    watcher._tick()
+    noted = datasets._on_this_machine(REDIS)
+    assert [one.id for one in noted] == [state.state().known.datasets[REDIS].id]
+
+
+@pytest.mark.usefixtures("watched")
+def test_another_process_that_is_cut_off_makes_one_store_alone_behind(mongo_server: Server) -> None:
+    session, turns = a_session(), some_turns(1)
+    store(REDIS).append(session, None, turns)
+    state.state().known.cut_off[REDIS] = frozenset({"elsewhere:1"})
+    assert history.read(session).context == "full"  # both stores were asked
+    mongo_server.kill()
+    try:
+        assert history.read(session).context == "behind"
+    finally:
+        mongo_server.start()

@@ -1,0 +1,49 @@
+"""What became of a store's data, decided from what it reports and what was noted of it."""
+
+import pytest
+
+from conversations.datasets import Coverage, Dataset, Known, Verdict, cut_off, judge, newest_coverage
+
+A5, A7, B9 = Dataset("a", 5, "1"), Dataset("a", 7, "1"), Dataset("b", 9, "1")
+
+
+@pytest.mark.parametrize(
+    ("found", "instance", "noted", "verdict"),
+    [
+        (None, "1", [], Verdict.NEW),
+        (None, "1", [A5], Verdict.WIPED),
+        (A7, "1", [], Verdict.SAME),  # another process gave it the identity
+        (A7, "1", [A5, A7], Verdict.SAME),
+        (A7, "1", [A5], Verdict.SAME),  # others count the epoch up too
+        (A5, "1", [A7], Verdict.ROLLED_BACK),
+        (A7, "1", [A5, B9], Verdict.ROLLED_BACK),  # to before it was given its last identity
+        (B9, "1", [A7], Verdict.SAME),  # another process gave it a new identity
+        (A7, "2", [A7], Verdict.RESTARTED),
+        (A5, "2", [A7], Verdict.ROLLED_BACK),
+        (None, "2", [A7], Verdict.WIPED),
+    ],
+)
+def test_a_store_is_judged_by_the_newest_that_was_noted(
+    found: Dataset | None, instance: str, noted: list[Dataset], verdict: Verdict
+) -> None:
+    assert judge(found, instance, noted) is verdict
+
+
+def test_coverage_ends_when_either_store_has_another_dataset() -> None:
+    coverage = Coverage({"redis": "a", "mongo": "b"}, ("redis",))
+    assert coverage.holds({"redis": A7, "mongo": B9}) == {"redis"}
+    assert coverage.holds({"redis": Dataset("c", 8), "mongo": B9}) == frozenset()
+    assert coverage.holds({"redis": A7, "mongo": Dataset("c", 10)}) == frozenset()
+    assert coverage.holds({"redis": A7}) == frozenset()
+    assert Known().complete == frozenset()
+
+
+def test_the_newest_coverage_counts() -> None:
+    old, new = Coverage({"redis": "a"}, ("redis",), at=1.0), Coverage({"redis": "a"}, (), at=2.0)
+    assert newest_coverage([new, None, old]) is new
+    assert newest_coverage([None]).complete == ()
+
+
+def test_a_process_is_cut_off_until_it_has_been_silent_for_an_hour() -> None:
+    ages = {"me": 10.0, "here": 4.0, "gone": 6.0, "ended": 4000.0}
+    assert cut_off(ages, "me") == {"gone"}
