@@ -54,8 +54,8 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     if dataset and beat:
         epoch = one.beat(PROCESS, dataset)
         dataset = replace(dataset, epoch=epoch) if epoch else None
-    if dataset:
-        known.datasets[alias] = dataset
+    if dataset and dataset.epoch >= max((one.epoch for one in _known_of(known, alias)), default=0):
+        known.datasets[alias] = dataset  # unless the other store has told of a newer one meanwhile
     known.connections[alias] = connections
     known.cut_off[alias] = datasets.cut_off(report.heartbeats, PROCESS)
     _learn(known, other(alias), report)
