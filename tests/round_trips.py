@@ -1,6 +1,7 @@
 """Counts what is sent to the stores, so that a test can say how often a request waits for one."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,3 +80,36 @@ def to_redis() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AbstractConnection, "send_packed_command", noted)
         yield sent
+
+
+@contextmanager
+def between_commands(call: Callable[[], object]) -> Iterator[None]:
+    """Send the commands of a pipeline to Redis one by one, with the call in between, as the network may."""
+    send, threads = AbstractConnection.send_packed_command, threading.local()
+
+    def split(self: Any, command: Any, *rest: Any, **options: Any) -> None:
+        packed = command if isinstance(command, bytes) else b"".join(command)
+        commands = [packed] if getattr(threads, "calling", False) else _commands_in(packed)
+        for number, one in enumerate(commands):
+            if number:
+                threads.calling = True
+                call()
+                threads.calling = False
+            send(self, [one], *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AbstractConnection, "send_packed_command", split)
+        yield
+
+
+def _commands_in(packed: bytes) -> list[bytes]:
+    """Return the commands, each packed: a line with the number of its parts, and each part after its length."""
+    found, position = [], 0
+    while position < len(packed):
+        begun, end = position, packed.index(b"\r\n", position)
+        parts, position = int(packed[begun + 1 : end]), end + 2
+        for _ in range(parts):
+            end = packed.index(b"\r\n", position)
+            position = end + 2 + int(packed[position + 1 : end]) + 2
+        found.append(packed[begun:position])
+    return found

@@ -14,9 +14,11 @@ from conversations.stores.redis.client import histories
 from conversations.stores.redis.keys import DATASET
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import Limits
+from tests import round_trips
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
 from tests.contract.test_stores import LIMITS
+from tests.servers import eventually
 
 Store = MemoryStore | CacheStore | DocumentStore
 
@@ -155,6 +157,22 @@ class TestRedisControl(ControlContract):
 
     def forget_dataset(self, store: Store) -> None:
         histories().client.get_client(write=True).delete(DATASET)
+
+    @pytest.mark.parametrize("change", ["append", "delete"])
+    def test_a_flag_cannot_be_cleared_before_its_change_is_made(self, store: CacheStore, change: str) -> None:
+        """Whatever the network splits: a repair in between would find nothing to do, and clear the flag."""
+        session = a_session()
+
+        def repair() -> None:
+            eventually(lambda: store.inspect(session).flag, "the flag is not set")
+            store.clear_flag(session, store.inspect(session).flag or "")
+
+        with round_trips.between_commands(repair):
+            if change == "append":
+                store.append(session, a_turn(), flag=True)
+            else:
+                store.delete(session, tombstone_for(), flag=True)
+        assert store.inspect(session).flag is not None
 
 
 class TestMongoControl(ControlContract):

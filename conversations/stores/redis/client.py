@@ -18,7 +18,15 @@ from redis.exceptions import RedisError
 from conversations.datasets import SILENT, Dataset
 from conversations.stores.control import Report
 from conversations.stores.redis.format import TAIL, HistorySerializer, report_of, stamps
-from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key, quarantine_key, tombstone_key
+from conversations.stores.redis.keys import (
+    DATASET,
+    FLAGS,
+    HEARTBEATS,
+    flags_key,
+    note_key,
+    quarantine_key,
+    tombstone_key,
+)
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 
@@ -42,35 +50,37 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Return the history, its tombstone as it is stored, and its flag, in one round trip."""
         key = self.make_key(session)
         pipeline = self.get_client(write=True).pipeline(transaction=False)
-        pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
+        pipeline.get(key).get(tombstone_key(key)).hget(flags_key(key), session)
         value, tombstone, flag = self._call(lambda _: _inspected(pipeline))
         return None if value is None else self.decode(value), tombstone, _text(flag)
 
     def append(
         self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool
     ) -> tuple[bool, int, str, bool]:
-        """Add turns in one round trip; return whether `turn` was new, how many messages were there before,
+        """Add turns and the flag in one step; return whether `turn` was new, how many messages were there before,
         the tombstone if it covers the turn, and whether there is a tombstone that is no id."""
-        arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes]
+        key = self.make_key(session)
+        keys, flags = _flagged([key, tombstone_key(key)], session, flag)
+        arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes, *flags]
         for one in missing:
             arguments += (one.id, "", one.lines())
         if turn:
             arguments += (turn.id, turn.question.key or "", turn.lines())
-        key = self.make_key(session)
-        answer = self._run("append", session, [key, tombstone_key(key)], arguments, flag)
-        added, before, tombstone, corrupt = answer
+        added, before, tombstone, corrupt = self._run("append", keys, arguments)
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
 
     def quarantine(self, session: str, ttl: int) -> bool:
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
         there was anything."""
         key = self.make_key(session)
-        return bool(self._run("quarantine", session, [key, quarantine_key(key)], [ttl]))
+        return bool(self._run("quarantine", [key, quarantine_key(key)], [ttl]))
 
     def forget(self, session: str, upto: str, ttl: int, *, flag: bool) -> int:
-        """Delete turns up to an id and its quarantined copies, leaving a tombstone; return how many things went."""
+        """Delete turns up to an id and its quarantined copies, leaving a tombstone and the flag; return how many
+        things went."""
         key = self.make_key(session)
-        return int(self._run("delete", session, [key, tombstone_key(key), quarantine_key(key)], [upto, ttl], flag))
+        keys, flags = _flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
+        return int(self._run("delete", keys, [upto, ttl, *flags]))
 
     def flags(self, limit: int) -> tuple[set[str], bool]:
         """Return flagged sessions, about `limit` of them at the most, and whether those are all."""
@@ -84,7 +94,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def clear_flag(self, session: str, flag: str) -> None:
         """Take the flag away if it is still this one."""
-        self._run("clear_flag", session, [FLAGS], [session, flag])
+        self._run("clear_flag", [flags_key(self.make_key(session))], [session, flag])
 
     def note(self, name: str) -> str | None:
         """Return what is written under this name."""
@@ -96,7 +106,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or renew a lease; return whether the holder has it."""
-        return bool(self._run("lease", "", [f"onesource:lease:{name}"], [holder, int(seconds * 1000)]))
+        return bool(self._run("lease", [f"onesource:lease:{name}"], [holder, int(seconds * 1000)]))
 
     def report(self, notes: Collection[str]) -> Report:
         """Return the dataset, the server's run_id and clock, the heartbeats and notes, in one round trip."""
@@ -104,18 +114,18 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         pipeline.hgetall(DATASET).info("server").time().hgetall(HEARTBEATS)
         for name in notes:
             pipeline.get(note_key(name))
-        dataset, server, time, heartbeats, *texts = self._send(pipeline)
+        dataset, server, time, heartbeats, *texts = self._call(lambda _: pipeline.execute())
         return report_of(dataset, server["run_id"], time, heartbeats, dict(zip(notes, texts, strict=True)))
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
         """Count the epoch up; return it, None where the dataset has another id."""
-        answer = self._run("beat", "", [DATASET, HEARTBEATS], [dataset.id, process, int(SILENT)])
+        answer = self._run("beat", [DATASET, HEARTBEATS], [dataset.id, process, int(SILENT)])
         return None if answer is None else int(answer)
 
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         """Give the store this identity unless it has changed."""
         arguments = [before.id if before else "", dataset.id, dataset.epoch, dataset.instance]
-        return bool(self._run("identify", "", [DATASET], arguments))
+        return bool(self._run("identify", [DATASET], arguments))
 
     def farewell(self, process: str) -> None:
         """Remove the heartbeat of a process."""
@@ -155,14 +165,9 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Return when Redis answers."""
         self._call(lambda client: client.ping())
 
-    def _run(self, name: str, session: str, keys: list[str], arguments: list[Any], flag: bool = False) -> Any:
+    def _run(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         script = self._scripts[name]
-        if not flag:
-            return self._call(lambda client: script(keys, arguments, client=client))
-        pipeline = self.get_client(write=True).pipeline(transaction=False)
-        pipeline.hset(FLAGS, session, uuid4().hex)  # first: a flag too many costs a look, one too few a turn
-        script(keys, arguments, client=pipeline)
-        return self._send(pipeline)[-1]
+        return self._call(lambda client: script(keys, arguments, client=client))
 
     def _call(self, command: Callable[[Any], Any]) -> Any:
         client = self.get_client(write=True)
@@ -171,14 +176,14 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         except RedisError as error:
             raise ConnectionInterrupted(connection=client) from error
 
-    def _send(self, pipeline: Any) -> list[Any]:
-        """Return the answers of a pipeline; all of it has been sent when one of them is raised."""
-        answers: list[Any] = self._call(lambda _: pipeline.execute())
-        return answers
-
     @cached_property
     def _scripts(self) -> dict[str, Script]:
         return registered(self.get_client(write=True))
+
+
+def _flagged(keys: list[str], session: str, flag: bool) -> tuple[list[str], list[str]]:
+    """Return the keys of a script with that of the flags where it is to set one, and the flag as arguments."""
+    return ([*keys, flags_key(keys[0])], [session, uuid4().hex]) if flag else (keys, ["", ""])
 
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:

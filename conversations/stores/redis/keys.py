@@ -1,8 +1,17 @@
 """The keys in Redis beside a conversation's own, which Django's cache makes by its KEY_FUNCTION."""
 
-FLAGS = "onesource:unsynced"  # a hash of session to flag
-DATASET = "onesource:{control}:dataset"  # a hash: id, epoch, instance
-HEARTBEATS = "onesource:{control}:heartbeats"  # a hash of process to time, in milliseconds
+FLAGS = "onesource:unsynced"
+"""The hash of session to unsynced flag."""
+DATASET = "onesource:{control}:dataset"
+"""A hash: id, epoch, instance."""
+HEARTBEATS = "onesource:{control}:heartbeats"
+"""A hash of process to time, in milliseconds."""
+
+
+def flags_key(key: str) -> str:
+    """Return the key of the hash with a conversation's flag, which its script sets: one hash for all conversations
+    of a single server. On a cluster it has to be one in the conversation's slot."""
+    return FLAGS
 
 
 def tombstone_key(key: str) -> str:

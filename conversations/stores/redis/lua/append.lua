@@ -1,7 +1,8 @@
 -- Add turns to one conversation, each in the place of its id; drop the oldest over the limits; renew the TTL.
 --
--- KEYS[1] the conversation, KEYS[2] its tombstone
--- ARGV    ttl in seconds, most turns, most bytes, then for each turn: id, key ("" for none), its two lines
+-- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] the hash of flags, if one is to be set
+-- ARGV    ttl in seconds, most turns, most bytes, session, its flag,
+--         then for each turn: id, key ("" for none), its two lines
 -- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn,
 --          1 if there is a tombstone that is no id: it covers nothing}
 
@@ -34,7 +35,7 @@ local before = 2 * #turns
 local size = #value
 local added = 0
 local covered = ''
-for argument = 4, #ARGV, 3 do
+for argument = 6, #ARGV, 3 do
   local id, key, lines = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2]
   local place = #turns -- the turn comes after this many others
   while place > 0 and turn_id(place) > id do
@@ -59,6 +60,9 @@ local oldest = 1
 while oldest < #turns and (#turns - oldest + 1 > tonumber(ARGV[2]) or size > tonumber(ARGV[3])) do
   size = size - #turns[oldest]
   oldest = oldest + 1
+end
+if KEYS[3] then
+  redis.call('HSET', KEYS[3], ARGV[4], ARGV[5])
 end
 if #turns > 0 then
   redis.call('SET', KEYS[1], table.concat(turns, '', oldest), 'EX', ARGV[1])

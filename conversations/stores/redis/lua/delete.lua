@@ -1,7 +1,8 @@
 -- Delete the turns of a conversation up to an id, and all quarantined copies of it; leave a tombstone.
 --
--- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] corrupt:{conversation}
--- ARGV    the id, ttl of the tombstone in seconds
+-- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] corrupt:{conversation},
+-- KEYS[4] the hash of flags, if one is to be set
+-- ARGV    the id, ttl of the tombstone in seconds, session, its flag
 -- answers how many turns and quarantined copies went
 
 -- include: tombstone.lua
@@ -21,4 +22,7 @@ else
   gone = gone + redis.call('UNLINK', KEYS[1])
 end
 leave_tombstone(KEYS[2], ARGV[1], ARGV[2])
+if KEYS[4] then
+  redis.call('HSET', KEYS[4], ARGV[3], ARGV[4])
+end
 return gone
