@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,31 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     if dataset and dataset.epoch >= max((one.epoch for one in _known_of(known, alias)), default=0):
         known.datasets[alias] = dataset  # unless the other store has told of a newer one meanwhile
     known.connections[alias] = connections
-    known.cut_off[alias] = datasets.cut_off(report.heartbeats, PROCESS)
+    stale = datasets.cut_off(report.heartbeats, PROCESS)
+    known.cut_off[alias] = frozenset(name for name in stale if not _has_ended(name))
     _learn(known, other(alias), report)
     return report
+
+
+def farewell() -> None:
+    """Remove this process' heartbeat from the stores that can be reached: it has ended, and is not cut off."""
+    for alias in ALIASES:
+        with suppress(StoreUnavailable):
+            control(alias).farewell(PROCESS)
+
+
+def _has_ended(name: str) -> bool:
+    """Return whether it was a process of this machine that runs no more: the journal here has what it was writing."""
+    host, _, pid = name.rpartition(":")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def verify(known: Known, alias: str) -> None:

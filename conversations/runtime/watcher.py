@@ -4,6 +4,7 @@ It has the stores pinged, and reads unsynced flags and switches. A second thread
 repairs unsynced conversations, in one process at a time. A third samples what changes slowly.
 """
 
+import atexit
 import logging
 import threading
 import time
@@ -58,6 +59,7 @@ def start() -> None:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
                 thread.start()
+            atexit.register(datasets.farewell)
             with suppress(Exception):
                 sampling.sample()
 

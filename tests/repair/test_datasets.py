@@ -1,6 +1,9 @@
 """A store that comes back empty, older or restarted is noticed before its answer is used; then all is compared."""
 
 import json
+import os
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +110,20 @@ def test_another_process_that_is_cut_off_makes_one_store_alone_behind(mongo_serv
         assert history.read(session).context == "behind"
     finally:
         mongo_server.start()
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_process_of_this_machine_that_has_ended_is_not_cut_off() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    host = socket.gethostname()
+    assert datasets._has_ended(f"{host}:{ended.pid}")
+    assert not datasets._has_ended(f"{host}:{os.getpid()}")
+    assert not datasets._has_ended(f"elsewhere:{ended.pid}")
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_process_that_ends_takes_its_heartbeat_away() -> None:
+    assert all(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
+    datasets.farewell()
+    assert not any(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
