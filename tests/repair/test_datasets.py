@@ -100,19 +100,6 @@ def test_a_process_that_starts_reads_what_its_machine_noted(settings: object, tm
 
 
 @pytest.mark.usefixtures("watched")
-def test_another_process_that_is_cut_off_makes_one_store_alone_behind(mongo_server: Server) -> None:
-    session, turns = a_session(), some_turns(1)
-    store(REDIS).append(session, None, turns)
-    state.state().known.cut_off[REDIS] = frozenset({"elsewhere:1"})
-    assert history.read(session).context == "full"  # both stores were asked
-    mongo_server.kill()
-    try:
-        assert history.read(session).context == "behind"
-    finally:
-        mongo_server.start()
-
-
-@pytest.mark.usefixtures("watched")
 def test_a_process_of_this_machine_that_has_ended_is_not_cut_off() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
