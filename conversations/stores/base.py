@@ -83,8 +83,6 @@ class HistoryStore(ABC):
     cheap_reads: ClassVar[bool] = False
     """Whether reading a conversation costs next to nothing. Such a store is always read as the fallback too, so it sets
     no unsynced flags while it alone is wanted; another one is read as the fallback only where it has a flag."""
-    may_lose_turns: ClassVar[bool] = False
-    """Whether its server may come back without turns that it acknowledged. Then every conversation is compared."""
 
     @property
     def call_seconds(self) -> float:

@@ -24,7 +24,6 @@ class MemoryStore(HistoryStore, ControlStore):
     instance = "memory"
 
     cheap_reads = True
-    may_lose_turns = True
 
     def __init__(self, alias: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(alias, limits)

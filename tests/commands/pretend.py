@@ -21,7 +21,6 @@ class PretendStore(MemoryStore):
     """Of the same kind as MongoDB, so that it sets flags while it alone is wanted."""
 
     cheap_reads = False
-    may_lose_turns = False
 
 
 class PretendBulk(MemoryBulk):

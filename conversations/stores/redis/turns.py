@@ -37,7 +37,6 @@ class CacheStore(HistoryStore, ControlStore):
     """One STRING a conversation; appending, quarantining and deleting are one Lua script each."""
 
     cheap_reads = True  # one GET
-    may_lose_turns = True  # a failover, or a restart with an append-only file that is written once a second
 
     @property
     def call_seconds(self) -> float:
