@@ -144,6 +144,6 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
     unread = frozenset(ALIASES) - answered
     if not unread:
         return FULL
-    # Not yet coverage: it is missing for seconds after a start or a switch, and dual write was promised without it.
-    alone = answered & frozenset(inputs.routing.wanted)
+    # Dual write says nothing of what was stored before it, nor of what another process cannot reach.
+    alone = answered & inputs.complete - inputs.cut_off
     return FULL if alone and not unread & (inputs.may_have_more | inputs.unknown_flags) else BEHIND

@@ -8,8 +8,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django_prometheus.exports import ExportToDjangoView
 
-from conversations import history
+from conversations import clock, history
 from conversations.runtime import pings
+from conversations.runtime.state import state
 from conversations.stores import ALIASES
 
 READY_SECONDS = 0.4  # a probe has half a second
@@ -62,12 +63,25 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
 
 
 def _report(states: dict[str, pings.StoreHealth]) -> JsonResponse:
-    up = sum(state.up for state in states.values())
+    up = sum(one.up for one in states.values())
     route = history.routing()
     report: dict[str, Any] = {
         "status": ("unavailable", "degraded", "ok")[up],
         "primary": route.primary,
         "dual_write": route.dual_write,
-        "stores": {alias: state.report() for alias, state in states.items()},
+        "clock_offset_seconds": round(clock.offset(), 3),
+        "stores": {alias: one.report() | _dataset(alias) for alias, one in states.items()},
     }
     return JsonResponse(report, status=200 if up else 503)
+
+
+def _dataset(alias: str) -> dict[str, Any]:
+    """Return what is known of the store's dataset: whether it holds every conversation, how often it was counted up,
+    and how many processes have stopped reaching it without a farewell."""
+    known = state().known
+    dataset = known.datasets.get(alias)
+    return {
+        "complete": alias in known.complete,
+        "epoch": dataset.epoch if dataset else None,
+        "cut_off": len(known.cut_off.get(alias, ())),
+    }

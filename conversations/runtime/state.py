@@ -83,8 +83,6 @@ class ProcessState:
     """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
     known: Known = field(default_factory=Known)
     """The datasets, and what is known of their coverage."""
-    routed_at: float = field(default_factory=time.monotonic)
-    """When the routing last changed, on the monotonic clock."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
 

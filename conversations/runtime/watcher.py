@@ -10,20 +10,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any
 
 from conversations import clock, policy
 from conversations.breaker import CLOSED
-from conversations.datasets import Coverage
 from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.history import repair
-from conversations.history.sweep import Sweep
-from conversations.policy import Routing, Switch
-from conversations.runtime import datasets, sampling, switching
+from conversations.policy import Switch
+from conversations.runtime import coverage, datasets, sampling, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
-from conversations.runtime.state import ProcessState, state
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, control, store
 from telemetry import metrics
 from telemetry.logs import event
@@ -34,9 +31,7 @@ EVERY = 1.0  # seconds
 PAUSE = 0.1  # seconds between two batches, while there is more to do
 _LEASE_SECONDS = 5.0
 MOST_OFFSET = 1.0  # seconds that this machine may be off before it is reported
-FOLLOW_SECONDS = 2.5  # in which every process follows a switch
 _STARTED = time.monotonic()
-
 
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
@@ -157,10 +152,9 @@ def _follow() -> None:
     elif newest and any(switch != newest for switch in recorded.values()):
         switching.write(newest)
     process.switch = newest
-    _withdraw(process, routing)
+    coverage.withdraw(process, routing)
     if routing != process.routing:
         process.routing = routing
-        process.routed_at = time.monotonic()
         metrics.switches.inc()
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
 
@@ -171,7 +165,7 @@ def _repair() -> bool:
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
-    uncovered = not process.known.complete >= set(process.routing.wanted)
+    uncovered = coverage.is_missing(process)
     if not (flagged or uncovered) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
@@ -179,52 +173,5 @@ def _repair() -> bool:
     deadline = time.monotonic() + repair.BATCH_SECONDS
     repair.flagged(deadline)
     if uncovered:
-        _cover(process, deadline)
+        coverage.gain(process, deadline)
     return time.monotonic() > deadline
-
-
-def _cover(process: ProcessState, deadline: float) -> None:
-    """Go on comparing everything until the deadline; once it has ended, the stores that are wanted are complete. It
-    begins anew where a dataset or the routing has changed meanwhile, and not before every process follows the
-    routing: until then another one may leave out a store that is wanted."""
-    global _sweeping
-    if time.monotonic() < process.routed_at + FOLLOW_SECONDS:
-        return
-    now = ({alias: one.id for alias, one in process.known.datasets.items()}, process.routing)
-    if _sweeping is None or _sweeping.of != now:
-        _sweeping = Sweeping(now, Sweep(), clock.timestamp())
-    try:
-        ended = _sweeping.sweep.step()
-        while not ended and time.monotonic() < deadline:
-            ended = _sweeping.sweep.step()
-    except StoreUnavailable:
-        _sweeping = None
-        raise
-    if ended:
-        coverage = Coverage(now[0], process.routing.wanted, _sweeping.began, clock.timestamp())
-        datasets.record(coverage)
-        process.known.coverage = coverage
-        event(logger, logging.INFO, "swept", compared=_sweeping.sweep.compared, repaired=_sweeping.sweep.repaired)
-        _sweeping = None
-
-
-@dataclass
-class Sweeping:
-    """A sweep under way in this process."""
-
-    of: tuple[dict[str, str], Routing]
-    """The datasets and the routing that it is of."""
-    sweep: Sweep
-    began: float
-
-
-_sweeping: Sweeping | None = None
-
-
-def _withdraw(process: ProcessState, routing: Routing) -> None:
-    """End the coverage of a store that is wanted no more, before turns leave it out."""
-    coverage = process.known.coverage
-    left = tuple(alias for alias in coverage.complete if alias in routing.wanted)
-    if left != coverage.complete:
-        process.known.coverage = replace(coverage, complete=left, at=max(clock.timestamp(), coverage.at + 0.001))
-        datasets.record(process.known.coverage)

@@ -71,8 +71,15 @@ class Service:
                    f"the server is not {status}: see {self.log}", PATIENCE)  # fmt: skip
 
     def follows(self, primary: str, dual_write: bool) -> bool:
-        """Return whether every worker sends traffic there: as sure as a dozen new connections make it."""
-        return self._all(lambda health: (health["primary"], health["dual_write"]) == (primary, dual_write))
+        """Return whether every worker sends traffic there, and knows that the stores which are wanted hold everything:
+        as sure as a dozen new connections make it."""
+        wanted = ("redis", "mongo") if dual_write else (primary,)
+        return self._all(
+            lambda health: (
+                (health["primary"], health["dual_write"]) == (primary, dual_write)
+                and all(health["stores"][alias]["complete"] for alias in wanted)
+            )
+        )
 
     def is_quiet(self) -> bool:
         """Return whether no worker holds back calls of a store, and all see both stores."""

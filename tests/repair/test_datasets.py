@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +54,6 @@ def test_a_store_that_was_wiped_is_filled_again(alias: str, redis_server: RedisS
     assert state.state().known.complete == frozenset()
     reading = history.read(session)
     assert (reading.history, reading.context) == (History.of(turns), "full")
-    state.state().routed_at = time.monotonic() - watcher.FOLLOW_SECONDS
     eventually(lambda: (watcher._repair(), state.state().known.complete == set(ALIASES))[1], "no coverage")
     assert store(alias).load(session) == History.of(turns)
     assert control(other(alias)).note(datasets.COVERAGE)
@@ -97,6 +95,19 @@ def test_a_process_that_starts_reads_what_its_machine_noted(settings: object, tm
     watcher._tick()
     noted = datasets._on_this_machine(REDIS)
     assert [one.id for one in noted] == [state.state().known.datasets[REDIS].id]
+
+
+@pytest.mark.usefixtures("watched")
+def test_another_process_that_is_cut_off_makes_one_store_alone_behind(mongo_server: Server) -> None:
+    session, turns = a_session(), some_turns(1)
+    store(REDIS).append(session, None, turns)
+    state.state().known.cut_off[REDIS] = frozenset({"elsewhere:1"})
+    assert history.read(session).context == "full"  # both stores were asked
+    mongo_server.kill()
+    try:
+        assert history.read(session).context == "behind"
+    finally:
+        mongo_server.start()
 
 
 @pytest.mark.usefixtures("watched")

@@ -9,7 +9,7 @@ from typing import Any
 from conversations import clock
 from conversations.datasets import Dataset
 from conversations.policy import Routing
-from conversations.runtime import datasets, pings, watcher
+from conversations.runtime import coverage, datasets, pings, watcher
 from conversations.runtime import state as state_module
 from conversations.runtime.state import ProcessState, StoreState
 from conversations.stores import ALIASES
@@ -26,7 +26,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (datasets, "PROCESS"),
     (pings, "PROCESS"),
     (watcher, "PROCESS"),
-    (watcher, "_sweeping"),
+    (coverage, "_sweeping"),
     (watcher, "_STARTED"),
 )
 """What is global in a real process: each simulated one has its own."""

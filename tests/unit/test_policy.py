@@ -84,8 +84,12 @@ PRIMARY = {"complete": frozenset({R})}  # Redis is complete, MongoDB is not
         (Inputs(DUAL, may_have_more=frozenset({R})), {M}, "1", None, False, BEHIND),  # unless it has more
         (Inputs(REDIS, may_have_more=frozenset({M})), {R}, "1", None, False, BEHIND),
         (Inputs(REDIS, unknown_flags=frozenset({M})), {R}, "1", None, False, BEHIND),  # had flags when last read
+        (Inputs(MONGO, **PRIMARY), {M}, "1", None, False, BEHIND),  # Redis may have turns from before the switch
         (Inputs(MONGO), {M}, "1", None, False, FULL),  # all was copied since
+        (Inputs(DUAL, **PRIMARY), {M}, "1", None, False, BEHIND),  # dual write is on, but not all was copied yet
+        (Inputs(DUAL, complete=frozenset()), {R}, "1", None, False, BEHIND),  # it came back with other data
         (Inputs(DUAL, complete=frozenset()), BOTH, "1", None, False, FULL),
+        (Inputs(DUAL, cut_off=frozenset({R})), {R}, "1", None, False, BEHIND),  # another process may write to MongoDB
         (Inputs(DUAL, cut_off=frozenset({R})), {M}, "1", None, False, FULL),
         (Inputs(MONGO), BOTH, "1", None, False, FULL),
         (Inputs(DUAL_MONGO), {M}, "1", None, False, FULL),

@@ -1,0 +1,78 @@
+"""Which stores hold every conversation: withdrawn before turns leave one out, and gained by comparing everything."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from conversations import clock
+from conversations.datasets import Coverage
+from conversations.errors import StoreUnavailable
+from conversations.history.sweep import Sweep
+from conversations.policy import Routing
+from conversations.runtime import datasets
+from conversations.runtime.state import ProcessState
+from telemetry.logs import event
+
+logger = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = 2.5  # in which every process follows a switch
+
+
+@dataclass
+class Sweeping:
+    """A sweep under way in this process."""
+
+    of: tuple[dict[str, str], Routing]
+    """The datasets and the routing that it is of."""
+    sweep: Sweep
+    began: float
+
+
+_sweeping: Sweeping | None = None
+
+
+def is_missing(process: ProcessState) -> bool:
+    """Return whether a store that should have every turn is not known to hold all that came before."""
+    return not process.known.complete >= set(process.routing.wanted)
+
+
+def withdraw(process: ProcessState, routing: Routing) -> None:
+    """End the coverage of a store that the new routing leaves out, before turns do."""
+    coverage = process.known.coverage
+    left = tuple(alias for alias in coverage.complete if alias in routing.wanted)
+    if left != coverage.complete:
+        process.known.coverage = replace(coverage, complete=left, at=max(clock.timestamp(), coverage.at + 0.001))
+        datasets.record(process.known.coverage)
+
+
+def gain(process: ProcessState, deadline: float) -> None:
+    """Go on comparing everything until the deadline on the monotonic clock; once it has ended, the stores that are
+    wanted are complete. It begins anew where a dataset or the routing has changed meanwhile. Raise StoreUnavailable."""
+    global _sweeping
+    if _is_recent(process):
+        return
+    now = ({alias: one.id for alias, one in process.known.datasets.items()}, process.routing)
+    if _sweeping is None or _sweeping.of != now:
+        _sweeping = Sweeping(now, Sweep(), clock.timestamp())
+    try:
+        ended = _sweeping.sweep.step()
+        while not ended and time.monotonic() < deadline:
+            ended = _sweeping.sweep.step()
+    except StoreUnavailable:
+        _sweeping = None
+        raise
+    if ended:
+        _has_ended(process, _sweeping)
+        _sweeping = None
+
+
+def _is_recent(process: ProcessState) -> bool:
+    """Return whether another process may not follow the newest switch yet: it may leave out a store that is wanted."""
+    return process.switch is not None and abs(clock.timestamp() - process.switch.at) < FOLLOW_SECONDS
+
+
+def _has_ended(process: ProcessState, done: Sweeping) -> None:
+    ids, routing = done.of
+    process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp())
+    datasets.record(process.known.coverage)
+    event(logger, logging.INFO, "swept", compared=done.sweep.compared, repaired=done.sweep.repaired)
