@@ -6,7 +6,7 @@ that anybody saw is noted elsewhere: in the other store, on the machine, and in 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 STALE = 5.0  # seconds without a heartbeat after which a process may have been cut off
@@ -52,7 +52,7 @@ class Coverage:
     """Which stores hold every conversation, or have a flag for what they are missing; the newest record counts."""
 
     datasets: Mapping[str, str] = field(default_factory=dict)
-    """The id of each store's dataset when all was compared: coverage ends with either."""
+    """The id of each store's dataset that it is of: coverage ends with either."""
     complete: tuple[str, ...] = ()
     since: float = 0.0
     """When the comparison began, as Unix time by the stores' clock."""
@@ -61,10 +61,15 @@ class Coverage:
 
     def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
         """Return the stores that are complete, if their datasets are still those that were compared."""
-        same = self.datasets.keys() <= known.keys() and all(
-            known[alias].id == dataset for alias, dataset in self.datasets.items()
-        )
-        return frozenset(self.complete) if same and self.datasets else frozenset()
+        same = self.datasets == {alias: dataset.id for alias, dataset in known.items()}
+        return frozenset(self.complete) if same else frozenset()
+
+    def survives(self, renewed: str, dataset: Dataset, now: float) -> "Coverage":
+        """Return what is left when a store has a new dataset and had no unsynced flags before: the other one lacks
+        nothing that was in it. Else the flags may be lost, and with them all coverage."""
+        left = tuple(alias for alias in self.complete if alias != renewed)
+        ids = {**self.datasets, renewed: dataset.id}
+        return replace(self, datasets=ids, complete=left, at=max(now, self.at + 0.001))
 
 
 @dataclass

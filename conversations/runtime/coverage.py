@@ -11,6 +11,7 @@ from conversations.history.sweep import Sweep
 from conversations.policy import Routing
 from conversations.runtime import datasets
 from conversations.runtime.state import ProcessState
+from conversations.stores import ALIASES
 from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,9 @@ def gain(process: ProcessState, deadline: float) -> None:
     """Go on comparing everything until the deadline on the monotonic clock; once it has ended, the stores that are
     wanted are complete. It begins anew where a dataset or the routing has changed meanwhile. Raise StoreUnavailable."""
     global _sweeping
-    if _is_recent(process):
-        return
     now = ({alias: one.id for alias, one in process.known.datasets.items()}, process.routing)
+    if _is_recent(process) or now[0].keys() != set(ALIASES):
+        return
     if _sweeping is None or _sweeping.of != now:
         _sweeping = Sweeping(now, Sweep(), clock.timestamp())
     try:

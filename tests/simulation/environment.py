@@ -11,7 +11,7 @@ from uuid import UUID
 from conversations import chat, ids, stores
 from conversations.breaker import Breaker
 from conversations.datasets import Dataset
-from conversations.runtime import datasets, pings, watcher
+from conversations.runtime import datasets, pings, switching, watcher
 from conversations.stores import measured
 from telemetry import logs, metrics
 from tests.simulation.backends import SimulatedBulk
@@ -91,6 +91,7 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
         (datasets, "_on_this_machine", _noted),
         (datasets, "_note_on_this_machine", lambda known: Process.current.machine.noted.update(known.datasets)),
         (datasets, "uuid4", lambda: UUID(int=scheduler.random.getrandbits(128))),
+        (switching, "environment", lambda: Process.current.environment),
         (measured, "Breaker", breaker),
         (watcher, "_executor", executor),
         (pings, "_executor", executor),
