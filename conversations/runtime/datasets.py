@@ -19,9 +19,10 @@ from uuid import uuid4
 import orjson
 from django.conf import settings
 
-from conversations import datasets
+from conversations import clock, datasets
 from conversations.datasets import Coverage, Dataset, Known, Verdict
 from conversations.errors import StoreUnavailable
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, control, other
 from conversations.stores.control import Report
 from telemetry import metrics
@@ -51,7 +52,7 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     verdict = datasets.judge(report.dataset, report.instance, noted)
     dataset = report.dataset
     if verdict is not Verdict.SAME:
-        dataset = _renew(alias, report, noted, verdict)
+        dataset = _renew(known, alias, report, noted, verdict)
     if dataset and beat:
         epoch = one.beat(PROCESS, dataset)
         dataset = replace(dataset, epoch=epoch) if epoch else None
@@ -109,8 +110,9 @@ def record(coverage: Coverage) -> None:
             continue
 
 
-def _renew(alias: str, report: Report, noted: list[Dataset], verdict: Verdict) -> Dataset | None:
-    """Give the store a new identity; return None where another process has done so."""
+def _renew(known: Known, alias: str, report: Report, noted: list[Dataset], verdict: Verdict) -> Dataset | None:
+    """Give the store a new identity, and record the coverage that is left; return None where another process has done
+    so."""
     epoch = max((one.epoch for one in (*noted, *filter(None, [report.dataset]))), default=0) + 1
     dataset = Dataset(uuid4().hex, epoch, report.instance)
     if not control(alias).identify(dataset, report.dataset):
@@ -118,6 +120,9 @@ def _renew(alias: str, report: Report, noted: list[Dataset], verdict: Verdict) -
     metrics.dataset_changes.labels(store=alias, reason=verdict.value).inc()
     level = logging.INFO if verdict is Verdict.NEW else logging.WARNING
     event(logger, level, "dataset_changed", store=alias, reason=verdict.value, epoch=epoch)
+    if known.complete and not state().may_have_flags(alias):
+        known.coverage = known.coverage.survives(alias, dataset, clock.timestamp())
+        record(known.coverage)
     return dataset
 
 

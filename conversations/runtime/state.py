@@ -103,10 +103,17 @@ class ProcessState:
 
     def _may_have_more(self, alias: str, session: str) -> bool:
         """Return whether the session has an unsynced flag in the store, or may have one set since flags were read."""
-        one = self.stores[alias]
-        flagged = one.flags and (session in one.flags.sessions or not one.flags.complete)
-        newer = one.flags_at < self.shared_flags.recorded_at(alias)
-        return bool(flagged) or (alias, session) in self.pending_flags or newer
+        flags = self.stores[alias].flags
+        flagged = flags and (session in flags.sessions or not flags.complete)
+        return bool(flagged) or (alias, session) in self.pending_flags or self._has_newer_flags(alias)
+
+    def may_have_flags(self, alias: str) -> bool:
+        """Return whether the store may have had unsynced flags when it was last used."""
+        flags = self.stores[alias].flags
+        return flags is None or bool(flags.sessions) or self._has_newer_flags(alias)
+
+    def _has_newer_flags(self, alias: str) -> bool:
+        return self.stores[alias].flags_at < self.shared_flags.recorded_at(alias)
 
     def remember_flags(self, alias: str, flags: Flags, read_at: float) -> None:
         """Keep the flags that were read from the store; `read_at` is when the reading began."""

@@ -26,10 +26,19 @@ def dual_write(settings: object) -> Iterator[None]:
 
 
 @pytest.fixture
-def watched(dual_write: None) -> None:
-    """A process whose watcher has looked once, and noted the datasets in both stores."""
+def watched(dual_write: None, redis_server: RedisServer, mongo_server: Server) -> None:
+    """A process on two empty stores, which are complete."""
+    for alias in ALIASES:
+        wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    state.forget()
     for _ in range(2):
         watcher._tick()
+    covered()
+
+
+def covered() -> None:
+    """Return once everything has been compared."""
+    eventually(lambda: (watcher._repair(), state.state().known.complete == set(ALIASES))[1], "no coverage")
 
 
 def wipe(alias: str, servers: dict[str, Server]) -> None:
@@ -51,12 +60,21 @@ def test_a_store_that_was_wiped_is_filled_again(alias: str, redis_server: RedisS
         store(each).append(session, None, turns)
     wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
     watcher._tick()
-    assert state.state().known.complete == frozenset()
+    assert state.state().known.complete == {other(alias)}  # it had no flag for something that the other one lacks
     reading = history.read(session)
     assert (reading.history, reading.context) == (History.of(turns), "full")
-    eventually(lambda: (watcher._repair(), state.state().known.complete == set(ALIASES))[1], "no coverage")
+    covered()
     assert store(alias).load(session) == History.of(turns)
     assert control(other(alias)).note(datasets.COVERAGE)
+
+
+@pytest.mark.usefixtures("watched")
+def test_no_store_is_complete_where_flags_may_be_lost(redis_server: RedisServer) -> None:
+    store(REDIS).append(a_session(), None, some_turns(1), flag=True)
+    watcher._tick()
+    wipe(REDIS, {REDIS: redis_server})
+    watcher._tick()
+    assert state.state().known.complete == frozenset()
 
 
 @pytest.mark.usefixtures("watched")

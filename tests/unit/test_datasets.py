@@ -38,6 +38,14 @@ def test_coverage_ends_when_either_store_has_another_dataset() -> None:
     assert Known().complete == frozenset()
 
 
+def test_a_store_stays_complete_where_the_other_one_is_renewed() -> None:
+    both = Coverage({"redis": "a", "mongo": "b"}, ("redis", "mongo"), since=1.0, at=5.0)
+    left = both.survives("redis", Dataset("c", 8), now=4.0)
+    assert left.holds({"redis": Dataset("c", 8), "mongo": B9}) == {"mongo"}
+    assert left.since == both.since
+    assert newest_coverage([both, left]) is left  # also where the clock has been set back
+
+
 def test_the_newest_coverage_counts() -> None:
     old, new = Coverage({"redis": "a"}, ("redis",), at=1.0), Coverage({"redis": "a"}, (), at=2.0)
     assert newest_coverage([new, None, old]) is new
