@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 from django.core.management import call_command
 
+from conversations import deadline
 from conversations.datasets import Coverage, Dataset
 from conversations.errors import StoreUnavailable
 from conversations.runtime import datasets, state
@@ -36,6 +37,12 @@ def redis_server() -> RedisServer:
 @pytest.fixture
 def mongo_server() -> MongoServer:
     return environment.MONGO
+
+
+@pytest.fixture(autouse=True)
+def _with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give requests more time than a busy machine takes, as the stores' timeouts do."""
+    monkeypatch.setattr(deadline, "SECONDS", 20.0)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from conversations import deadline
 from conversations.breaker import Breaker
 from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
@@ -22,7 +23,7 @@ _WRITE_PATIENCE = 2  # a write waits for other writers and for a disk
 
 class MeasuredStore(HistoryStore, ControlStore):
     """Wraps a store once. A turn's own operations are measured; the watcher's calls are not, since it
-    records them itself, and each must be recorded once."""
+    records them itself, and each must be recorded once. What a request may call is bounded by its deadline."""
 
     def __init__(self, store: HistoryStore, control: ControlStore) -> None:
         self._store = store
@@ -83,7 +84,8 @@ class MeasuredStore(HistoryStore, ControlStore):
         return self._store.ttl(session)
 
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
-        return self._store._scan(cursor, limit, tenant, contains)
+        with deadline.call(self.alias):
+            return self._store._scan(cursor, limit, tenant, contains)
 
     def is_cursor(self, cursor: str, tenant: str | None) -> bool:
         return self._store.is_cursor(cursor, tenant)
@@ -92,7 +94,8 @@ class MeasuredStore(HistoryStore, ControlStore):
         return self._store.last_ids(sessions)
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
-        return self._store.summaries(sessions)
+        with deadline.call(self.alias):
+            return self._store.summaries(sessions)
 
     def note(self, name: str) -> str | None:
         return self._control.note(name)
@@ -108,24 +111,32 @@ class MeasuredStore(HistoryStore, ControlStore):
         return self._control.connections
 
     def report(self, notes: Collection[str] = ()) -> Report:
-        return self._control.report(notes)
+        with deadline.call(self.alias):
+            return self._control.report(notes)
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
         return self._control.beat(process, dataset)
 
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
-        return self._control.identify(dataset, before)
+        with deadline.call(self.alias):
+            return self._control.identify(dataset, before)
 
     def farewell(self, process: str) -> None:
         self._control.farewell(process)
 
     def ping(self) -> None:
-        self._store.ping()
+        with deadline.call(self.alias):
+            self._store.ping()
 
     @contextmanager
     def _measured(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
         """Record the call in the breaker and the metrics, and log a fault by the event name in the runbook.
-        A corrupt value is no fault of its store: it has answered."""
+        A corrupt value is no fault of its store: it has answered. Nor is a call for which the request has no time."""
+        with deadline.call(self.alias), self._recorded(operation, breaker, session):
+            yield
+
+    @contextmanager
+    def _recorded(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
         begun = time.monotonic()
         failed = False
         try:

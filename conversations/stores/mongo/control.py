@@ -59,7 +59,7 @@ class DocumentControl(ControlStore):
 
     def report(self, notes: Collection[str] = ()) -> Report:
         wrapper: Any = connections[ALIAS]
-        with failing_fast():
+        with failing_fast(times=2):
             hello = wrapper.database.command("hello")
             ids = {"$or": [{"_id": {"$in": [*notes, _DATASET]}}, {"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}}]}
             found = {document["_id"]: document for document in documents(_NOTES).find(ids)}
@@ -77,7 +77,7 @@ class DocumentControl(ControlStore):
         )
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
-        with failing_fast():
+        with failing_fast(times=3):
             found = documents(_NOTES).find_one_and_update(
                 {"_id": _DATASET, "dataset": dataset.id}, {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pymongo
+from django.conf import settings
 from django.db import DatabaseError, connections
 from pymongo.errors import PyMongoError
 
+from conversations import deadline
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
 
@@ -24,11 +27,17 @@ def as_unavailable(alias: str) -> Iterator[None]:
 
 
 @contextmanager
-def failing_fast() -> Iterator[None]:
-    """Raise StoreUnavailable for a driver's error, and at once where no server is known that takes writes."""
+def failing_fast(times: int = 1) -> Iterator[None]:
+    """Raise StoreUnavailable for a driver's error, and at once where no server is known that takes writes. All that is
+    asked in the block may take so many times MONGO_TIMEOUT_MS, and no longer than the request has left."""
     fail_fast()
-    with as_unavailable(ALIAS):
+    with as_unavailable(ALIAS), pymongo.timeout(_bounded(times * settings.MONGO_TIMEOUT_MS / 1000)):
         yield
+
+
+def _bounded(seconds: float) -> float:
+    """Return the seconds, or what the request has left; to the driver zero would be no timeout at all."""
+    return max(min(seconds, deadline.left()), 0.001)
 
 
 def fail_fast(database: str = ALIAS) -> None:

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection
 
-import pymongo
-
 from conversations.models import Conversation
 from conversations.stores.base import Page, Summary
 from conversations.stores.mongo.faults import failing_fast
@@ -12,7 +10,7 @@ from conversations.stores.mongo.format import last_fields
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
 
-_WALK_SECONDS = 10.0  # a page of a list may take longer than a turn
+_WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
 _LAST = {"input": {"$slice": ["$messages", -1]}, "as": "one", "in": {"id": "$$one.id", "at": "$$one.at"}}
 _ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
@@ -25,7 +23,7 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
     """Return one page of sessions: see HistoryStore.scan."""
     first = f"{make_key(tenant)}:" if tenant else "conv:"
     part_of_name(contains)
-    with failing_fast(), pymongo.timeout(_WALK_SECONDS):
+    with failing_fast(_WALK):
         keys = Conversation.objects.living().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
         if tenant == "":
             keys = keys.filter(pk__regex=r"^conv:[^:]+$")  # or the cursor would name other tenants' sessions
@@ -39,7 +37,7 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
 
 def last_ids(sessions: Collection[str]) -> dict[str, str]:
     """Return the last message's id of each of the sessions that there are, where it can be one."""
-    with failing_fast(), pymongo.timeout(_WALK_SECONDS):
+    with failing_fast(_WALK):
         found = list(documents().find(_named(sessions), {"messages": {"$slice": -1}}))
     ids = {session_of(one["_id"]): last_fields(one.get("messages")).get("id") for one in found}
     return {session: last for session, last in ids.items() if isinstance(last, str) and last}

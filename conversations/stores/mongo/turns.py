@@ -1,11 +1,9 @@
 """Histories in MongoDB: what each request reads and writes."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
-import pymongo
 from django.conf import settings
 from django.db import connections
 
@@ -23,7 +21,7 @@ from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Turn
 
-_WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS
+_WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS: writers of one document wait for each other
 
 
 class DocumentStore(DocumentControl, HistoryStore):
@@ -50,12 +48,12 @@ class DocumentStore(DocumentControl, HistoryStore):
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         append = Append(session, turn, missing, flag, self.limits)
-        with _writing():
+        with failing_fast(_WRITE_PATIENCE):
             return append.run()
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         key = make_key(session)
-        with _writing():
+        with failing_fast(_WRITE_PATIENCE):
             return delete(key, upto, flag=flag, limits=self.limits)
 
     def ttl(self, session: str) -> int | None:
@@ -76,7 +74,7 @@ class DocumentStore(DocumentControl, HistoryStore):
 
     def quarantine(self, session: str) -> bool:
         key = make_key(session)
-        with failing_fast():
+        with failing_fast(times=3):
             document = documents().find_one({"_id": key})
             if document is None:
                 return False
@@ -91,10 +89,3 @@ class DocumentStore(DocumentControl, HistoryStore):
         connection: Any = connections[ALIAS]
         with failing_fast():
             connection.database.command("ping")
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Allow more time than for a read: writers of one document wait for each other."""
-    with failing_fast(), pymongo.timeout(_WRITE_PATIENCE * settings.MONGO_TIMEOUT_MS / 1000):
-        yield

@@ -1,5 +1,6 @@
 """Connections to Redis that fail fast."""
 
+import math
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ from redis.connection import AbstractConnection, DefaultParser
 from redis.exceptions import TimeoutError
 from redis.retry import Retry
 from redis.utils import SENTINEL
+
+from conversations import deadline
 
 made = 0
 """How many connections this process has made: a restart of the server breaks all of them."""
@@ -21,7 +24,7 @@ def _connected(connection: AbstractConnection) -> None:
 
 
 class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredis brings the one that is used
-    """Reads a reply within the socket timeout from its first byte to its last.
+    """Reads a reply within the socket timeout from its first byte to its last, and before the request's deadline.
 
     The socket's own timeout is for each receive: a server that drips bytes would never run into it.
     """
@@ -33,13 +36,21 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredi
         return super().read_response(*arguments, **options)
 
     def read_from_socket(self, timeout: Any = SENTINEL, raise_on_timeout: bool = True) -> bool:
-        if self._deadline is None:  # the first receive has the socket's own timeout
-            self._deadline = time.monotonic() + (self._socket_timeout or float("inf"))
-        elif timeout is SENTINEL:
-            timeout = self._deadline - time.monotonic()
-            if timeout <= 0:
-                raise TimeoutError("Timeout reading from socket")
+        if timeout is SENTINEL:
+            timeout = self._left()
         return bool(super().read_from_socket(timeout, raise_on_timeout))
+
+    def _left(self) -> Any:
+        """Return the seconds for this receive, SENTINEL where the socket has them already; raise TimeoutError."""
+        own, left = self._socket_timeout or math.inf, deadline.left()
+        if self._deadline is None:
+            self._deadline = time.monotonic() + min(own, left)
+            if own <= left:
+                return SENTINEL
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("Timeout reading from socket")
+        return seconds
 
 
 class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):

@@ -1,0 +1,84 @@
+"""One deadline a request: whatever the stores do, it ends within 2 s, and the time that a model takes.
+
+Each call to a store is bounded by what the request has left, and no store may take all of it: the other must have time
+for its answer. Commands and the watcher have no deadline, and each call has its own timeout alone.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from conversations.errors import StoreUnavailable
+
+SECONDS = 1.9  # for all calls of a request: what is left of 2 s is for a connection that is being made
+_FOR_THE_OTHER = 0.25  # seconds of them that one store cannot take
+_LEAST = 0.01  # seconds in which a call is worth making
+
+
+class Deadline:
+    """What is left of one request's time, and what each store may still take of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+        self._share = seconds - _FOR_THE_OTHER
+        self._taken: dict[str, float] = {}
+
+    def left(self, alias: str) -> float:
+        """Return the seconds that the store may take now."""
+        return min(self._ends - time.monotonic(), self._share - self._taken.get(alias, 0.0))
+
+    def take(self, alias: str, seconds: float) -> None:
+        self._taken[alias] = self._taken.get(alias, 0.0) + seconds
+
+    def put_off(self, seconds: float) -> None:
+        self._ends += seconds
+
+
+_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+_call_ends: ContextVar[float] = ContextVar("call_ends", default=math.inf)
+
+
+@contextmanager
+def begun() -> Iterator[None]:
+    """Give the request that is handled in this block its deadline. A thread that goes on with it copies the context."""
+    token = _deadline.set(Deadline(SECONDS))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@contextmanager
+def excluded() -> Iterator[None]:
+    """Put the deadline off by what the block takes: the stores have no part in it."""
+    deadline, begin = _deadline.get(), time.monotonic()
+    try:
+        yield
+    finally:
+        if deadline:
+            deadline.put_off(time.monotonic() - begin)
+
+
+@contextmanager
+def call(alias: str) -> Iterator[None]:
+    """Bound what the block asks of a store. Raise StoreUnavailable where no time is left: nothing was sent then."""
+    deadline = _deadline.get()
+    if deadline is None:
+        yield
+        return
+    begin, seconds = time.monotonic(), deadline.left(alias)
+    if seconds < _LEAST:
+        raise StoreUnavailable(alias, "no time left")
+    token = _call_ends.set(begin + seconds)
+    try:
+        yield
+    finally:
+        _call_ends.reset(token)
+        deadline.take(alias, time.monotonic() - begin)
+
+
+def left() -> float:
+    """Return the seconds in which this call to a store must end: infinitely many without a deadline."""
+    return _call_ends.get() - time.monotonic()

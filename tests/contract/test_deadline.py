@@ -1,0 +1,48 @@
+"""Every store keeps to what a request has left, though its own timeouts are longer."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conversations import deadline
+from conversations.errors import StoreUnavailable
+from conversations.stores import MONGO, REDIS, store
+from conversations.stores.measured import MeasuredStore
+from tests import environment
+from tests.builders import a_turn
+from tests.servers import Server
+
+OWN_SECONDS = 2.0  # the shortest of the tests' own timeouts
+CALLS: dict[str, Callable[[MeasuredStore], Any]] = {
+    "load": lambda one: one.load("s"),
+    "inspect": lambda one: one.inspect("s"),
+    "append": lambda one: one.append("s", a_turn()),
+    "delete": lambda one: one.delete("s", a_turn().id),
+    "quarantine": lambda one: one.quarantine("s"),
+    "scan": lambda one: one.scan(),
+    "summaries": lambda one: one.summaries(["s"]),
+    "report": lambda one: one.report(),
+    "ping": lambda one: one.ping(),
+}
+
+
+@pytest.fixture(params=[REDIS, MONGO])
+def frozen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MeasuredStore]:
+    """A store whose server does not answer, in a request that has half a second."""
+    one: MeasuredStore = store(request.param)
+    server: Server = {REDIS: environment.REDIS, MONGO: environment.MONGO}[request.param]
+    one.ping()  # is connected
+    monkeypatch.setattr(deadline, "SECONDS", 0.5)
+    server.freeze()
+    yield one
+    server.thaw()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_ends_at_the_deadline(frozen: MeasuredStore, call: Callable[[MeasuredStore], Any]) -> None:
+    begin = time.monotonic()
+    with deadline.begun(), pytest.raises(StoreUnavailable):
+        call(frozen)
+    assert time.monotonic() - begin < OWN_SECONDS
