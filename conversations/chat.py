@@ -6,12 +6,13 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connections
 
-from conversations import history, policy
+from conversations import deadline, history, policy
 from conversations.answerers import answerer
 from conversations.clock import now
 from conversations.errors import AnswererFailed, Behind, ConversationError, KeyReused, NoLaterTurn, NotPersisted
@@ -98,7 +99,8 @@ def stream(question: Question) -> Iterator[str | Answer]:
             lock.close()
             connections.close_all()
 
-    threading.Thread(target=work, name="asking", daemon=True).start()
+    go_on = copy_context().run  # with what is left until the deadline
+    threading.Thread(target=go_on, args=[work], name="asking", daemon=True).start()
     return _until_answered(pieces)
 
 
@@ -195,7 +197,7 @@ class PendingTurn:
         """Return the question with its answer; raise AnswererFailed."""
         pieces: list[str] = []
         try:
-            with metrics.answer_seconds.time():
+            with metrics.answer_seconds.time(), deadline.excluded():
                 for piece in answerer().answer(self.question.text, self.reading.history):
                     pieces.append(piece)
                     on_piece(piece)

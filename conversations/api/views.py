@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from conversations import chat, history
+from conversations import chat, deadline, history
 from conversations.api import schema
 from conversations.api.authentication import client_of
 from conversations.api.events import event_stream
@@ -41,6 +41,11 @@ class _ChatViewSet(ViewSet):
     """What every address under /api/chat/ has in common."""
 
     content_negotiation_class = _FirstRenderer
+
+    def dispatch(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponseBase:
+        """Handle a request within its deadline."""
+        with deadline.begun():
+            return super().dispatch(request, *arguments, **options)
 
     def finalize_response(self, request: Request, response: Response, *arguments: Any, **options: Any) -> Response:
         """Return the response, an error too, with a header that forbids to cache it: it may contain messages."""

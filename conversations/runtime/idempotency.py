@@ -13,6 +13,7 @@ from pathlib import Path
 from django.conf import settings
 from filelock import FileLock, Timeout
 
+from conversations import deadline
 from conversations.errors import KeyInUse
 from telemetry.logs import event
 
@@ -42,7 +43,8 @@ def _acquired(session: str, key: str | None) -> FileLock | None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Not of one thread: the thread that streams an answer releases what another one has acquired.
         lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False, poll_interval=_EVERY)
-        lock.acquire(timeout=settings.LLM_TIMEOUT_MS / 1000)
+        with deadline.excluded():  # the other request waits for a model
+            lock.acquire(timeout=settings.LLM_TIMEOUT_MS / 1000)
     except Timeout:
         raise KeyInUse from None
     except OSError as error:
