@@ -9,10 +9,13 @@ import pytest
 from conversations import deadline
 from conversations.errors import StoreUnavailable
 from conversations.stores import MONGO, REDIS, store
+from conversations.stores.base import Page
 from conversations.stores.measured import MeasuredStore
+from conversations.stores.redis.client import HistoryClient
 from tests import environment
 from tests.builders import a_turn
 from tests.servers import Server
+from tests.unit.test_deadline import Clock, clock  # noqa: F401  # a fixture
 
 OWN_SECONDS = 2.0  # the shortest of the tests' own timeouts
 CALLS: dict[str, Callable[[MeasuredStore], Any]] = {
@@ -46,3 +49,18 @@ def test_a_call_ends_at_the_deadline(frozen: MeasuredStore, call: Callable[[Meas
     with deadline.begun(), pytest.raises(StoreUnavailable):
         call(frozen)
     assert time.monotonic() - begin < OWN_SECONDS
+
+
+def test_redis_returns_a_short_page_where_looking_for_more_would_take_too_long(
+    clock: Clock,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time that is left is for the summaries of what was found."""
+
+    def finds_nothing(self: HistoryClient, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
+        clock.now += 0.3
+        return cursor + 1, []
+
+    monkeypatch.setattr(HistoryClient, "scan", finds_nothing)
+    with deadline.begun():
+        assert store(REDIS).scan() == Page((), "3")

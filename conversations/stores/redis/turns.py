@@ -9,6 +9,7 @@ from django.conf import settings
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from conversations import deadline
 from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import (
@@ -81,12 +82,13 @@ class CacheStore(HistoryStore, ControlStore):
         pattern = (f"{tenant}:*" if tenant else "*") + (f"{part_of_name(contains)}*" if contains else "")
         found: list[str] = []
         position, count = int(cursor or 0), limit
+        enough = deadline.left() / 2  # the rest is for the summaries of what was found
         with self._errors():
             for _ in range(_STEPS):
                 position, keys = self._client.scan(position, pattern, count)
                 sessions = (session_of(key.decode()) for key in keys if key.isascii())
                 found += [session for session in sessions if is_of(session, tenant)]
-                if not position or len(found) >= limit:
+                if not position or len(found) >= limit or deadline.left() < enough:
                     break
                 if not keys:  # few match: a longer step saves round trips and finds hardly more than was asked for
                     count = min(2 * count, _STEP)
