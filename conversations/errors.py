@@ -55,10 +55,12 @@ class StoreUnavailable(ConversationError):
     code = "store_unavailable"
     status = 503
 
-    def __init__(self, store: str, reason: str) -> None:
+    def __init__(self, store: str, reason: str, *, unknown: bool = False) -> None:
         super().__init__(store, reason)
         self.store = store
         self.reason = reason
+        self.unknown = unknown
+        """Whether the store may have done what it was asked all the same."""
 
 
 class NoStore(ConversationError):

@@ -78,7 +78,8 @@ CORRUPT = Summary(None, None)
 
 class HistoryStore(ABC):
     """Keeps histories by session. Every method raises StoreUnavailable when the store cannot be used or
-    did not answer in time; a write may then have been applied all the same, so it is repeated by id."""
+    did not answer in time; where its `unknown` is set, a write may have been applied all the same, so it is
+    repeated by id."""
 
     cheap_reads: ClassVar[bool] = False
     """Whether reading a conversation costs next to nothing. Such a store is always read as the fallback too, so it sets

@@ -7,12 +7,21 @@ from typing import Any
 import pymongo
 from django.conf import settings
 from django.db import DatabaseError, connections
-from pymongo.errors import PyMongoError
+from pymongo.errors import (
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
 
 from conversations import deadline
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
 
+_NOT_SENT = (ServerSelectionTimeoutError, WaitQueueTimeoutError)
+_INTERRUPTED = {24, 50, 262, 11601}  # LockTimeout, MaxTimeMSExpired, ExceededTimeLimit, Interrupted
 ATTEMPTS = 8  # of an update that lost a race: the winner has written, so one writer always advances
 
 
@@ -23,7 +32,7 @@ def as_unavailable(alias: str) -> Iterator[None]:
         yield
     except (DatabaseError, PyMongoError) as error:
         cause = (isinstance(error, DatabaseError) and error.__cause__) or error
-        raise StoreUnavailable(alias, type(cause).__name__) from error
+        raise StoreUnavailable(alias, type(cause).__name__, unknown=not _is_certain(cause)) from error
 
 
 @contextmanager
@@ -49,3 +58,13 @@ def fail_fast(database: str = ALIAS) -> None:
         return
     if any(server.error for server in topology.server_descriptions().values()):
         raise StoreUnavailable(ALIAS, "no writable server")
+
+
+def _is_certain(error: BaseException) -> bool:
+    """Return whether the error shows that nothing was done: it is the server's refusal, or nothing was sent."""
+    if not isinstance(error, PyMongoError) or isinstance(error, (NotPrimaryError, WriteConcernError)):
+        return False
+    if isinstance(error, OperationFailure):
+        return error.code not in _INTERRUPTED
+    unsent = isinstance(error, _NOT_SENT) or error.has_error_label("SystemOverloadedError")
+    return unsent or "connection pool paused" in str(error)  # the label is for a connection that was not made

@@ -4,9 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django_redis.exceptions import ConnectionInterrupted
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MaxConnectionsError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.sentinel import MasterNotFoundError
 
 from conversations.errors import StoreUnavailable
+
+FAULTS = (ConnectionInterrupted, RedisError, RedisClusterException)
+_NOT_DONE = (ResponseError, AuthenticationError, AuthorizationError, MaxConnectionsError, MasterNotFoundError)
+_NOT_SENT = ("connecting to", "No connection available")  # no connection was made, or the pool had none left
 
 
 @contextmanager
@@ -14,6 +26,22 @@ def as_unavailable(alias: str) -> Iterator[None]:
     """Raise StoreUnavailable for a driver's error."""
     try:
         yield
-    except (ConnectionInterrupted, RedisError, RedisClusterException) as error:
-        cause = (isinstance(error, ConnectionInterrupted) and error.__cause__) or error
-        raise StoreUnavailable(alias, type(cause).__name__) from error
+    except FAULTS as error:
+        raise unavailable(alias, error) from error
+
+
+def unavailable(alias: str, error: Exception) -> StoreUnavailable:
+    """Return a driver's error as one of ours."""
+    cause = cause_of(error)
+    return StoreUnavailable(alias, type(cause).__name__, unknown=not _is_certain(cause))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return Redis' own error where it is inside one of django-redis."""
+    return (isinstance(error, ConnectionInterrupted) and error.__cause__) or error
+
+
+def _is_certain(error: BaseException) -> bool:
+    """Return whether the error shows that nothing was done: it is the server's answer, or nothing was sent."""
+    answered = isinstance(error, _NOT_DONE) or getattr(error, "status_code", None) is not None
+    return answered or any(words in str(error) for words in _NOT_SENT)

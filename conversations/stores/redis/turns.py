@@ -3,15 +3,13 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from django.conf import settings
-from django_redis.exceptions import ConnectionInterrupted
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from conversations import deadline
 from conversations.datasets import Dataset
-from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.errors import CorruptHistory
 from conversations.stores.base import (
     MOST_SCANNED,
     Contents,
@@ -25,6 +23,7 @@ from conversations.stores.base import (
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.redis import connection
 from conversations.stores.redis.client import HistoryClient, histories
+from conversations.stores.redis.faults import FAULTS, cause_of, unavailable
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
 
@@ -156,9 +155,9 @@ class CacheStore(HistoryStore, ControlStore):
         """Turn every way the driver reports a fault into one of ours."""
         try:
             yield
-        except (ConnectionInterrupted, RedisError, RedisClusterException) as error:
-            cause: Any = error.__cause__ if isinstance(error, ConnectionInterrupted) else error
+        except FAULTS as error:
+            cause = cause_of(error)
             # In a pipeline the driver puts the command before the server's words.
             if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
                 raise CorruptHistory(self.alias, type(cause).__name__) from error
-            raise StoreUnavailable(self.alias, type(cause).__name__) from error
+            raise unavailable(self.alias, error) from error
