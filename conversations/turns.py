@@ -23,6 +23,7 @@ SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # wit
 QUESTION, ANSWER = "user", "assistant"
 _FIELDS = operator.itemgetter("role", "content", "id", "at")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
+_TURN_KEY = re.compile(f"turn:({MESSAGE_ID.pattern})")
 
 
 class Message(NamedTuple):
@@ -59,6 +60,20 @@ class Turn(NamedTuple):
     def id(self) -> str:
         """The question's id; the answer's is its successor."""
         return self.question.id
+
+    @property
+    def key(self) -> str:
+        """The Idempotency-Key to ask the question again with: its own, or else one made from its id."""
+        return self.question.key or f"turn:{self.id}"
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every Idempotency-Key that names the turn; the one made from its id always does."""
+        return frozenset((f"turn:{self.id}", self.key))
+
+    def is_duplicate_of(self, other: "Turn") -> bool:
+        """Return whether it is the same turn, or another answer to the same question: one key names both."""
+        return not self.keys.isdisjoint(other.keys)
 
     def messages(self) -> tuple[Message, Message]:
         return (self.question, self.answer)
@@ -123,11 +138,8 @@ class History(Sequence[Message]):
         return b"".join(message.line() for message in self.messages)
 
     def knows(self, turn: Turn) -> bool:
-        """Return whether a turn with this one's id or key is there."""
-        key = turn.question.key
-        return any(
-            question.id == turn.id or (key is not None and question.key == key) for question in self.messages[::2]
-        )
+        """Return whether the turn is there, or a duplicate of it."""
+        return any(map(turn.is_duplicate_of, self.turns()))
 
     def after(self, tombstone: str) -> "History":
         """Return the turns later than a tombstone."""
@@ -140,16 +152,14 @@ class History(Sequence[Message]):
 
         Two tries of one question can be in two stores when neither could see the other's.
         """
-        latest = {turn.question.key: turn.id for turn in self.turns() if turn.question.key}
-        if not latest:
+        if not any(question.key for question in self.messages[::2]):
             return self
-        return History.of(
-            turn for turn in self.turns() if not turn.question.key or latest[turn.question.key] == turn.id
-        )
+        latest = {key: turn.id for turn in self.turns() for key in turn.keys}
+        return History.of(turn for turn in self.turns() if all(latest[key] == turn.id for key in turn.keys))
 
     def turn_of(self, key: str) -> Turn | None:
-        """Return the latest turn asked with this Idempotency-Key."""
-        return next((turn for turn in reversed(self.turns()) if turn.question.key == key), None)
+        """Return the latest turn that this Idempotency-Key names."""
+        return next((turn for turn in reversed(self.turns()) if key in turn.keys), None)
 
     @overload
     def __getitem__(self, index: int) -> Message: ...
@@ -201,6 +211,12 @@ def make_turn(question: str, answer: str, seen: str | None, asked: datetime, ans
         Message(QUESTION, question, first, stamp(asked), key),
         Message(ANSWER, answer, second, stamp(answered)),
     )
+
+
+def question_named(key: str | None) -> str | None:
+    """Return the id of the question that a key made from an id names, None for any other key."""
+    found = _TURN_KEY.fullmatch(key or "")
+    return found[1] if found and found[1][-1] in _NEXT else None
 
 
 def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:

@@ -103,6 +103,29 @@ class Contract:
         assert not store.append(session, second).stored
         assert store.load(session) == History.of([first, second])
 
+    def test_a_turn_asked_with_the_key_of_another_turns_id_is_stored_once(self, store: HistoryStore) -> None:
+        session, first = a_session(), a_turn()
+        duplicate, other = a_turn(key=first.key), a_turn(key=f"{first.key}0")
+        store.append(session, first)
+        assert not store.append(session, duplicate).stored
+        assert store.append(session, other).stored
+        assert store.load(session) == History.of([first, other])
+
+    def test_a_turn_that_comes_after_its_duplicate_is_left_out(self, store: HistoryStore) -> None:
+        """It was sent first, and arrives late. As a missing turn it is stored: it is in the other store too."""
+        session, first = a_session(), a_turn()
+        duplicate = a_turn(key=first.key)
+        store.append(session, duplicate)
+        assert not store.append(session, first).stored
+        assert store.load(session) == History.of([duplicate])
+        store.append(session, None, [first])
+        assert store.load(session) == History.of([first, duplicate])
+
+    def test_the_key_of_an_answers_id_names_no_turn(self, store: HistoryStore) -> None:
+        session, first = a_session(), a_turn()
+        store.append(session, first)
+        assert store.append(session, a_turn(key=f"turn:{first.answer.id}")).stored
+
     def test_the_same_key_twice_is_stored_once(self, store: HistoryStore) -> None:
         session, first, duplicate = a_session(), a_turn(key="k1"), a_turn(key="k1")
         store.append(session, first)

@@ -152,6 +152,13 @@ class TestHistory:
         assert not history.knows(a_turn(key="other"))
         assert not history.knows(a_turn())
 
+    def test_a_turn_asked_again_with_the_key_of_its_id_supersedes_it(self) -> None:
+        first, other = a_turn(), a_turn(key="k")
+        again = a_turn(key=first.key)
+        history = History.of([first, other, again])
+        assert history.current() == History.of([other, again])
+        assert [history.turn_of(key) for key in (first.key, other.key, f"turn:{other.id}")] == [again, other, other]
+
     def test_the_turn_of_a_key_is_the_latest(self) -> None:
         first, second = a_turn(key="k"), a_turn(key="k")
         assert History.of([first, second, a_turn()]).turn_of("k") == second

@@ -4,7 +4,7 @@ All that the update needs of the document is in its filter, so that the common c
 that does not match makes the upsert a duplicate key. Only then is the document read, to find out why.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -21,7 +21,7 @@ from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Limits, Turn
+from conversations.turns import History, Limits, Turn, question_named
 
 _IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
 
@@ -70,12 +70,17 @@ class Append:
         where: Document = {"_id": self._key} | unexpired()
         if turns:
             ids = [turn.id for turn in turns]
-            where["messages.id"] = {"$ne": ids[0]} if len(ids) == 1 else {"$nin": ids}
+            where["messages.id"] = _none_of({*ids, *self._named()})
             where["tombstone"] = {"$not": {"$gte": min(ids), "$regex": TOMBSTONE}}
             where["bytes"] = {"$lte": max(self._limits.max_bytes - _size(turns), 0)}
-            if self._turn and self._turn.question.key:
-                where["messages.key"] = {"$ne": self._turn.question.key}
+            if self._turn:
+                where["messages.key"] = _none_of(self._turn.keys)
         return where
+
+    def _named(self) -> set[str]:
+        """Return the id of the turn that this one's key names, as a set."""
+        named = question_named(self._turn.key) if self._turn else None
+        return {named} if named else set()
 
     def _update(self, turns: list[Turn]) -> Document:
         """Return the update that adds these turns in the places of their ids."""
@@ -130,6 +135,10 @@ class Append:
         self._missing = [turn for turn in self._missing if turn in kept]
         if self._turn not in kept:
             self._turn = None
+
+
+def _none_of(values: Collection[str]) -> Document:
+    return {"$nin": list(values)} if len(values) > 1 else {"$ne": next(iter(values))}
 
 
 def _size(turns: list[Turn]) -> int:

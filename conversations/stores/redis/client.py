@@ -65,7 +65,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         for one in missing:
             arguments += (one.id, "", one.lines())
         if turn:
-            arguments += (turn.id, turn.question.key or "", turn.lines())
+            arguments += (turn.id, " ".join(turn.keys), turn.lines())
         added, before, tombstone, corrupt = self._run("append", keys, arguments)
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
 

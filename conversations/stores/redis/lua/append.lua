@@ -2,7 +2,7 @@
 --
 -- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] the hash of flags, if one is to be set
 -- ARGV    ttl in seconds, most turns, most bytes, session, its flag,
---         then for each turn: id, key ("" for none), its two lines
+--         then for each turn: id, the keys that name it ("" where its id alone counts), its two lines
 -- answers {1 if the last turn is new, messages that were there before, tombstone if it covers the last turn,
 --          1 if there is a tombstone that is no id: it covers nothing}
 
@@ -31,21 +31,29 @@ local function turn_id(number)
   return string.match(tail_before(turn, string.find(turn, '\n', 1, true)), WHOLE_TAIL) or ''
 end
 
+local function is_named(key)
+  local id = string.match(key, '^turn:(.+)')
+  for number, turn in ipairs(turns) do
+    if id and turn_id(number) == id or string.find(turn, '"key":"' .. key .. '"', 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
 local before = 2 * #turns
 local size = #value
 local added = 0
 local covered = ''
 for argument = 6, #ARGV, 3 do
-  local id, key, lines = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2]
+  local id, keys, lines = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2]
   local place = #turns -- the turn comes after this many others
   while place > 0 and turn_id(place) > id do
     place = place - 1
   end
   local there = place > 0 and turn_id(place) == id
-  if key ~= '' then
-    for _, turn in ipairs(turns) do
-      there = there or string.find(turn, '"key":"' .. key .. '"', 1, true) ~= nil
-    end
+  for key in string.gmatch(keys, '%S+') do
+    there = there or is_named(key)
   end
   added = 0
   covered = id <= tombstone and tombstone or ''
