@@ -15,7 +15,15 @@ from django.db import connections
 from conversations import deadline, history, policy
 from conversations.answerers import answerer
 from conversations.clock import now
-from conversations.errors import AnswererFailed, Behind, ConversationError, KeyReused, NoLaterTurn, NotPersisted
+from conversations.errors import (
+    AnswererFailed,
+    Behind,
+    ConversationError,
+    KeyReused,
+    NoLaterTurn,
+    NotPersisted,
+    OutcomeUnknown,
+)
 from conversations.ids import next_time, stamp, time_of
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.stores.sessions import session_named
@@ -70,7 +78,7 @@ def new_session_id() -> str:
 
 def ask(question: Question) -> Answer:
     """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
-    AnswererFailed, or NotPersisted, which carries the answer that no store took."""
+    AnswererFailed, or NotPersisted or OutcomeUnknown, which carry the answer that no store took or has confirmed."""
     with idempotency_lock(question.session, question.key):
         return PendingTurn(question).finish()
 
@@ -139,7 +147,7 @@ class PendingTurn:
             raise self._not_persisted(turn, NoLaterTurn) from None
         turn = written.turn
         if not written.stored_in:
-            raise self._not_persisted(turn, NotPersisted)
+            raise self._not_persisted(turn, OutcomeUnknown if written.unknown else NotPersisted)
         if not written.new:
             return self._duplicate(turn, written.stored_in)
         metrics.turns.labels(outcome="answered").inc()
@@ -148,8 +156,8 @@ class PendingTurn:
     def _not_persisted(self, turn: Turn, reason: type[ConversationError]) -> ConversationError:
         """Return the error that carries the answer, which was paid for."""
         metrics.not_persisted.inc()
-        metrics.turns.labels(outcome="not_persisted").inc()
-        return reason(self._answer(turn, (), replayed=False))
+        metrics.turns.labels(outcome="outcome_unknown" if reason is OutcomeUnknown else "not_persisted").inc()
+        return reason(self._answer(turn, (), replayed=False), turn.key)
 
     def _report_context(self) -> None:
         """Count and log the context that was found; raise Behind where it is not enough for the client."""

@@ -84,6 +84,14 @@ class NotPersisted(ConversationError):
     status = 503
 
 
+class OutcomeUnknown(ConversationError):
+    """No store has confirmed this turn, and one may have stored it. The answer is in `answer`; ask again with
+    `idempotency_key` as the Idempotency-Key, and it is stored once."""
+
+    code = "outcome_unknown"
+    status = 503
+
+
 class NoLaterTurn(ConversationError):
     """This conversation holds the last time there is, so no turn can follow; use another session_id."""
 

@@ -36,7 +36,7 @@ backup_timestamp = Gauge(
 )
 persist_errors = Counter("history_persist_errors", "Turns that a store did not take.", ["store"])
 persist_attempts = Counter("history_persist_attempts", "Attempts to write a turn to a store.", ["store"])
-not_persisted = Counter("history_not_persisted", "Turns that no store took.")
+not_persisted = Counter("history_not_persisted", "Turns that no store took or has confirmed.")
 msg_count_before = Histogram(
     "msg_count_before",
     "Messages in context before a turn.",
@@ -100,7 +100,7 @@ answer_seconds = Histogram(
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
-TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "answerer_failed")
+TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
 
 def start() -> None:

@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from conversations.errors import ConversationError, NoLaterTurn, NotPersisted
+from conversations.errors import ConversationError, NoLaterTurn, NotPersisted, OutcomeUnknown
 
 _MAX_BYTES = 8192  # of an error without the answer that it may carry
 _MAX_DETAIL = 2500  # bytes of `detail`: a JSON renderer may write twice as many
@@ -21,8 +21,10 @@ _MAX_NAME = 100  # bytes of a field's name
 def body(error: ConversationError) -> dict[str, Any]:
     """Return the body of the error; after the model was called it has the answer, which was paid for."""
     fields: dict[str, Any] = {"code": error.code, "detail": error.detail}
-    if isinstance(error, (NotPersisted, NoLaterTurn)) and error.args:
+    if isinstance(error, (NotPersisted, OutcomeUnknown, NoLaterTurn)) and error.args:
         fields |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
+    if isinstance(error, OutcomeUnknown):
+        fields["idempotency_key"] = error.args[1]
     return fields
 
 

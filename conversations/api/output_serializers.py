@@ -95,8 +95,11 @@ class InvalidSerializer(ErrorSerializer):
 
 
 class NotPersistedSerializer(ErrorSerializer):
-    """The turn could not be stored; where an answer had been made, it is not thrown away."""
+    """The turn is not stored, or it is unknown whether it is; where an answer had been made, it is not thrown away."""
 
     answer = serializers.CharField(required=False)
     session_id = serializers.CharField(required=False)
     persisted = serializers.BooleanField(required=False)
+    idempotency_key = serializers.CharField(
+        required=False, help_text="Of `outcome_unknown`: ask again with it as the Idempotency-Key."
+    )

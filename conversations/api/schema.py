@@ -45,7 +45,11 @@ _ASK_RESPONSES: dict[Any, Any] = {
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
     422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
     502: OpenApiResponse(ErrorSerializer, "The model gave no answer; nothing was stored."),
-    503: OpenApiResponse(NotPersistedSerializer, "No store can be reached, or none took the turn."),
+    503: OpenApiResponse(
+        NotPersistedSerializer,
+        "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "
+        "(`outcome_unknown`).",
+    ),
 }
 _EXPORT_RESPONSES: dict[Any, Any] = {
     (200, "application/json"): ConversationSerializer,
@@ -61,7 +65,8 @@ _KEY = OpenApiParameter(
     str,
     OpenApiParameter.HEADER,
     pattern=anchored(IDEMPOTENCY_KEY),
-    description="Asked again with the same key, the stored answer comes back.",
+    description="Asked again with the same key, the stored answer comes back. `turn:` and the id of a question is the "
+    "key of one that was asked without.",
 )
 _EXAMPLES = [
     OpenApiExample(

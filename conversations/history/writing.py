@@ -28,6 +28,8 @@ class Written:
     """As it was stored: a deletion in between makes it later than it was."""
     stored_in: tuple[str, ...]
     new: bool
+    unknown: bool
+    """Whether a store that has not acknowledged it may have it all the same."""
 
 
 def append(session: str, turn: Turn, reading: Reading) -> Written:
@@ -85,6 +87,8 @@ class Write:
         self.flagged: set[str] = set()
         """Stores that were given an unsynced flag with the turn."""
         self.new = True
+        self.unknown = False
+        """Whether a store may have taken the turn without an acknowledgement."""
         self.tombstone: str | None = None
         """The one that kept the turn out of a store; it needs a later id then."""
 
@@ -101,7 +105,7 @@ class Write:
         return self
 
     def written(self) -> Written:
-        return Written(self.turn, self.stored_in, self.new)
+        return Written(self.turn, self.stored_in, self.new, self.unknown)
 
     def _enough(self, alias: str) -> bool:
         """Return whether this store need not be asked any more."""
@@ -112,7 +116,8 @@ class Write:
         try:
             receipt = self._append(alias, flag)
             there = self.turn if receipt.stored or receipt.tombstone else self._duplicate(alias)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            self.unknown |= error.unknown
             if alias in self.plan.wanted:
                 self.missed.append(alias)
             return
@@ -152,19 +157,15 @@ class Write:
     def _duplicate(self, alias: str) -> Turn:
         """Return the turn that a store has in this one's place: the same, or another with its key. Raise
         StoreUnavailable also where that cannot be read: another store may have taken the turn already, so this one
-        counts as missed and the request goes on."""
+        counts as missed and the request goes on. Where none has, the outcome is unknown: it may be another's turn."""
         try:
             contents = store(alias).inspect(self.session)
         except (StoreUnavailable, CorruptHistory) as error:
             reason = getattr(error, "reason", type(error).__name__)
             self._count_error(alias, reason)
-            raise StoreUnavailable(alias, reason) from error
+            raise StoreUnavailable(alias, reason, unknown=True) from error
         there = contents.history.turns() if contents.history else ()
-        return next(filter(self._is_this, there), self.turn)
-
-    def _is_this(self, one: Turn) -> bool:
-        key = self.turn.question.key
-        return one.id == self.turn.id or bool(key and one.question.key == key)
+        return next(filter(self.turn.is_duplicate_of, there), self.turn)
 
     def _agrees(self, alias: str, there: Turn) -> bool:
         """Return whether the store has the turn that the stores before it have. If not, two duplicates are in two

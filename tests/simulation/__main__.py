@@ -1,4 +1,7 @@
-"""Plays plans: `python -m tests.simulation [--seed N] [--count N]`."""
+"""Plays plans: `python -m tests.simulation [--seed N] [--count N]`.
+
+With `--unconfirmed` both stores have the same fault, and what is judged is only that no question is there twice.
+"""
 
 import argparse
 import os
@@ -33,21 +36,22 @@ def main() -> None:
 
     django.setup()
     from tests.simulation import plans
-    from tests.simulation.checker import check
+    from tests.simulation.checker import check, stored_twice
     from tests.simulation.world import World
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--unconfirmed", action="store_true")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else random.randrange(10**9)
     begun, steps, kinds = time.perf_counter(), 0, Counter[str]()
     for seed in range(first, first + (1 if options.show else options.count)):
-        world = World(plans.make(seed))
+        world = World(plans.unconfirmed(seed) if options.unconfirmed else plans.make(seed))
         world.play()
         steps += world.scheduler.steps
-        wrong = check(world)
+        wrong = stored_twice(world) if options.unconfirmed else check(world)
         if options.show:
             show(world.plan, *world.events, "", *wrong)
         for line in {line.split()[0] for line in wrong}:

@@ -109,7 +109,7 @@ class Link(HistoryStore, ControlStore):
         if write and chance < lossy.request + lossy.late:
             pause(TIMEOUT[self.alias])
             backend.scheduler.spawn(WORLD, _quietly(apply), random.uniform(0.0, 3.0))
-            raise StoreUnavailable(self.alias, "timeout")
+            raise StoreUnavailable(self.alias, "timeout", unknown=True)
         starts = backend.starts
         if starts != self._connected_to:  # a restart has broken the connection that there was
             self._connected_to = starts
@@ -124,7 +124,7 @@ class Link(HistoryStore, ControlStore):
 
     def _give_up(self) -> None:
         self._backend.scheduler.pause(TIMEOUT[self.alias])
-        raise StoreUnavailable(self.alias, "timeout")
+        raise StoreUnavailable(self.alias, "timeout", unknown=True)
 
     @property
     def _store(self) -> SimulatedStore:

@@ -4,9 +4,11 @@ In the manner of Elle's checks of append-only lists: every read shows a list of 
 what is known, and each acknowledged turn has to be in every later list unless something excuses it.
 """
 
+from collections import Counter
+
 from conversations.policy import FULL
 from tests.simulation.plans import LENGTH, QUIET
-from tests.simulation.world import OK, Event, World, questions
+from tests.simulation.world import NOT_PERSISTED, OK, Event, World, questions
 
 SEEN_BY_OTHERS = 2.5  # seconds until every machine knows what another flagged or switched
 CUT_OFF_KNOWN = 8.0  # seconds until a machine that reaches one store alone knows that another has been cut off
@@ -15,7 +17,17 @@ MOST_SECONDS = 2.0 + 0.3  # a request and the answerer's time
 
 def check(world: World) -> list[str]:
     """Return what was promised and did not hold, one line each."""
-    return [*world.violations, *_answers(world), *_deadlines(world), *_at_the_end(world)]
+    return [*world.violations, *stored_twice(world), *_answers(world), *_deadlines(world), *_at_the_end(world)]
+
+
+def stored_twice(world: World) -> list[str]:
+    """Return the answers that show a question twice, and the turns that are stored although that was denied."""
+    return [*_doubled(world), *_not_stored(world)]
+
+
+def _doubled(world: World) -> list[str]:
+    answered = [event for event in world.events if event.outcome == OK]
+    return [f"doubled: {event}" for event in answered if len(set(event.seen)) < len(event.seen)]
 
 
 def _answers(world: World) -> list[str]:
@@ -23,9 +35,7 @@ def _answers(world: World) -> list[str]:
     for event in world.events:
         if event.outcome != OK or event.kind == "delete":
             continue
-        if len(set(event.seen)) < len(event.seen):
-            wrong.append(f"doubled: {event}")
-        if event.context == FULL:
+        if event.context == FULL and not event.replayed:  # that one saw what there was when it was first asked
             wrong += _forgotten(world, event) + _undeleted(world, event)
         wrong += _disordered(world, event)
     return wrong
@@ -50,6 +60,14 @@ def _forgotten(world: World, event: Event) -> list[str]:
                 wrong.append(f"forgotten {each.text}: {event}")
         later.add(each.text)
     return wrong
+
+
+def _not_stored(world: World) -> list[str]:
+    """Return the turns that are stored although they were answered with `not_persisted`, and not asked again."""
+    refused = {each.text: each for each in world.events if each.error == NOT_PERSISTED}
+    once = {text for text, number in Counter(each.text for each in world.events).items() if number == 1}
+    held = set().union(*(questions(backend.store.values) for backend in world.backends.values()))
+    return [f"stored after all {text}: {refused[text]}" for text in refused if text in once & held]
 
 
 def _may_not_be_known(earlier: Event, event: Event) -> bool:

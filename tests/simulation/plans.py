@@ -1,7 +1,7 @@
 """What happens in one run, made from a seed before it begins, so that it can be printed and made smaller."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 STORES = ("redis", "mongo")
@@ -99,6 +99,12 @@ FAULTS: tuple[Callable[[Random, float], Fault], ...] = (
     _skew,
     _switch,
 )
+
+
+def unconfirmed(seed: int) -> Plan:
+    """Return the plan of a seed with other faults: both stores apply what they do not confirm."""
+    plan, kind = make(seed), ("lose replies", "apply late", "freeze")[seed % 3]
+    return replace(plan, faults=tuple(Fault(4.0, kind, alias, 5.0) for alias in STORES))
 
 
 def make(seed: int) -> Plan:

@@ -8,7 +8,7 @@ from typing import Any
 
 from conversations import chat, history
 from conversations.chat import Question
-from conversations.errors import Behind, ConversationError, NoStore, NotPersisted, StoreUnavailable
+from conversations.errors import ConversationError, NoStore, NotPersisted, OutcomeUnknown
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import ALIASES, other
@@ -21,6 +21,7 @@ from tests.simulation.processes import Machine, Process
 from tests.simulation.scheduler import Scheduler
 
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+NOT_PERSISTED = "not persisted"
 TTL = 10_000  # virtual seconds: nothing expires by itself
 
 
@@ -43,6 +44,8 @@ class Event:
     seen: tuple[str, ...] = ()
     """The questions that the answerer was shown, oldest first."""
     replayed: bool = False
+    key: str = ""
+    """The Idempotency-Key to ask again with, where the outcome is unknown."""
     cut_off: bool = False
     """Whether its machine could not reach a store just then."""
 
@@ -273,6 +276,7 @@ class World:
         if event.outcome == OK:
             self._last[session] = event.message_id
             return None
+        key = key or event.key
         return (text, key) if key else None
 
     def _do(self, event: Event, process: Process, key: str | None = None) -> None:
@@ -292,8 +296,10 @@ class World:
         try:
             answer = chat.ask(question)
         except NotPersisted:
-            event.outcome, event.error = FAILED, "not persisted"
-        except (NoStore, Behind, StoreUnavailable, ConversationError) as error:
+            event.outcome, event.error = FAILED, NOT_PERSISTED
+        except OutcomeUnknown as error:
+            event.error, event.key = "outcome unknown", error.args[1]
+        except ConversationError as error:
             event.outcome, event.error = FAILED, type(error).__name__
         else:
             event.outcome, event.context, event.message_id = OK, answer.context, answer.message_id

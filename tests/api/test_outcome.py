@@ -1,0 +1,153 @@
+"""A turn that no store has confirmed and one may have: its question can be asked again, and is stored once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from conversations.answerers.base import Answerer
+from conversations.history import repair
+from conversations.stores import ALIASES, other, reachable, store
+from conversations.turns import History
+from telemetry import metrics
+from tests import environment
+from tests.api.talking import ask, contents, let, post, sample
+from tests.api.test_errors import refused
+from tests.api.test_stream import events, stream
+from tests.builders import a_session
+from tests.servers import MongoServer, RedisServer, eventually
+
+QUESTION = "What is Redis?"
+
+
+class Freezes(Answerer):
+    """Answers, and meanwhile does to the stores what the test wants, once."""
+
+    stores: tuple[Any, ...] = ()
+    kills: tuple[Any, ...] = ()
+    asked = 0
+
+    def answer(self, question: str, history: History) -> Iterator[str]:
+        Freezes.asked += 1
+        for server in self.stores:
+            server.freeze()
+        for server in self.kills:
+            server.kill()
+        Freezes.stores = Freezes.kills = ()
+        yield f"answer {Freezes.asked}"
+
+
+@pytest.fixture
+def frozen(answered_by: None, redis_server: RedisServer, mongo_server: MongoServer) -> Iterator[type[Freezes]]:
+    Freezes.stores, Freezes.kills, Freezes.asked = (redis_server, mongo_server), (), 0
+    yield Freezes
+    awake()
+
+
+def awake() -> None:
+    """Let both stores answer again; they execute now what they were sent."""
+    for server in (environment.REDIS, environment.MONGO):
+        if server.process:
+            server.thaw()
+        else:
+            server.start()
+    eventually(lambda: reachable() == ALIASES, "not every store answers")
+
+
+def unknown(session: str, **headers: str) -> dict[str, Any]:
+    """Ask; return the error, whose outcome is unknown."""
+    response = post({"question": QUESTION, "session_id": session}, **headers)
+    refused(response, 503, "outcome_unknown")
+    return response.json()
+
+
+@let(Freezes)
+@pytest.mark.parametrize("primary", ALIASES)
+@pytest.mark.parametrize("dual_write", [False, True])
+class TestBothFrozen:
+    @pytest.fixture(autouse=True)
+    def _routed(self, settings: Settings, primary: str, dual_write: bool) -> None:
+        settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = primary, dual_write
+
+    def test_the_error_has_the_answer_and_a_key(self, frozen: type[Freezes]) -> None:
+        metrics.start()
+        session, before = a_session(), sample("turns_total", outcome="outcome_unknown")
+        error = unknown(session)
+        assert error.pop("detail")
+        assert error.pop("idempotency_key").startswith("turn:")
+        assert error == {"code": "outcome_unknown", "answer": "answer 1", "session_id": session, "persisted": False}
+        assert sample("turns_total", outcome="outcome_unknown") == before + 1
+
+    @pytest.mark.parametrize("headers", [{}, {"Idempotency_Key": "k-1"}], ids=str)
+    def test_asked_again_with_the_key_there_is_one_turn(self, frozen: type[Freezes], headers: dict[str, str]) -> None:
+        """Both stores were sent it, and execute it when they wake up; or an earlier fault kept it from them."""
+        session = a_session()
+        key = unknown(session, **headers)["idempotency_key"]
+        assert headers.get("Idempotency_Key", key) == key
+        awake()
+        again = ask(QUESTION, session, headers={"Idempotency_Key": key})
+        assert again["answer"] == f"answer {frozen.asked}"
+        assert contents(session) == [QUESTION, again["answer"]]
+        assert ask(QUESTION, session, headers={"Idempotency_Key": key})["replayed"]
+        repair.conversation(session)
+        found = [store(alias).load(session) for alias in ALIASES]
+        assert found[0] == found[1]
+        assert contents(session) == [QUESTION, again["answer"]]
+
+
+@let(Freezes)
+class TestOneFrozen:
+    @pytest.mark.parametrize("primary", ALIASES)
+    @pytest.mark.parametrize("dual_write", [False, True])
+    def test_with_the_other_store_alive_the_turn_is_stored(
+        self, frozen: type[Freezes], settings: Settings, redis_server: RedisServer, primary: str, dual_write: bool
+    ) -> None:
+        settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = primary, dual_write
+        frozen.stores = (redis_server,)
+        assert ask(QUESTION, a_session())["stored_in"] == ["mongo"]
+
+    @pytest.mark.parametrize("alias", ALIASES)
+    def test_frozen_before_it_is_read_it_is_not_waited_for_again(
+        self, frozen: type[Freezes], settings: Settings, alias: str
+    ) -> None:
+        """Reading times out, and the turn is stored in the store that was read."""
+        settings.CONV_DUAL_WRITE, frozen.stores = True, ()
+        (environment.REDIS if alias == "redis" else environment.MONGO).freeze()
+        answer = ask(QUESTION, a_session())
+        assert answer["stored_in"] == [other(alias)]
+
+    @pytest.mark.parametrize("alias", ALIASES)
+    @pytest.mark.parametrize("dual_write", [False, True])
+    def test_with_the_other_one_refusing_the_outcome_is_unknown(
+        self, frozen: type[Freezes], settings: Settings, alias: str, dual_write: bool
+    ) -> None:
+        settings.CONV_DUAL_WRITE = dual_write
+        servers = {"redis": environment.REDIS, "mongo": environment.MONGO}
+        frozen.stores, frozen.kills = (servers[alias],), (servers[other(alias)],)
+        session = a_session()
+        key = unknown(session)["idempotency_key"]
+        awake()
+        again = ask(QUESTION, session, headers={"Idempotency_Key": key})
+        assert contents(session) == [QUESTION, again["answer"]]
+
+    def test_what_was_not_sent_is_not_stored(self, frozen: type[Freezes]) -> None:
+        frozen.stores, frozen.kills = (), (environment.REDIS, environment.MONGO)
+        refused(post({"question": QUESTION, "session_id": a_session()}), 503, "not_persisted")
+
+
+@let(Freezes)
+def test_the_last_event_of_a_stream_has_the_key(frozen: type[Freezes]) -> None:
+    *_, (name, error) = events(stream(a_session(), QUESTION))
+    assert (name, error["code"], error["answer"], error["persisted"]) == ("error", "outcome_unknown", "answer 1", False)
+    assert error["idempotency_key"].startswith("turn:")
+
+
+def test_a_question_asked_without_a_key_is_answered_again_by_the_key_of_its_id() -> None:
+    session = a_session()
+    ask(QUESTION, session)
+    turn = store("redis").load(session).turns()[0]
+    assert ask(QUESTION, session, headers={"Idempotency_Key": turn.key})["replayed"]
+    refused(
+        post({"question": "Another?", "session_id": session}, Idempotency_Key=turn.key), 422, "idempotency_key_reused"
+    )
