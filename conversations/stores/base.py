@@ -113,7 +113,8 @@ class HistoryStore(ABC):
         of these could not be read again: with it the whole conversation could not."""
         for one in (*missing, turn) if turn else missing:
             _check(one)
-        return self._append(session, turn, missing, flag)
+        rest = [one for one in missing if turn is None or one.id != turn.id]
+        return self._append(session, turn, rest, flag)
 
     @abstractmethod
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:

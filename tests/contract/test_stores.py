@@ -95,6 +95,13 @@ class Contract:
         assert store.append(session, turns[4], turns[:4]) == Receipt(stored=True, created=False)
         assert store.load(session) == History.of(turns)
 
+    def test_a_turn_that_is_missing_too_is_stored_once(self, store: HistoryStore) -> None:
+        """A replayed turn is among those that the store was found to be missing."""
+        session, (first, second) = a_session(), some_turns(2)
+        assert store.append(session, first, [first]).stored
+        assert store.append(session, second, [first, second]).stored
+        assert store.load(session) == History.of([first, second])
+
     def test_the_same_turn_twice_is_stored_once(self, store: HistoryStore) -> None:
         session, (first, second) = a_session(), some_turns(2)
         store.append(session, first)
