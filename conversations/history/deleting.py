@@ -18,6 +18,8 @@ def delete(session: str) -> bool:
     look.compare(reading.order)
     if not look.answered:
         look.compare(reading.last_resort)
+    if not look.answered:
+        raise NoStore  # before anything is sent: a store that does not answer may apply it later
     with state().journal.writing(session):
         return Deletion(session, _upto(look), policy.plan_write(inputs, look.failed)).run()
 

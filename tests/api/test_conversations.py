@@ -14,10 +14,10 @@ from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis.turns import CacheStore
 from tests import environment
-from tests.api.talking import ask, delete, get, post
+from tests.api.talking import ask, contents, delete, get, post
 from tests.builders import a_session, a_turn
 from tests.round_trips import to_mongo, to_redis
-from tests.servers import RedisServer
+from tests.servers import MongoServer, RedisServer
 
 
 def a_tenant(settings: Settings, name: str = "") -> dict[str, str]:
@@ -189,6 +189,23 @@ class TestDeleting:
         assert store(REDIS).load(session)
         assert get(f"conversations/{session}/").status_code == 404
         assert ask("What did I just ask?", session)["msg_count_before"] == 0
+
+    def test_a_refused_deletion_is_not_applied_later(
+        self, settings: Settings, redis_server: RedisServer, mongo_server: MongoServer
+    ) -> None:
+        """A server that does not answer takes what it was sent when it goes on."""
+        delete(f"conversations/{a_session()}/")  # Redis has the script now
+        ask("What?", session := a_session())
+        settings.MONGO_TIMEOUT_MS = 300
+        redis_server.freeze()
+        mongo_server.freeze()
+        try:
+            response = delete(f"conversations/{session}/")
+        finally:
+            redis_server.thaw()
+            mongo_server.thaw()
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+        assert len(contents(session)) == 2
 
     def test_with_both_stores_down_deleting_is_503(self, redis_out: None, mongo_out: None) -> None:
         response = delete(f"conversations/{a_session()}/")
