@@ -1,12 +1,14 @@
 """The conversations of both stores as one list, page by page."""
 
 import base64
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
 from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, other, store
 from conversations.stores.base import Summary
 from conversations.stores.sessions import id_of
@@ -56,16 +58,19 @@ def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> Lis
     those in the first store, Redis, then those only in the second. Raise InvalidCursor, or NoStore when no store can
     be listed."""
     start = _decode(cursor, tenant) if cursor else Cursor()
-    if start.alias == _FIRST:
-        try:
-            return _page(start, limit, tenant, contains)
-        except StoreUnavailable:
-            start = Cursor(_SECOND, "", complete=False)
-    try:
-        return _page(start, limit, tenant, contains)
-    except StoreUnavailable:
-        _require(_FIRST)
-        return ListPage((), None, complete=False)
+    for one in _starts(start):
+        with suppress(StoreUnavailable):
+            return _page(one, limit, tenant, contains)
+    _require(_FIRST)
+    return ListPage((), None, complete=False)
+
+
+def _starts(start: Cursor) -> tuple[Cursor, ...]:
+    """Return where the page may begin: in the first store, or without it, first where the breaker is open."""
+    if start.alias != _FIRST:
+        return (start,)
+    without = Cursor(_SECOND, "", complete=False)
+    return (start, without) if _allows(_FIRST) else (without, start)
 
 
 def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListPage:
@@ -88,10 +93,17 @@ def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListP
 
 def _summaries(alias: str, sessions: tuple[str, ...]) -> tuple[dict[str, Summary], bool]:
     """Return the summaries, and whether the store was available."""
+    if not _allows(alias):
+        return {}, False
     try:
         return store(alias).summaries(sessions), True
     except StoreUnavailable:
         return {}, False
+
+
+def _allows(alias: str) -> bool:
+    """Return whether the store's breaker allows reads."""
+    return state().stores[alias].reads.allows()
 
 
 def _listed(session: str, summary: Summary, stores: tuple[str, ...], tenant: str | None) -> Listed:

@@ -264,6 +264,27 @@ class TestListing:
         assert page["complete"] is False
         assert [each["session_id"] for each in listed(headers)] == [session]
 
+    def test_a_list_does_not_wait_for_a_store_whose_breaker_is_open(self, settings: Settings) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers = a_tenant(settings)
+        session = post({"question": "What?"}, **headers).json()["session_id"]
+        for alias, commands in ((REDIS, to_redis), (MONGO, to_mongo)):
+            state.forget()
+            state.state().stores[alias].reads.trip()
+            with commands() as sent:
+                page = get("conversations/", **headers).json()
+            assert (sent, page["complete"]) == ([], False)
+            assert [one["session_id"] for one in page["results"]] == [session]
+
+    def test_with_both_breakers_open_the_stores_are_asked_all_the_same(self, settings: Settings) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers = a_tenant(settings)
+        session = post({"question": "What?"}, **headers).json()["session_id"]
+        for alias in (REDIS, MONGO):
+            state.state().stores[alias].reads.trip()
+        page = get("conversations/", **headers).json()
+        assert [one["session_id"] for one in page["results"]] == [session]
+
     def test_a_corrupt_conversation_is_listed_without_count(self, settings: Settings) -> None:
         """It must be visible, and must not hide the others."""
         tenant, session = a_session(), a_session()
@@ -300,6 +321,7 @@ class TestListing:
             store(alias).append(f"{tenant}:{a_session()}", a_turn())
         cursor = listing.Cursor(alias).encode()
         store(REDIS).summaries([a_session()])  # Redis has the script from now on
+        state.state()
         with to_redis() as redis, to_mongo() as mongo:
             assert get(f"conversations/?limit=50&cursor={cursor}", **headers).json()["results"]
         # How many steps a SCAN takes depends on whose keys are there too.
