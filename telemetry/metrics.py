@@ -68,9 +68,9 @@ dataset_changes = Counter(
     "Stores that came back new, restarted, wiped or rolled back, and were given a new identity.",
     ["store", "reason"],
 )
-coverage = Gauge(
-    "coverage_complete",
-    "Whether the store holds every conversation, or has a flag for what it is missing (0 or 1).",
+coverage_missing = Gauge(
+    "coverage_missing",
+    "Whether the store should have every turn and is not known to hold all that came before (0 or 1).",
     ["store"],
     multiprocess_mode="livemostrecent",
 )
@@ -100,19 +100,24 @@ answer_seconds = Histogram(
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
+DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
 
 def start() -> None:
     """Create every series, so that the first scrape has it, and drop the live gauges of ended processes."""
     _drop_ended()
-    for gauge in (redis_up, mongo_up, redis_latency_p95_ms, redis_memory_used, redis_memory_max, backup_timestamp):
+    for gauge in (redis_up, mongo_up, redis_latency_p95_ms, redis_memory_used, redis_memory_max, backup_timestamp,
+                  clock_offset):  # fmt: skip
         _begin(gauge)
     for name in STORES:
         persist_errors.labels(store=name)
         persist_attempts.labels(store=name)
         corrupt.labels(store=name)
-        _begin(unsynced.labels(store=name))
+        for gauge in (unsynced, coverage_missing, cut_off):
+            _begin(gauge.labels(store=name))
+        for reason in DATASET_REASONS:
+            dataset_changes.labels(store=name, reason=reason)
         for kind in ("reads", "writes"):
             breaker_open.labels(store=name, kind=kind)
         for outcome in ("hit", "miss", "rescue"):

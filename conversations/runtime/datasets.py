@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,21 +49,34 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     asked = time.time()
     report = one.report((noted_as(other(alias)), COVERAGE))
     known.offsets[alias] = report.time - (asked + time.time()) / 2
-    noted = [*_known_of(known, alias), *_on_this_machine(alias)]
-    verdict = datasets.judge(report.dataset, report.instance, noted)
+    before = [*_known_of(known, alias), *_on_this_machine(alias)]
+    verdict = datasets.judge(report.dataset, report.instance, before)
     dataset = report.dataset
     if verdict is not Verdict.SAME:
-        dataset = _renew(known, alias, report, noted, verdict)
+        dataset = _renew(known, alias, report, before, verdict)
     if dataset and beat:
         epoch = one.beat(PROCESS, dataset)
         dataset = replace(dataset, epoch=epoch) if epoch else None
     if dataset and dataset.epoch >= max((one.epoch for one in _known_of(known, alias)), default=0):
         known.datasets[alias] = dataset  # unless the other store has told of a newer one meanwhile
     known.connections[alias] = connections
-    stale = datasets.cut_off(report.heartbeats, PROCESS)
-    known.cut_off[alias] = frozenset(name for name in stale if not _has_ended(name))
-    _learn(known, other(alias), report)
+    known.cut_off[alias] = cut_off(report)
+    _learn(known, report)
     return report
+
+
+def noted(reports: Iterable[Report]) -> Known:
+    """Return what the notes in the stores tell: to a process that only looks."""
+    known = Known()
+    for report in reports:
+        _learn(known, report)
+    return known
+
+
+def cut_off(report: Report) -> frozenset[str]:
+    """Return the processes that have stopped reaching the store without a farewell, and may still run."""
+    stale = datasets.cut_off(report.heartbeats, PROCESS)
+    return frozenset(name for name in stale if not _has_ended(name))
 
 
 def farewell() -> None:
@@ -110,10 +124,10 @@ def record(coverage: Coverage) -> None:
             continue
 
 
-def _renew(known: Known, alias: str, report: Report, noted: list[Dataset], verdict: Verdict) -> Dataset | None:
+def _renew(known: Known, alias: str, report: Report, before: list[Dataset], verdict: Verdict) -> Dataset | None:
     """Give the store a new identity, and record the coverage that is left; return None where another process has done
     so."""
-    epoch = max((one.epoch for one in (*noted, *filter(None, [report.dataset]))), default=0) + 1
+    epoch = max((one.epoch for one in (*before, *filter(None, [report.dataset]))), default=0) + 1
     dataset = Dataset(uuid4().hex, epoch, report.instance)
     if not control(alias).identify(dataset, report.dataset):
         return None
@@ -130,11 +144,12 @@ def _known_of(known: Known, alias: str) -> list[Dataset]:
     return [known.datasets[alias]] if alias in known.datasets else []
 
 
-def _learn(known: Known, about: str, report: Report) -> None:
+def _learn(known: Known, report: Report) -> None:
     """Take over what is noted in a store: of the other store's dataset, and the newest coverage."""
-    noted = _parsed(report.notes.get(noted_as(about)))
-    if noted and noted.epoch > max((one.epoch for one in _known_of(known, about)), default=-1):
-        known.datasets[about] = noted
+    for alias in ALIASES:
+        dataset = _parsed(report.notes.get(noted_as(alias)))
+        if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
+            known.datasets[alias] = dataset
     known.coverage = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
 
 

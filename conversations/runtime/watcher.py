@@ -104,9 +104,9 @@ def _correct_clock(up: list[str]) -> None:
 
 
 def _report_datasets() -> None:
-    known = state().known
+    known, wanted = state().known, state().routing.wanted
     for alias in ALIASES:
-        metrics.coverage.labels(store=alias).set(alias in known.complete)
+        metrics.coverage_missing.labels(store=alias).set(alias in wanted and alias not in known.complete)
         metrics.cut_off.labels(store=alias).set(len(known.cut_off.get(alias, ())))
 
 

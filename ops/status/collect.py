@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,7 +14,8 @@ from conversations.policy import Routing, Switch
 from conversations.runtime import sampling, switching
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
-from ops.status import served
+from ops.status import datasets, served
+from ops.status.datasets import Asked, DatasetStatus, judged
 from ops.status.pings import p95, ping_ms
 from ops.status.served import Served, server_url
 
@@ -35,13 +36,14 @@ class StoreStatus:
     conversations: int | None = None
     """About how many."""
     unsynced: int | None = None
+    dataset: DatasetStatus | None = None
     info: StoreInfo = StoreInfo()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for machines, which know the StoreInfo as `says`."""
         fields = asdict(self)
-        report = fields.pop("info")
-        return {**fields, "says": report if self.up else {}}
+        report, dataset = fields.pop("info"), fields.pop("dataset")
+        return {**fields, "says": report if self.up else {}, "dataset": dataset}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         recorded = pool.submit(_closing, switching.read)
         backups = pool.submit(_closing, sampling.backups_recorded)
         counted = pool.submit(served.served_metrics).result() if here is None else here
-        stores = {alias: answer.result() for alias, answer in asked.items()}
+        stores = _with_datasets({alias: answer.result() for alias, answer in asked.items()})
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
     environment = switching.environment()
@@ -126,15 +128,22 @@ def _closing(call: Callable[[], Any]) -> Any:
         connections.close_all()
 
 
-def _ask(alias: str) -> StoreStatus:
+def _with_datasets(answers: dict[str, tuple[StoreStatus, Asked | None]]) -> dict[str, StoreStatus]:
+    found = judged({alias: asked for alias, (_, asked) in answers.items() if asked})
+    return {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
+
+
+def _ask(alias: str) -> tuple[StoreStatus, Asked | None]:
     try:
+        asked = datasets.ask(alias)
         pings = ping_ms(alias)
         unsynced = len(store(alias).flags(MOST_UNSYNCED).sessions)
         found = info(alias)
     except StoreUnavailable as error:
-        return StoreStatus(False, error.reason)
+        return StoreStatus(False, error.reason), None
     middle = round(pings[len(pings) // 2], 3)
-    return StoreStatus(True, "", middle, round(p95(pings), 3), _count(alias), unsynced, found)
+    status = StoreStatus(True, "", middle, round(p95(pings), 3), _count(alias), unsynced, info=found)
+    return status, asked
 
 
 def _count(alias: str) -> int | None:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from conversations.datasets import Verdict
 from conversations.policy import Routing
+from conversations.runtime.watcher import MOST_OFFSET
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
 from ops.status.collect import MOST_UNSYNCED, Figure, Status, StoreStatus
+from ops.status.datasets import DatasetStatus
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
 
@@ -122,6 +125,33 @@ def _unsynced(number: int | None) -> Cell:
     return Cell(f"{number}{'+' * (number >= MOST_UNSYNCED)}", Level.WARN if number else None)
 
 
+def _dataset(one: DatasetStatus | None) -> Cell:
+    if one is None:
+        return Cell("-")
+    if one.verdict != Verdict.SAME:
+        return Cell(one.verdict.replace("_", " "), Level.WARN)
+    return Cell(f"epoch {one.epoch}")
+
+
+def _complete(one: DatasetStatus | None) -> Cell:
+    if one is None:
+        return Cell("-")
+    return Cell("yes") if one.complete else Cell("no", Level.WARN)
+
+
+def _processes(one: DatasetStatus | None) -> Cell:
+    if one is None:
+        return Cell("-")
+    lost = f", {one.cut_off} cut off" if one.cut_off else ""
+    return Cell(f"{one.processes}{lost}", Level.WARN if lost else None)
+
+
+def _clock(one: DatasetStatus | None) -> Cell:
+    if one is None:
+        return Cell("-")
+    return Cell(f"{one.clock_ahead:+.1f} s", Level.WARN if abs(one.clock_ahead) > MOST_OFFSET else None)
+
+
 def _memory(info: StoreInfo) -> Cell:
     used, most = info.memory_bytes, info.max_memory_bytes
     if used is None:
@@ -158,4 +188,8 @@ _STORE: dict[str, Callable[[StoreStatus], Cell]] = {
     "persistence": lambda one: _or_dash(one.info.persistence),
     "conversations": lambda one: Cell("-" if one.conversations is None else f"about {one.conversations}"),
     "unsynced": lambda one: _unsynced(one.unsynced),
+    "complete": lambda one: _complete(one.dataset),
+    "dataset": lambda one: _dataset(one.dataset),
+    "processes": lambda one: _processes(one.dataset),
+    "clock": lambda one: _clock(one.dataset),
 }

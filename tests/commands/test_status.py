@@ -14,16 +14,18 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from rich.console import Console
 
+from conversations.datasets import Coverage, Known
 from conversations.policy import Routing
-from conversations.runtime import switching
-from conversations.stores import MONGO, REDIS, store
+from conversations.runtime import datasets, switching
+from conversations.stores import ALIASES, MONGO, REDIS, control, store
 from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
 from ops.status import collect
 from ops.status import served as source
+from ops.status.datasets import DatasetStatus
 from ops.status.layout import on_a_terminal
-from ops.status.render import Level, _memory
+from ops.status.render import _STORE, Cell, Level, _memory
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json, run_on_a_terminal
 from tests.servers import RedisServer
@@ -198,7 +200,10 @@ def test_the_report_has_the_same_fields() -> None:
     report = run_json("status")[1]
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
                             "backup", "trouble"]  # fmt: skip
-    assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says"]
+    assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
+                                               "dataset"]  # fmt: skip
+    assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "processes", "cut_off",
+                                                          "clock_ahead"]  # fmt: skip
     assert list(report["stores"]["redis"]["says"]) == [
         "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
         "persistence",
@@ -254,3 +259,36 @@ def test_many_conversations_are_estimated_in_under_a_second(redis_server: RedisS
         raise AssertionError(out.getvalue()) from error
     assert time.monotonic() - begun < 1
     assert 90_000 < json.loads(out.getvalue())["stores"]["redis"]["conversations"] < 110_000
+
+
+def test_what_is_known_of_the_datasets_is_shown(redis_server: RedisServer) -> None:
+    datasets.compare(Known(), REDIS, beat=True)
+    datasets.compare(Known(), MONGO, beat=True)
+    reports = {alias: control(alias).report() for alias in ALIASES}
+    known = Known({alias: one.dataset for alias, one in reports.items() if one.dataset})
+    datasets.note_elsewhere(known, [REDIS, MONGO])
+    datasets.record(Coverage({alias: one.id for alias, one in known.datasets.items()}, (REDIS,), 1.0, time.time() + 60))
+    _, output = run("status")
+    assert row(output, "complete")[1:] == ["yes", "no"]
+    assert row(output, "dataset")[1].startswith("epoch ")
+    assert int(row(output, "processes")[1]) >= 1
+    assert abs(float(row(output, "clock")[1].removesuffix(" s"))) < 1
+    with redis_server.client() as client:
+        client.flushall()
+    _, output = run("status")
+    assert row(output, "dataset")[1] == "wiped"
+    assert row(output, "complete")[1:] == ["no", "no"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "cell"),
+    [
+        (DatasetStatus(7, "same", True, 4, 2, 0.0), "processes", Cell("4, 2 cut off", Level.WARN)),
+        (DatasetStatus(7, "same", True, 4, 0, -1.5), "clock", Cell("-1.5 s", Level.WARN)),
+        (DatasetStatus(7, "rolled_back", False, 4, 0, 0.2), "dataset", Cell("rolled back", Level.WARN)),
+        (DatasetStatus(7, "same", False, 4, 0, 0.2), "complete", Cell("no", Level.WARN)),
+        (None, "complete", Cell("-")),
+    ],
+)
+def test_what_is_wrong_with_a_dataset_has_a_colour(dataset: DatasetStatus | None, name: str, cell: Cell) -> None:
+    assert _STORE[name](collect.StoreStatus(True, dataset=dataset)) == cell

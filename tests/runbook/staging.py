@@ -126,6 +126,16 @@ def one_unsynced(cluster: Cluster) -> Iterator[None]:
     yield
 
 
+@_before("Alert: StoreDataChanged")
+def redis_wiped(cluster: Cluster) -> Iterator[None]:
+    with cluster.redis.client() as redis:
+        redis.flushall()
+    wiped = 'dataset_changes_total{reason="wiped",store="redis"}'
+    eventually(lambda: metric(cluster, wiped) == 1, "the service does not notice")
+    eventually(lambda: metric(cluster, 'coverage_missing{store="redis"}') == 0, "nothing is compared")
+    yield
+
+
 @_before("Alert: HistoriesCorrupt")
 def one_corrupt(cluster: Cluster) -> Iterator[None]:
     with cluster.redis.client() as redis:

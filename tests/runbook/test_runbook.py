@@ -29,7 +29,8 @@ ACTS = {
                     "Alert: TurnsNotPersisted", "Alert: BreakerOpen", "Alert: PersistenceErrorRatioHigh"),
     "other faults": ("Conversation Context Failure", "Alert: OnesourceNotScraped", "Alert: BothStoresDown",
                      "Alert: MongoDown", "Alert: RedisLatencyHigh", "Alert: ConversationsUnsynced",
-                     "Alert: HistoriesCorrupt", "Alert: BackupOld"),
+                     "Alert: HistoriesCorrupt", "Alert: BackupOld", "Alert: CoverageMissing",
+                     "Alert: ProcessesCutOff", "Alert: ClockOff", "Alert: StoreDataChanged"),
 }  # fmt: skip
 _TOOLS = ("curl", "jq", "redis-cli", "redis-check-rdb")
 
