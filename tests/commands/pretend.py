@@ -12,7 +12,8 @@ import django
 
 from conversations import stores
 from conversations.stores.info import StoreInfo
-from conversations.stores.memory import MemoryBulk, MemoryStore
+from conversations.stores.memory import MemoryStore
+from conversations.stores.memory_bulk import MemoryBulk
 
 PRETEND, SESSION = "pretend", "pretended"
 

@@ -10,7 +10,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import BulkStore, Entry, Put, Removal, Share
-from conversations.stores.memory import MemoryBulk
+from conversations.stores.memory_bulk import MemoryBulk
 from conversations.stores.mongo import put
 from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk

@@ -10,7 +10,8 @@ from conversations.errors import StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.control import ControlStore, Flags, Report
-from conversations.stores.memory import MemoryBulk, MemoryStore
+from conversations.stores.memory import MemoryStore
+from conversations.stores.memory_bulk import MemoryBulk
 from conversations.turns import History, Limits, Turn
 from tests.simulation.scheduler import Scheduler
 
