@@ -274,6 +274,17 @@ class BulkStore(ABC):
         """Remove what has expired and give a TTL to what has none; return how many there were of both. Without
         `apply` only count them."""
 
+    # --- Unsynced flags --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        """Yield the sessions that have an unsynced flag, in lists of at most so many: each that has one throughout at
+        least once, and all of them in a time that grows linearly."""
+
+    @abstractmethod
+    def clear_flags(self, values: Mapping[str, str]) -> None:
+        """Clear each session's flag, unless it has been set again since: then it has another value."""
+
     # --- Memory ----------------------------------------------------------------------------------------
 
     def memory(self) -> Memory:

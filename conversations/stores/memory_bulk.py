@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from conversations import merge
-from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share, batches
 from conversations.stores.memory import MemoryStore
 from conversations.turns import History, Turn
 
@@ -74,6 +74,15 @@ class MemoryBulk(BulkStore):
                     self.store._expire(session)
                 self.store._expiry |= dict.fromkeys(lasting, self.store._clock() + self.limits.ttl)
             return len(over) + len(lasting)
+
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        with self.store._usable():
+            found = list(self.store._flags)
+        return batches(found, size)
+
+    def clear_flags(self, values: Mapping[str, str]) -> None:
+        for session, flag in values.items():
+            self.store.clear_flag(session, flag)
 
     def _value(self, session: str) -> Any:
         self.store._expire(session)

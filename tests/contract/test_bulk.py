@@ -326,6 +326,34 @@ class Contract:
         """Have a conversation expire after so many seconds."""
         raise NotImplementedError
 
+    # --- Unsynced flags --------------------------------------------------------------------------------
+
+    def flag(self, bulk: BulkStore, number: int) -> dict[str, str]:
+        """Return so many new flagged sessions, with their flags."""
+        sessions = [a_session() for _ in range(number)]
+        for session in sessions:
+            bulk.store.append(session, None, flag=True)
+        return {session: one.flag or "" for session in sessions if (one := bulk.store.inspect(session))}
+
+    def test_every_flagged_session_is_named(self, bulk: BulkStore) -> None:
+        flags, plain = self.flag(bulk, 7), self.hold(bulk)
+        batches = list(bulk.flagged(3))
+        found = {session for batch in batches for session in batch}
+        assert found >= flags.keys()
+        assert plain not in found
+        assert max(map(len, batches)) <= 3
+        bulk.clear_flags(flags)
+
+    def test_flags_that_were_seen_are_cleared_and_newer_ones_stay(self, bulk: BulkStore) -> None:
+        seen = self.flag(bulk, 4)
+        again = next(iter(seen))
+        bulk.store.append(again, None, flag=True)
+        bulk.clear_flags(seen | {a_session(): "none"})
+        assert [session for session in seen if bulk.store.inspect(session).flag] == [again]
+        bulk.clear_flags({again: bulk.store.inspect(again).flag or ""})
+        assert not seen.keys() & {session for batch in bulk.flagged(100) for session in batch}
+        bulk.clear_flags({})
+
     # --- Removing --------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("tombstones", [True, False])
@@ -570,6 +598,24 @@ class TestMongoBulk(Contract):
         yield
         environment.MONGO.start()
         eventually(lambda: test_stores.answers(bulk.store), "the driver does not see that MongoDB is back")
+
+    @pytest.mark.parametrize("most", [1, 5, 100])
+    def test_many_flags_are_listed_by_parts(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        """Each part is a range of their values; the embedded MongoDB reads all that a condition selects."""
+        monkeypatch.setattr("conversations.stores.mongo.flags._MOST", most)
+        seen = self.flag(bulk, 40)
+        found = [session for batch in bulk.flagged(7) for session in batch]
+        assert len(found) == len(set(found)) >= len(seen)
+        assert seen.keys() <= set(found)
+        bulk.clear_flags(seen)
+
+    def test_what_another_program_flagged_is_not_named(self, bulk: BulkStore) -> None:
+        documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
+        others = [{"_id": _id, "mark": "z", "expires_at": now()} for _id in (7, "other", "conv:a b")]
+        documents.insert_many(others)
+        found = {session for batch in bulk.flagged(100) for session in batch}
+        assert not found & {"a b", "other", ""}
+        documents.delete_many({"mark": "z"})
 
     @pytest.mark.parametrize("replace", [True, False])
     def test_a_deletion_in_the_middle_is_honoured(

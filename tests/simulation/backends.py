@@ -201,10 +201,20 @@ class SimulatedBulk(BulkStore):
         self._link = link
 
     def tombstones(self) -> Iterator[tuple[str, str]]:
-        yield from self._link.call(lambda: list(MemoryBulk(self._link._store).tombstones()))
+        yield from self._link.call(lambda: list(self._memory.tombstones()))
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
-        return self._link.call(lambda: MemoryBulk(self._link._store)._put(shares, replace), write=True)
+        return self._link.call(lambda: self._memory._put(shares, replace), write=True)
+
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        yield from self._link.call(lambda: list(self._memory.flagged(size)))
+
+    def clear_flags(self, values: Mapping[str, str]) -> None:
+        self._link.call(lambda: self._memory.clear_flags(values), write=True)
+
+    @property
+    def _memory(self) -> MemoryBulk:
+        return MemoryBulk(self._link._store)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         raise NotImplementedError

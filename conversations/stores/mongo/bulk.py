@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
@@ -11,7 +12,8 @@ from pymongo import DeleteMany, UpdateOne
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
-from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share
+from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share, batches
+from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import contents_of, entry_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import living, unexpired
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
@@ -106,6 +108,23 @@ class MongoBulk(BulkStore):
 
     def expire(self, *, apply: bool) -> int:
         return sum(self._expired(table) if apply else self._count_expired(table) for table in _TABLES)
+
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        return batches(chain.from_iterable(self._flagged()), size)
+
+    def _flagged(self) -> Iterator[list[str]]:
+        walk = flags.walk(self._documents())
+        while True:
+            with self._patient():
+                part = next(walk, None)
+            if part is None:
+                return
+            yield part
+
+    def clear_flags(self, values: Mapping[str, str]) -> None:
+        if values:
+            with self._patient():
+                flags.clear(self._documents(), values)
 
     def _removals(self, last_ids: Mapping[str, str], tombstones: bool) -> list[Any]:
         """Return the updates that empty these documents; one that has a tombstone stays for it."""

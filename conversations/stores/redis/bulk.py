@@ -36,7 +36,7 @@ from conversations.stores.redis.patient import (
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
-from conversations.turns import History
+from conversations.turns import SESSION, History
 
 BATCH = 50  # commands at a time: together well below a millisecond of Redis' only thread
 PAUSE = 0.002  # seconds in which other clients have their turn
@@ -154,6 +154,27 @@ class RedisBulk(BulkStore):
         answers(pipeline)
         time.sleep(PAUSE)
         return len(lasting)
+
+    # --- Unsynced flags --------------------------------------------------------------------------------
+
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        return batches(filter(SESSION.fullmatch, chain.from_iterable(self._flagged(size))), size)
+
+    def _flagged(self, size: int) -> Iterator[list[str]]:
+        """Yield the names in the hash, a step of HSCAN at a time."""
+        client, cursor = patient_client(self._cache), 0
+        while True:
+            with errors():
+                cursor, fields = client.hscan(FLAGS, int(cursor), count=size)
+            yield [field.decode(errors="replace") for field in fields]
+            if not int(cursor):
+                return
+
+    def clear_flags(self, values: Mapping[str, str]) -> None:
+        if values:
+            clear = turns_client(self._cache).register_script(source("clear_flag"))
+            with errors():
+                clear([FLAGS], list(chain.from_iterable(values.items())))
 
     # --- Memory ----------------------------------------------------------------------------------------
 
