@@ -1,7 +1,7 @@
 """The promises that every bulk store keeps, run once a store: see conversations/stores/bulk.py."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -195,6 +195,14 @@ class Contract:
         bulk.put([share(*turns[5:], session=there), share(*turns, session=new), share(*long, session=large)])
         assert bulk.store.load(there) == bulk.store.load(new) == History.of(turns[4:])
         assert bulk.store.load(large) == History.of(long[2:])
+
+    def test_a_turn_over_the_limits_takes_the_older_ones_with_it(self, bulk: BulkStore) -> None:
+        """With the turns that it is given, what is there would be within the limits; but one in between is not."""
+        old, new = some_turns(2)
+        middle = a_turn("question", "a" * 262_000, at=datetime.fromisoformat(old.answer.at) + timedelta(seconds=1))
+        session = self.hold(bulk, old)
+        bulk.put([share(middle, new, session=session)])
+        assert bulk.store.load(session) == History.of([new])
 
     @pytest.mark.parametrize("replace", [True, False])
     def test_turns_that_a_tombstone_covers_need_no_room(self, bulk: BulkStore, replace: bool) -> None:
@@ -634,21 +642,36 @@ class TestMongoBulk(Contract):
         bulk.put([share(*turns, session=session)], replace=replace)
         assert bulk.store.inspect(session) == Contents(History.of(turns[3:]), turns[2].answer.id, None)
 
-    def test_a_document_that_is_gone_in_the_middle_is_made_again(
+    def test_a_document_that_another_makes_in_the_middle_is_merged(
         self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        turns, find, tries = some_turns(2), put.Putting._find, []
-        session = self.hold(bulk, turns[0])
+        (early, *turns), session, find = some_turns(3), a_session(), put.Putting._find
 
-        def remove_then(self_: put.Putting, shares: Sequence[Share]) -> dict[str, Any]:
-            if not tries:
-                self.one.documents(bulk.store).delete_one({"_id": make_key(session)})  # type: ignore[attr-defined]
-            tries.append(shares)
-            return find(self_, shares)
+        def make_then(self_: put.Putting, shares: Sequence[Share]) -> dict[str, Any]:
+            found = find(self_, shares)
+            bulk.store.append(session, early)
+            return found
 
-        monkeypatch.setattr(put.Putting, "_find", remove_then)
-        assert bulk.put([share(*turns, session=session)]) == Put(created=1)
-        assert bulk.store.load(session) == History.of(turns)
+        monkeypatch.setattr(put.Putting, "_find", make_then)
+        assert bulk.put([share(*turns, session=session)]) == Put(merged=1)
+        assert bulk.store.load(session) == History.of([early, *turns])
+
+    def test_what_was_merged_is_on_the_disk(self, bulk: BulkStore) -> None:
+        """The single updates do not wait for it, but all together do."""
+        sessions, late = [self.hold(bulk) for _ in range(30)], a_turn()
+        bulk.put([share(late, session=session) for session in sessions])
+        environment.MONGO.kill()
+        environment.MONGO.start()
+        eventually(lambda: test_stores.answers(bulk.store), "the driver does not see that MongoDB is back")
+        assert set(bulk.last_ids(sessions).values()) == {late.answer.id}
+
+    def test_a_conversation_that_cannot_take_its_turns_in_bulk_takes_them_alone(self, bulk: BulkStore) -> None:
+        """Its document is as large as it may be: what is too old goes first."""
+        other, long = self.hold(bulk), some_turns(3, size=100_000)
+        full = self.hold(bulk, *long[:2])
+        bulk.put([share(long[2], session=full), share(long[2], session=other)])
+        assert bulk.store.load(full) == History.of(long[1:])
+        assert (bulk.store.load(other) or History()).last_id == long[2].answer.id
 
     def test_the_bytes_of_a_trimmed_document_are_those_it_has(self, bulk: BulkStore) -> None:
         turns = some_turns(4)

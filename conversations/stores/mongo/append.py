@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError, WriteError
 
 from conversations import merge
@@ -54,6 +55,11 @@ class Append:
                 created = created or (self._empty and not self._tombstone)
                 return Receipt(self._stored, created, self._tombstone)
         raise StoreUnavailable(ALIAS, "contended")
+
+    def as_update(self) -> UpdateOne:
+        """Return the update that adds all the turns; it is a duplicate key where anything is in the way."""
+        turns = self._turns()
+        return UpdateOne(self._where(turns), self._update(turns), upsert=True)
 
     def _push(self) -> bool:
         """Add the turns that are left; return whether the document was new. Raise DuplicateKeyError, changing

@@ -14,10 +14,9 @@ from conversations.models import ALIAS
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.mongo import connection
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.patient import documents
+from conversations.stores.mongo.patient import NOTES, documents
 from conversations.stores.sessions import make_key, session_of
 
-_NOTES = "onesource_notes"
 _DATASET, _HEARTBEAT, _PAST = "dataset", "heartbeat:", "heartbeat;"
 
 
@@ -36,19 +35,19 @@ class DocumentControl(ControlStore):
 
     def note(self, name: str) -> str | None:
         with failing_fast():
-            found = documents(_NOTES).find_one({"_id": name})
+            found = documents(NOTES).find_one({"_id": name})
         return None if found is None else str(found["text"])
 
     def write_note(self, name: str, text: str) -> None:
         with failing_fast():
-            documents(_NOTES).update_one({"_id": name}, {"$set": {"text": text}}, upsert=True)
+            documents(NOTES).update_one({"_id": name}, {"$set": {"text": text}}, upsert=True)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         free = {"_id": f"lease:{name}", "$or": [{"holder": holder}, {"until": {"$lte": now()}}]}
         update = {"$set": {"holder": holder, "until": now() + timedelta(seconds=seconds)}}
         with failing_fast():
             try:
-                documents(_NOTES).update_one(free, update, upsert=True)
+                documents(NOTES).update_one(free, update, upsert=True)
             except DuplicateKeyError:
                 return False
         return True
@@ -62,7 +61,7 @@ class DocumentControl(ControlStore):
         with failing_fast(times=2):
             hello = wrapper.database.command("hello")
             ids = {"$or": [{"_id": {"$in": [*notes, _DATASET]}}, {"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}}]}
-            found = {document["_id"]: document for document in documents(_NOTES).find(ids)}
+            found = {document["_id"]: document for document in documents(NOTES).find(ids)}
         time = _seconds(hello["localTime"])
         return Report(
             _dataset(found.get(_DATASET)),
@@ -78,15 +77,15 @@ class DocumentControl(ControlStore):
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
         with failing_fast(times=3):
-            found = documents(_NOTES).find_one_and_update(
+            found = documents(NOTES).find_one_and_update(
                 {"_id": _DATASET, "dataset": dataset.id}, {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )
             if found is None:
                 return None
             name = {"_id": f"{_HEARTBEAT}{process}"}
-            documents(_NOTES).update_one(name, {"$currentDate": {"at": True}}, upsert=True)
+            documents(NOTES).update_one(name, {"$currentDate": {"at": True}}, upsert=True)
             silent = {"$expr": {"$lt": ["$at", {"$subtract": ["$$NOW", int(SILENT * 1000)]}]}}
-            documents(_NOTES).delete_many({"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}} | silent)
+            documents(NOTES).delete_many({"_id": {"$gte": _HEARTBEAT, "$lt": _PAST}} | silent)
         return int(found["epoch"])
 
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
@@ -94,14 +93,14 @@ class DocumentControl(ControlStore):
         where = {"_id": _DATASET, "dataset": before.id if before else None}
         with failing_fast():
             try:
-                done = documents(_NOTES).update_one(where, {"$set": fields}, upsert=before is None)
+                done = documents(NOTES).update_one(where, {"$set": fields}, upsert=before is None)
             except DuplicateKeyError:
                 return False
         return bool(done.matched_count or done.upserted_id)
 
     def farewell(self, process: str) -> None:
         with failing_fast():
-            documents(_NOTES).delete_one({"_id": f"{_HEARTBEAT}{process}"})
+            documents(NOTES).delete_one({"_id": f"{_HEARTBEAT}{process}"})
 
 
 def _dataset(document: dict[str, Any] | None) -> Dataset | None:

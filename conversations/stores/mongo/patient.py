@@ -13,6 +13,8 @@ from conversations.models import ALIAS, Conversation
 from conversations.stores.bulk import PATIENCE
 from conversations.stores.mongo.faults import as_unavailable, fail_fast
 
+NOTES = "onesource_notes"
+"""The collection of what processes agree on."""
 _WALK_SECONDS = 120  # for a page of a walk over a whole collection, for which no client waits
 
 errors = partial(as_unavailable, ALIAS)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pymongo import UpdateOne
+from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError
 
 from conversations import merge
@@ -14,14 +15,39 @@ from conversations.errors import CorruptHistory
 from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
+from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.document import contents_of
-from conversations.stores.mongo.patient import Document, Documents, documents, patient
+from conversations.stores.mongo.patient import NOTES, Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn
+from conversations.turns import History, Limits, Turn
 
 _CONVERSATIONS, _COPIES = Conversation._meta.db_table, CorruptConversation._meta.db_table
 _NEARLY = timedelta(minutes=1)  # two stores' TTLs of one turn are never quite the same
 _NOTHING = Contents(None, None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Present:
+    """A conversation that is there, and the share that it is to be given."""
+
+    share: Share
+    document: Document
+    held: Contents
+
+    @property
+    def given(self) -> list[Turn]:
+        """The turns of the share that no tombstone covers."""
+        tombstone = max(self.share.tombstone, self.held.tombstone or "")
+        return [turn for turn in self.share.turns if turn.id > tombstone]
+
+    def missing(self, limits: Limits) -> list[Turn]:
+        """Return the turns to append; none where the conversation would stay as it is."""
+        own = (self.held.history or History()).turns()
+        there = {turn.id for turn in own}
+        new = [turn for turn in self.given if turn.id not in there]
+        tombstone = max(self.share.tombstone, self.held.tombstone or "")
+        before = [turn for turn in own if turn.id > tombstone]
+        return new if merge.stored([*before, *new], limits) != History.of(before) else []
 
 
 class Putting:
@@ -33,92 +59,105 @@ class Putting:
 
     def put(self, shares: Sequence[Share]) -> None:
         """Attempt it; raise StoreUnavailable."""
-        present = self._insert(shares)
-        found = self._find(present)
-        replaced = list[tuple[Share, Document, Contents]]()
-        for share in present:
-            document = found.get(make_key(share.session))
-            held = _held(document)
-            if document is None:
-                self.attempt.contended.append(share)
-            elif isinstance(held, CorruptHistory):
-                self.attempt.corrupt.append(share)
-            elif self._replace and _given(share, held):
-                replaced.append((share, document, held))
-            else:
-                self._merge(share, document, held)
+        found = self._find(shares)
+        self._insert([share for share in shares if make_key(share.session) not in found])
+        present, replaced = list[Present](), list[Present]()
+        for share in shares:
+            if document := found.get(make_key(share.session)):
+                held = _held(document)
+                if isinstance(held, CorruptHistory):
+                    self.attempt.corrupt.append(share)
+                else:
+                    one = Present(share, document, held)
+                    (replaced if self._replace and one.given else present).append(one)
+        self._merge(present)
         self._replace_all(replaced)
 
-    def _insert(self, shares: Sequence[Share]) -> list[Share]:
-        """Insert those that are not there; return the others."""
+    def _find(self, shares: Sequence[Share]) -> dict[str, Document]:
+        """Return the documents of the sessions by key, those that have expired too."""
+        with self._patient():
+            keys = [make_key(share.session) for share in shares]
+            return {one["_id"]: one for one in self._documents().find({"_id": {"$in": keys}})}
+
+    def _insert(self, shares: Sequence[Share]) -> None:
+        """Insert those that are not there."""
+        if not shares:
+            return
         there: set[int] = set()
         with self._patient():
             try:
                 new = [self._document(share, share.tombstone) for share in shares]
                 self._documents().insert_many(new, ordered=False)
             except BulkWriteError as error:
-                there = set(_duplicates(error))
-        inserted = [share for number, share in enumerate(shares) if number not in there]
-        self._delete_copies(share for share in inserted if share.tombstone)
-        for share in inserted:
-            self._count(share, _NOTHING)
-        return [shares[number] for number in sorted(there)]
-
-    def _find(self, shares: Sequence[Share]) -> dict[str, Document]:
-        """Return the documents of the sessions by key, those that have expired too."""
-        if not shares:
-            return {}
-        with self._patient():
-            keys = [make_key(share.session) for share in shares]
-            return {one["_id"]: one for one in self._documents().find({"_id": {"$in": keys}})}
-
-    def _merge(self, share: Share, document: Document, held: Contents) -> None:
-        """Give a conversation what it is missing, if anything."""
-        if share.tombstone > (held.tombstone or ""):
-            self._store.delete(share.session, share.tombstone)
-        given, own = _given(share, held), (held.history or History()).turns()
-        there = {turn.id for turn in own}
-        kept = merge.stored([*own, *(turn for turn in given if turn.id not in there)], self._store.limits).turns()
-        missing = [turn for turn in kept if turn.id not in there]
-        try:
-            if missing:
-                self._store.append(share.session, None, missing)
-        except CorruptHistory:
-            self.attempt.corrupt.append(share)
-            return
-        if given and not missing:
-            self._renew(share, document)
-        self._count(share, held)
-
-    def _renew(self, share: Share, document: Document) -> None:
-        """Have a conversation, if it still is there, live as long as its share."""
-        expiry = now() + timedelta(seconds=min(self._store.limits.ttl, share.ttl))
-        if _expiry(document) + _NEARLY < expiry:
-            with self._patient():
-                where = {"_id": document["_id"], "expires_at": {"$gt": now()}}
-                self._documents().update_one(where, {"$max": {"expires_at": expiry}})
-
-    def _replace_all(self, replaced: Sequence[tuple[Share, Document, Contents]]) -> None:
-        """Replace these conversations where their tombstones are those that were found."""
-        if not replaced:
-            return
-        self._delete_copies(share for share, _, held in replaced if share.tombstone > (held.tombstone or ""))
-        updates = [self._update(share, document, held) for share, document, held in replaced]
-        lost: set[int] = set()
-        with self._patient():
-            try:
-                self._documents().bulk_write(updates, ordered=False)
-            except BulkWriteError as error:
-                lost = set(_duplicates(error))
-        for number, (share, _, held) in enumerate(replaced):
-            if number in lost:
+                there = _duplicates(error)
+        self._delete_copies(share for number, share in enumerate(shares) if share.tombstone and number not in there)
+        for number, share in enumerate(shares):
+            if number in there:
                 self.attempt.contended.append(share)
             else:
-                self._count(share, held)
+                self._count(Present(share, {}, _NOTHING))
 
-    def _update(self, share: Share, document: Document, held: Contents) -> UpdateOne:
-        fields = self._document(share, max(share.tombstone, held.tombstone or ""))
-        where = {"_id": fields.pop("_id"), "tombstone": document.get("tombstone")}
+    def _merge(self, present: Sequence[Present]) -> None:
+        """Give each conversation what it is missing, if anything."""
+        limits = self._store.limits
+        for one in present:
+            if one.share.tombstone > (one.held.tombstone or ""):
+                self._store.delete(one.share.session, one.share.tombstone)
+        missing = {one: turns for one in present if (turns := one.missing(limits))}
+        updates = [Append(one.share.session, None, turns, False, limits).as_update() for one, turns in missing.items()]
+        failed = {list(missing)[number] for number in self._write(updates)}
+        for one in present:
+            if one in failed and not self._append(one.share, missing[one]):
+                continue
+            if one.given and one not in missing:
+                self._renew(one)
+            self._count(one)
+
+    def _append(self, share: Share, missing: Sequence[Turn]) -> bool:
+        """Add the turns to a conversation where something was in the way; return whether it is a history."""
+        try:
+            self._store.append(share.session, None, missing)
+        except CorruptHistory:
+            self.attempt.corrupt.append(share)
+            return False
+        return True
+
+    def _write(self, updates: Sequence[UpdateOne]) -> set[int]:
+        """Write them, and return when all are on the disk. Return the numbers of those that failed."""
+        if not updates:
+            return set()
+        failed: set[int] = set()
+        # SecantusDB would wait for the disk once for each; the last write waits for all before it too.
+        quick = self._documents().with_options(write_concern=WriteConcern(w=1, j=False))
+        with self._patient():
+            try:
+                quick.bulk_write(updates, ordered=False)
+            except BulkWriteError as error:
+                failed = _failed(error)
+            self._documents(NOTES).update_one({"_id": "written"}, {"$set": {"at": now()}}, upsert=True)
+        return failed
+
+    def _renew(self, one: Present) -> None:
+        """Have a conversation, if it still is there, live as long as its share."""
+        expiry = now() + timedelta(seconds=min(self._store.limits.ttl, one.share.ttl))
+        if _expiry(one.document) + _NEARLY < expiry:
+            with self._patient():
+                where = {"_id": one.document["_id"], "expires_at": {"$gt": now()}}
+                self._documents().update_one(where, {"$max": {"expires_at": expiry}})
+
+    def _replace_all(self, replaced: Sequence[Present]) -> None:
+        """Replace these conversations where their tombstones are those that were found."""
+        self._delete_copies(one.share for one in replaced if one.share.tombstone > (one.held.tombstone or ""))
+        failed = self._write([self._update(one) for one in replaced])
+        for number, one in enumerate(replaced):
+            if number in failed:
+                self.attempt.contended.append(one.share)
+            else:
+                self._count(one)
+
+    def _update(self, one: Present) -> UpdateOne:
+        fields = self._document(one.share, max(one.share.tombstone, one.held.tombstone or ""))
+        where = {"_id": fields.pop("_id"), "tombstone": one.document.get("tombstone")}
         expiry = {"expires_at": fields.pop("expires_at")}
         return UpdateOne(where, {"$set": fields, "$max": expiry}, upsert=True)
 
@@ -149,21 +188,13 @@ class Putting:
     def _patient(self) -> AbstractContextManager[None]:
         return patient(database=self._database)
 
-    def _count(self, share: Share, held: Contents) -> None:
-        self.attempt.count(len(_given(share, held)), len(held.history or ()), self._replace)
+    def _count(self, one: Present) -> None:
+        self.attempt.count(len(one.given), len(one.held.history or ()), self._replace)
 
 
-def _held(document: Document | None) -> Contents | CorruptHistory:
+def _held(document: Document) -> Contents | CorruptHistory:
     """Return what a document holds, nothing where it has expired."""
-    if document is None or _expiry(document) <= now():
-        return _NOTHING
-    return contents_of(document)
-
-
-def _given(share: Share, held: Contents) -> list[Turn]:
-    """Return the turns of a share that no tombstone covers."""
-    tombstone = max(share.tombstone, held.tombstone or "")
-    return [turn for turn in share.turns if turn.id > tombstone]
+    return _NOTHING if _expiry(document) <= now() else contents_of(document)
 
 
 def _expiry(document: Document) -> datetime:
@@ -171,9 +202,17 @@ def _expiry(document: Document) -> datetime:
     return expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)
 
 
-def _duplicates(error: BulkWriteError) -> list[int]:
+def _duplicates(error: BulkWriteError) -> set[int]:
     """Return which of a batch were there already; raise the error if anything else was wrong."""
     details: Any = error.details
-    if details.get("writeConcernErrors") or any(one["code"] != 11000 for one in details["writeErrors"]):
+    if any(one["code"] != 11000 for one in details["writeErrors"]):
         raise error
-    return [int(one["index"]) for one in details["writeErrors"]]
+    return _failed(error)
+
+
+def _failed(error: BulkWriteError) -> set[int]:
+    """Return which of a batch failed; raise the error where it may be that none is on the disk."""
+    details: Any = error.details
+    if details.get("writeConcernErrors"):
+        raise error
+    return {int(one["index"]) for one in details["writeErrors"]}
