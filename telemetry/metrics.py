@@ -57,6 +57,9 @@ unsynced = Gauge(
     multiprocess_mode="livemostrecent",
 )
 repaired = Counter("healed_conversations", "Conversations that were repaired.")
+repair_errors = Counter(
+    "repair_errors", "Repairs of one conversation that failed; it waits up to a minute and is tried again."
+)
 clock_offset = Gauge(
     "clock_offset_seconds",
     "How far the stores' clock is ahead of this machine's; it is corrected by that.",

@@ -2,18 +2,25 @@
 
 import logging
 import time
+from collections.abc import Collection, Mapping
 
 from conversations import merge
-from conversations.errors import CorruptHistory
-from conversations.stores import ALIASES, control, limits, store
+from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.history.pauses import Pauses
+from conversations.merge import Plan
+from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
+from conversations.stores.bulk import Found, Share
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS = 1.0
+BATCH = 100  # conversations that are read and written together
 MOST_FLAGS = 1_000  # more are only counted: while there are, every conversation is read from both stores
+
+_pauses = Pauses()
 
 
 def conversation(session: str) -> bool:
@@ -29,26 +36,112 @@ def conversation(session: str) -> bool:
             store(alias).delete(session, plan.tombstone)
         if missing.turns:
             store(alias).append(session, None, missing.turns)
-    changed = any(plan.missing.values())
     for alias, contents in found.items():
         if contents.flag:
             control(alias).clear_flag(session, contents.flag)
-    if changed:
-        metrics.repaired.inc()
-        event(logger, logging.INFO, "healed", session=hashed(session))
-    return changed
+    return _report(session, plan)
 
 
 def flagged(deadline: float) -> int:
-    """Repair flagged conversations until the deadline on the monotonic clock; return how many were looked at."""
+    """Repair flagged conversations, at least a batch of them, until the deadline on the monotonic clock; return how
+    many were tried. Raise StoreUnavailable when a store is out."""
     done = 0
     for alias in ALIASES:
-        for session in control(alias).flags(MOST_FLAGS).sessions:
+        for batch in bulk(alias).flagged(BATCH):
+            due = [session for session in batch if not waits(session)]
+            several(due, deadline)
+            done += len(due)
             if time.monotonic() > deadline:
                 return done
-            conversation(session)
-            done += 1
     return done
+
+
+def several(sessions: Collection[str], deadline: float = float("inf")) -> int:
+    """Repair the conversations, together as far as that is possible; return how many of them changed. Each of the
+    others is repaired alone, until the deadline; one that fails waits. Raise StoreUnavailable when a store is out."""
+    try:
+        left, changed = _together(sessions)
+    except StoreUnavailable:
+        _ping()
+        left, changed = list(sessions), 0
+    except Exception:  # one of them has something that nobody has thought of: alone, it is found out which
+        logger.exception("repair_failed")
+        left, changed = list(sessions), 0
+    for session in left:
+        changed += _alone(session)
+        if time.monotonic() > deadline:
+            break
+    return changed
+
+
+def waits(session: str) -> bool:
+    """Return whether the conversation could not be repaired a short while ago."""
+    return _pauses.holds(session)
+
+
+def _together(sessions: Collection[str]) -> tuple[list[str], int]:
+    """Repair those that can be read, the flags last; return the others, and how many changed."""
+    held = _read(sessions)
+    plans = {session: merge.plan(each, limits()) for session, each in held.items()}
+    for alias in ALIASES:
+        bulk(alias).put(_shares(plans, alias))
+    for alias in ALIASES:
+        flags = {session: each[alias].flag for session, each in held.items()}
+        bulk(alias).clear_flags({session: flag for session, flag in flags.items() if flag})
+    changed = sum(_report(session, plan) for session, plan in plans.items())
+    return [session for session in sessions if session not in held], changed
+
+
+def _read(sessions: Collection[str]) -> dict[str, dict[str, Contents]]:
+    """Return what each store holds of those conversations that every store can read."""
+    found = {alias: bulk(alias).contents(sessions) for alias in ALIASES}
+    held = {session: {alias: found[alias][session] for alias in ALIASES} for session in sessions}
+    return {session: _readable(each) for session, each in held.items() if len(_readable(each)) == len(ALIASES)}
+
+
+def _readable(each: Mapping[str, Found]) -> dict[str, Contents]:
+    return {alias: one for alias, one in each.items() if isinstance(one, Contents)}
+
+
+def _shares(plans: Mapping[str, Plan], alias: str) -> list[Share]:
+    """Return what the store is to be given."""
+    missing = ((session, plan.missing[alias], plan.tombstone or "") for session, plan in plans.items())
+    return [
+        Share(session, one.turns, limits().ttl, tombstone if one.tombstone else "")
+        for session, one, tombstone in missing
+        if one
+    ]
+
+
+def _alone(session: str) -> bool:
+    """Repair the conversation and return whether it changed; where it fails, it waits."""
+    try:
+        changed = conversation(session)
+    except Exception as error:  # whatever it is, no other conversation waits for it
+        if isinstance(error, StoreUnavailable):
+            _ping()
+        seconds = _pauses.failed(session)
+        metrics.repair_errors.inc()
+        kind = type(error).__name__
+        event(logger, logging.WARNING, "repair_failed", session=hashed(session), error=kind, seconds=seconds)
+        return False
+    _pauses.done(session)
+    return changed
+
+
+def _ping() -> None:
+    """Raise StoreUnavailable where a store is out; else what failed is no fault of a store, but of a conversation."""
+    for alias in ALIASES:
+        store(alias).ping()
+
+
+def _report(session: str, plan: Plan) -> bool:
+    """Count and log a conversation that was repaired; return whether anything was missing."""
+    if not any(plan.missing.values()):
+        return False
+    metrics.repaired.inc()
+    event(logger, logging.INFO, "healed", session=hashed(session))
+    return True
 
 
 def _inspect(one: HistoryStore, session: str) -> Contents:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from conversations.history import repair
-from conversations.stores import ALIASES, bulk
+from conversations.stores import ALIASES, bulk, store
 from conversations.stores.bulk import batches
 from conversations.turns import SESSION
 
@@ -26,11 +26,19 @@ class Sweep:
         if page is None:
             return True
         ours, theirs = (bulk(alias).digests(page) for alias in ALIASES)
-        for session in page:
-            if ours.get(session) != theirs.get(session):
-                self.repaired += repair.conversation(session)
+        differing = [session for session in page if ours.get(session) != theirs.get(session)]
+        for batch in batches(differing, repair.BATCH):
+            self.repaired += repair.several(batch)
+        for session in filter(repair.waits, differing):
+            _flag(session)
         self.compared += len(page)
         return False
+
+
+def _flag(session: str) -> None:
+    """Have a conversation that could not be repaired be repaired later."""
+    for alias in ALIASES:
+        store(alias).append(session, None, flag=True)
 
 
 def _pages() -> Iterator[list[str]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from conversations import clock
 from conversations.datasets import Coverage
-from conversations.errors import StoreUnavailable
 from conversations.history.sweep import Sweep
 from conversations.policy import Routing
 from conversations.runtime import datasets
@@ -59,7 +58,7 @@ def gain(process: ProcessState, deadline: float) -> None:
         ended = _sweeping.sweep.step()
         while not ended and time.monotonic() < deadline:
             ended = _sweeping.sweep.step()
-    except StoreUnavailable:
+    except Exception:  # whatever it was, its walk is not whole
         _sweeping = None
         raise
     if ended:

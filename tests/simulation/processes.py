@@ -8,6 +8,8 @@ from typing import Any
 
 from conversations import clock
 from conversations.datasets import Dataset
+from conversations.history import repair
+from conversations.history.pauses import Pauses
 from conversations.policy import Routing
 from conversations.runtime import coverage, datasets, pings, watcher
 from conversations.runtime import state as state_module
@@ -28,6 +30,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (watcher, "PROCESS"),
     (coverage, "_sweeping"),
     (watcher, "_STARTED"),
+    (repair, "_pauses"),
 )
 """What is global in a real process: each simulated one has its own."""
 
@@ -120,7 +123,7 @@ class Process:
             routing,
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
-        self._globals: list[Any] = [state, {}, recent, 0.0, {}, name, name, name, None, scheduler.now]
+        self._globals: list[Any] = [state, {}, recent, 0.0, {}, name, name, name, None, scheduler.now, Pauses()]
 
     def start(self) -> None:
         """Start the threads that every process has."""
