@@ -64,6 +64,8 @@ def gain(process: ProcessState, deadline: float) -> None:
     if ended:
         _has_ended(process, _sweeping)
         _sweeping = None
+    else:
+        _log("sweeping", _sweeping.sweep)
 
 
 def _is_recent(process: ProcessState) -> bool:
@@ -75,4 +77,8 @@ def _has_ended(process: ProcessState, done: Sweeping) -> None:
     ids, routing = done.of
     process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp())
     datasets.record(process.known.coverage)
-    event(logger, logging.INFO, "swept", compared=done.sweep.compared, repaired=done.sweep.repaired)
+    _log("swept", done.sweep)
+
+
+def _log(name: str, sweep: Sweep) -> None:
+    event(logger, logging.INFO, name, compared=sweep.compared, repaired=sweep.repaired)

@@ -120,7 +120,7 @@ class ProcessState:
         self.stores[alias].flags = flags
         self.stores[alias].flags_at = read_at
         self.shared_flags.set_had_flags(alias, bool(flags.sessions))
-        metrics.unsynced.labels(store=alias).set(len(flags.sessions))
+        metrics.unsynced.labels(store=alias).set(flags.number)
 
 
 _state: ProcessState | None = None

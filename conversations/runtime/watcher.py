@@ -171,7 +171,10 @@ def _repair() -> bool:
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
-    repair.flagged(deadline)
+    tried = repair.flagged(deadline)
+    if time.monotonic() > deadline:
+        left = sum(one.flags.number for one in process.stores.values() if one.flags)
+        event(logger, logging.INFO, "repairing", conversations=tried, left=left)
     if uncovered:
         coverage.gain(process, deadline)
     return time.monotonic() > deadline

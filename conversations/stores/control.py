@@ -17,6 +17,8 @@ class Flags:
 
     sessions: frozenset[str] = frozenset()
     complete: bool = True
+    number: int = 0
+    """About how many there are; exact where these are all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class MemoryStore(HistoryStore, ControlStore):
     def flags(self, limit: int) -> Flags:
         with self._usable():
             sessions = list(self._flags)
-            return Flags(frozenset(sessions[:limit]), len(sessions) <= limit)
+            return Flags(frozenset(sessions[:limit]), len(sessions) <= limit, len(sessions))
 
     def clear_flag(self, session: str, flag: str) -> None:
         with self._usable():

@@ -20,7 +20,6 @@ from ops.status.pings import p95, ping_ms
 from ops.status.served import Served, server_url
 
 COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count
-MOST_UNSYNCED = 10_000  # of more than these it is only known that they are more
 FEW = 1000  # with fewer conversations the memory of one cannot be estimated
 P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's
 
@@ -137,7 +136,7 @@ def _ask(alias: str) -> tuple[StoreStatus, Asked | None]:
     try:
         asked = datasets.ask(alias)
         pings = ping_ms(alias)
-        unsynced = len(store(alias).flags(MOST_UNSYNCED).sessions)
+        unsynced = store(alias).flags(1).number
         found = info(alias)
     except StoreUnavailable as error:
         return StoreStatus(False, error.reason), None

@@ -10,7 +10,7 @@ from conversations.policy import Routing
 from conversations.runtime.watcher import MOST_OFFSET
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
-from ops.status.collect import MOST_UNSYNCED, Figure, Status, StoreStatus
+from ops.status.collect import Figure, Status, StoreStatus
 from ops.status.datasets import DatasetStatus
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
@@ -122,7 +122,7 @@ def _state(store: StoreStatus) -> Cell:
 def _unsynced(number: int | None) -> Cell:
     if number is None:
         return Cell("-")
-    return Cell(f"{number}{'+' * (number >= MOST_UNSYNCED)}", Level.WARN if number else None)
+    return Cell(str(number), Level.WARN if number else None)
 
 
 def _dataset(one: DatasetStatus | None) -> Cell:

@@ -617,6 +617,15 @@ class TestMongoBulk(Contract):
         assert seen.keys() <= set(found)
         bulk.clear_flags(seen)
 
+    def test_many_flags_are_counted_by_a_part_of_them(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("conversations.stores.mongo.flags._ENOUGH", 5)
+        seen = self.flag(bulk, 300)
+        flags = self.one.make().flags(1000)
+        assert flags.complete is False
+        assert len(flags.sessions) < 300
+        assert 80 <= flags.number <= 1200
+        bulk.clear_flags(seen)
+
     def test_what_another_program_flagged_is_not_named(self, bulk: BulkStore) -> None:
         documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
         others = [{"_id": _id, "mark": "z", "expires_at": now()} for _id in (7, "other", "conv:a b")]

@@ -75,6 +75,8 @@ class ControlContract:
         for session in sessions:
             store.append(session, a_turn(), flag=True)
         assert store.flags(1).complete is False or len(store.flags(1).sessions) >= 4
+        assert store.flags(1).number >= 4
+        assert (every := store.flags(10_000)).number == len(every.sessions)
         for session in sessions:
             store.clear_flag(session, store.inspect(session).flag or "")
 

@@ -52,7 +52,7 @@ class MongoBulk(BulkStore):
         found: dict[str, Found] = {session: Contents(None, None, None) for session in sessions}
         if not found:
             return {}
-        with errors():
+        with self._patient():
             held = list(self._documents().find(_named(found)))
         return found | {session_of(document["_id"]): contents_of(document) for document in held}
 

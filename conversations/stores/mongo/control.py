@@ -12,10 +12,10 @@ from conversations.clock import now
 from conversations.datasets import SILENT, Dataset
 from conversations.models import ALIAS
 from conversations.stores.control import ControlStore, Flags, Report
-from conversations.stores.mongo import connection
+from conversations.stores.mongo import connection, flags
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.patient import NOTES, documents
-from conversations.stores.sessions import make_key, session_of
+from conversations.stores.sessions import make_key
 
 _DATASET, _HEARTBEAT, _PAST = "dataset", "heartbeat:", "heartbeat;"
 
@@ -25,9 +25,8 @@ class DocumentControl(ControlStore):
 
     def flags(self, limit: int) -> Flags:
         with failing_fast():
-            found = documents().find({"mark": {"$gt": ""}}, {"_id": 1}).limit(limit + 1)
-            sessions = [session_of(document["_id"]) for document in found]
-        return Flags(frozenset(sessions[:limit]), len(sessions) <= limit)
+            sessions, number = flags.counted(documents())
+        return Flags(frozenset(sessions[:limit]), len(sessions[:limit]) == number, number)
 
     def clear_flag(self, session: str, flag: str) -> None:
         with failing_fast():

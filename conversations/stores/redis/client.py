@@ -82,15 +82,15 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         keys, flags = _flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
         return int(self._run("delete", keys, [upto, ttl, *flags]))
 
-    def flags(self, limit: int) -> tuple[set[str], bool]:
-        """Return flagged sessions, about `limit` of them at the most, and whether those are all."""
+    def flags(self, limit: int) -> tuple[set[str], bool, int]:
+        """Return flagged sessions, about `limit` of them at the most, whether those are all, and how many there are."""
         found: set[str] = set()
-        cursor = 0
+        cursor, number = 0, 0
         while True:
-            cursor, fields = self._call(partial(_hscan, cursor=cursor, count=limit))
+            (cursor, fields), number = self._call(partial(_hscan, cursor=cursor, count=limit))
             found |= {field.decode() for field in fields}
             if not cursor or len(found) >= limit:
-                return found, not cursor
+                return found, not cursor, number if cursor else len(found)
 
     def clear_flag(self, session: str, flag: str) -> None:
         """Take the flag away if it is still this one."""
@@ -188,7 +188,8 @@ def _flagged(keys: list[str], session: str, flag: bool) -> tuple[list[str], list
 
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:
-    return client.hscan(FLAGS, cursor, count=count)
+    pipeline = client.pipeline(transaction=False)
+    return pipeline.hscan(FLAGS, cursor, count=count).hlen(FLAGS).execute()
 
 
 def _reported(pipeline: Any) -> list[Any]:

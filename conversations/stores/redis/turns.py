@@ -65,8 +65,8 @@ class CacheStore(HistoryStore, ControlStore):
 
     def flags(self, limit: int) -> Flags:
         with self._errors():
-            sessions, complete = self._client.flags(limit)
-            return Flags(frozenset(sessions), complete)
+            sessions, complete, number = self._client.flags(limit)
+            return Flags(frozenset(sessions), complete, number)
 
     def clear_flag(self, session: str, flag: str) -> None:
         with self._errors():
