@@ -110,8 +110,12 @@ def latest_tombstone(held: Iterable[Held]) -> str | None:
 def digest(history: History | None, tombstone: str | None) -> bytes:
     """Return what differs between any two stores that do not hold the same turns and the same tombstone: a digest of
     every id, not only of the last one."""
-    ids = ",".join(turn.id for turn in history.turns()) if history else ""
-    return sha1(f"{ids};{tombstone or ''}".encode(), usedforsecurity=False).digest()
+    return digest_of((turn.id for turn in history.turns()) if history else (), tombstone)
+
+
+def digest_of(ids: Iterable[str], tombstone: str | None) -> bytes:
+    """Return the digest of a conversation whose turns have these ids."""
+    return sha1(f"{','.join(ids)};{tombstone or ''}".encode(), usedforsecurity=False).digest()
 
 
 def _by_id(turns: Iterable[Turn]) -> History:

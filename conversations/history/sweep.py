@@ -1,6 +1,7 @@
 """Comparing everything that both stores hold, both ways, tombstones included; what differs is repaired."""
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import chain
 
 from conversations.history import repair
@@ -9,6 +10,7 @@ from conversations.stores.bulk import batches
 from conversations.turns import SESSION
 
 PAGE = 200
+MOST_SEEN = 500_000  # conversations of which it is known that they were compared, in 50 MB; others are compared twice
 
 
 class Sweep:
@@ -17,7 +19,8 @@ class Sweep:
     def __init__(self) -> None:
         self.compared = 0
         self.repaired = 0
-        self._pages = _pages()
+        self._seen: set[bytes] = set()
+        self._pages = chain.from_iterable(self._pages_of(alias) for alias in ALIASES)
 
     def step(self) -> bool:
         """Compare one page, and repair what differs in it; return whether all has been compared. Raise
@@ -27,25 +30,33 @@ class Sweep:
             return True
         ours, theirs = (bulk(alias).digests(page) for alias in ALIASES)
         differing = [session for session in page if ours.get(session) != theirs.get(session)]
-        for batch in batches(differing, repair.BATCH):
-            self.repaired += repair.several(batch)
+        due = (session for session in differing if not repair.waits(session))
+        self.repaired += sum(map(repair.several, batches(due, repair.BATCH)))
         for session in filter(repair.waits, differing):
             _flag(session)
         self.compared += len(page)
         return False
+
+    def _pages_of(self, alias: str) -> Iterator[list[str]]:
+        """Yield the sessions of a store of which nothing has been compared yet."""
+        one = bulk(alias)
+        for names in chain(one.sessions(PAGE), batches(_deleted(alias), PAGE)):
+            new = {_key(name): name for name in names if SESSION.fullmatch(name)}
+            page = [name for key, name in new.items() if key not in self._seen]
+            if len(self._seen) < MOST_SEEN:
+                self._seen |= new.keys()
+            if page:
+                yield page
+
+
+def _key(session: str) -> bytes:
+    return blake2b(session.encode(), digest_size=16).digest()
 
 
 def _flag(session: str) -> None:
     """Have a conversation that could not be repaired be repaired later."""
     for alias in ALIASES:
         store(alias).append(session, None, flag=True)
-
-
-def _pages() -> Iterator[list[str]]:
-    for alias in ALIASES:
-        one = bulk(alias)
-        for names in chain(one.sessions(PAGE), batches(_deleted(alias), PAGE)):
-            yield [name for name in names if SESSION.fullmatch(name)]
 
 
 def _deleted(alias: str) -> Iterator[str]:

@@ -168,7 +168,8 @@ class BulkStore(ABC):
         return {session: self._inspect(session) for session in sessions}
 
     def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
-        """Return the digest of each session that holds turns or a tombstone; none of what is no history."""
+        """Return the digest of each session that holds turns or a tombstone; none of what is no history, as far as the
+        ids of its turns show that."""
         found = self.contents(sessions)
         return {
             session: merge.digest(one.history, one.tombstone)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from conversations import merge
 from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
@@ -92,6 +93,19 @@ class Contract:
         assert isinstance(found[corrupt], CorruptHistory)
         assert isinstance(found[there], Contents)
         assert self.one.quarantined_copies(bulk.store, corrupt) == 0
+
+    def test_the_digests_are_those_of_the_contents(self, bulk: BulkStore) -> None:
+        """Of what holds turns, a tombstone, or both; none of what is gone, or no history."""
+        gone, plain, deleted, both = self.expired(bulk), self.hold(bulk), a_session(), a_session()
+        turns = some_turns(3)
+        long = self.hold(bulk, a_turn('"id":"', '","at":"\n}' * 100), *some_turns(3, 1000))
+        bulk.store.append(both, None, turns)
+        bulk.store.delete(both, turns[0].answer.id)
+        bulk.store.delete(deleted, turns[0].answer.id)
+        there = [plain, deleted, both, long]
+        found = bulk.digests([*there, gone, self.corrupt(bulk), a_session()])
+        held = {session: bulk.store.inspect(session) for session in there}
+        assert found == {session: merge.digest(one.history, one.tombstone) for session, one in held.items()}
 
     def test_last_ids_and_histories_are_of_those_that_hold_one(self, bulk: BulkStore) -> None:
         gone, turns = self.expired(bulk), some_turns(3)

@@ -172,3 +172,17 @@ def test_a_sweep_flags_what_it_cannot_repair(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(repair, "_pauses", Pauses())
     repair_all()
     assert in_step(session)
+
+
+def test_a_sweep_compares_what_both_stores_have_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, turn = a_session(), a_turn()
+    for alias in ALIASES:
+        store(alias).append(session, turn)
+    asked: list[str] = []
+    digests = bulk(MONGO).digests
+    monkeypatch.setattr(bulk(MONGO), "digests", lambda page: asked.extend(page) or digests(page))
+    sweep = Sweep()
+    while not sweep.step():
+        pass
+    assert asked.count(session) == 1
+    assert sweep.compared == len(asked) == len(set(asked))

@@ -14,7 +14,7 @@ from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share, batches
 from conversations.stores.mongo import flags
-from conversations.stores.mongo.document import contents_of, entry_of, histories_of, history_of, last_ids_of
+from conversations.stores.mongo.document import contents_of, digest_in, entry_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import living, unexpired
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
@@ -23,6 +23,7 @@ from conversations.turns import History
 
 PAUSE = 0.002  # seconds in which other clients have their turn
 _PAGE = 200
+_COMPARED = 50  # names in one query: SecantusDB compares each document of its answer with all of them
 _LAST = {"messages": {"$slice": -1}}
 _TABLES = (Conversation._meta.db_table, CorruptConversation._meta.db_table)
 
@@ -55,6 +56,14 @@ class MongoBulk(BulkStore):
         with self._patient():
             held = list(self._documents().find(_named(found)))
         return found | {session_of(document["_id"]): contents_of(document) for document in held}
+
+    def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for names in batches(sessions, _COMPARED):
+            for document in self._find(names, {"messages.id": 1, "tombstone": 1}):
+                if digest := digest_in(document):
+                    found[session_of(document["_id"])] = digest
+        return found
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         return last_ids_of(self._find(sessions, _LAST))

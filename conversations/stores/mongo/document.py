@@ -6,6 +6,7 @@ from typing import Any
 from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.ids import MESSAGE_ID
+from conversations.merge import digest_of
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import Entry, Found
 from conversations.stores.mongo.patient import Document
@@ -22,6 +23,22 @@ def contents_of(document: Document) -> Found:
         return CorruptHistory("mongo", error)
     tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
     return Contents(history, tombstone, document.get("mark"))
+
+
+def digest_in(document: Document) -> bytes | None:
+    """Return the digest of what the document holds; None where that is nothing, or no history."""
+    tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
+    ids = _ids(document.get("messages"))
+    return None if ids is None or not (ids or tombstone) else digest_of(ids[::2], tombstone)
+
+
+def _ids(records: Any) -> list[str] | None:
+    """Return the ids of all messages; None where they show that it is no history."""
+    if not isinstance(records, list) or len(records) % 2:
+        return None
+    ids = (record.get("id") for record in records if isinstance(record, dict))
+    found = [one for one in ids if isinstance(one, str)]
+    return found if len(found) == len(records) else None
 
 
 def entry_of(document: Document) -> Entry | None:

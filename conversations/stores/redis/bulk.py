@@ -8,6 +8,7 @@ from typing import Any
 
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.ids import MESSAGE_ID
+from conversations.merge import digest_of
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import (
     PATIENCE,
@@ -23,6 +24,7 @@ from conversations.stores.bulk import (
 )
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.entries import entries
+from conversations.stores.redis.format import turn_ids
 from conversations.stores.redis.patient import (
     Cache,
     answers,
@@ -85,6 +87,19 @@ class RedisBulk(BulkStore):
             session: _found(session, *found[place : place + 3])
             for session, place in zip(names, range(0, len(found), 3), strict=True)
         }
+
+    def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for names in batches(sessions, BATCH):
+            pipeline = patient_client(self._cache).pipeline(transaction=False)
+            for key in map(make_key, names):
+                pipeline.get(key).get(tombstone_key(key))
+            held = answers(pipeline, raising=False)
+            for session, value, deleted in zip(names, held[::2], held[1::2], strict=True):
+                if digest := _digest(session, value, deleted):
+                    found[session] = digest
+            time.sleep(PAUSE)
+        return found
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
         ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
@@ -222,6 +237,12 @@ def _found(session: str, value: Any, tombstone: Any, flag: Any) -> Found:
     except CorruptHistory as error:
         return error
     return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None)
+
+
+def _digest(session: str, value: Any, deleted: Any) -> bytes | None:
+    tombstone = tombstone_in("redis", session, no_error(deleted))
+    ids = [] if value is None else turn_ids(no_error(value) or b"")
+    return None if ids is None or not (ids or tombstone) else digest_of(ids, tombstone)
 
 
 def _id_in(end: Any) -> str:

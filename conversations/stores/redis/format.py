@@ -1,5 +1,6 @@
 """How a history is kept in Redis: JSON lines, readable by redis-cli, each with its id and time at the end."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from conversations.errors import CorruptHistory
 from conversations.stores.control import Report
 from conversations.turns import History
 
+# In content every quote is escaped, so this can only be the end of a line.
+_END = re.compile(rb'"id":"([0-9a-f-]{36})","at":"[^"]{24}"}\n')
 TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see lua/include/turns.lua
 
 
@@ -32,6 +35,13 @@ class HistorySerializer(BaseSerializer):
             raise CorruptHistory("redis", "not JSON lines") from None
         except (TypeError, ValueError) as error:
             raise CorruptHistory("redis", error) from None
+
+
+def turn_ids(value: bytes) -> list[str] | None:
+    """Return the ids of the turns, without decoding the rest; None where it shows that it is no history."""
+    ids: list[bytes] = _END.findall(value)
+    whole = value.endswith(b"\n") and len(ids) == value.count(b"\n") and len(ids) % 2 == 0
+    return [one.decode() for one in ids[::2]] if whole else None
 
 
 def stamps(tail: bytes) -> tuple[str, str]:
