@@ -175,6 +175,6 @@ def _repair() -> bool:
     if time.monotonic() > deadline:
         left = sum(one.flags.number for one in process.stores.values() if one.flags)
         event(logger, logging.INFO, "repairing", conversations=tried, left=left)
-    if uncovered:
+    if uncovered and time.monotonic() < deadline:
         coverage.gain(process, deadline)
     return time.monotonic() > deadline
