@@ -3,18 +3,24 @@
 The watcher runs it in a thread of its own, so that it delays no ping. A figure that cannot be read stays as it was.
 """
 
+import logging
 from contextlib import suppress
 from datetime import datetime
 
 from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, REDIS, control, info
+from conversations.stores.info import StoreInfo
 from telemetry import metrics
+from telemetry.logs import event
+
+logger = logging.getLogger(__name__)
 
 EVERY = 10.0  # seconds
 NOTE = "backup"
 """The name of the note, in each store, with the time of the newest backup of both."""
 
 _newest = 0.0
+_evicts = False
 
 
 def sample() -> None:
@@ -41,6 +47,15 @@ def _sample_memory() -> None:
         if redis.memory_bytes is not None:  # an ACL may forbid INFO
             metrics.redis_memory_used.set(redis.memory_bytes)
             metrics.redis_memory_max.set(redis.max_memory_bytes or 0)
+        _report_eviction(redis)
+
+
+def _report_eviction(redis: StoreInfo) -> None:
+    """Log once, each time that the policy becomes one by which unsynced flags can be lost."""
+    global _evicts
+    if redis.evicts_all and not _evicts:
+        event(logger, logging.WARNING, "redis_evicts", policy=redis.policy)
+    _evicts = redis.evicts_all
 
 
 def _sample_backup() -> None:

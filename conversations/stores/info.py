@@ -21,3 +21,8 @@ class StoreInfo:
     lag: str | None = None
     """How far replication is behind, in words."""
     persistence: str | None = None
+
+    @property
+    def evicts_all(self) -> bool:
+        """Whether a full memory takes keys that never expire too: unsynced flags, notes, the dataset's identity."""
+        return (self.policy or "").startswith("allkeys-")

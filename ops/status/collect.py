@@ -79,6 +79,11 @@ class Status:
         wrong += [
             f"{figure.name} is {figure.text}, not {figure.limit}" for figure in self.figures if figure.ok is False
         ]
+        wrong += [
+            f"{alias} evicts unsynced flags when its memory is full ({one.info.policy})"
+            for alias, one in self.stores.items()
+            if one.info.evicts_all
+        ]
         return "; ".join(wrong)
 
     @property

@@ -8,7 +8,7 @@ from conversations.errors import StoreUnavailable
 from conversations.runtime import sampling
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.backup.create import NOTE
-from tests.api.talking import sample
+from tests.api.talking import Lines, sample
 from tests.servers import MongoServer, RedisServer, eventually
 
 OLDER, NEWER = "2026-11-23T03:17:00.123Z", "2026-11-24T03:17:00.123Z"
@@ -125,3 +125,22 @@ def test_with_both_stores_down_nothing_changes_or_raises(request: pytest.Fixture
         request.getfixturevalue(fixture)
     sampling.sample()
     assert sample("redis_memory_used_bytes") == before > 0
+
+
+def test_a_policy_that_evicts_flags_is_logged_once(
+    redis_server: RedisServer, log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_evicts", False)
+    with redis_server.client() as client:
+        try:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            sampling.sample()
+            sampling.sample()
+            client.config_set("maxmemory-policy", "volatile-lru")
+            sampling.sample()
+            client.config_set("maxmemory-policy", "allkeys-random")
+            sampling.sample()
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    policies = [line["policy"] for line in log.events() if line["event"] == "redis_evicts"]
+    assert policies == ["allkeys-lru", "allkeys-random"]

@@ -114,6 +114,17 @@ def test_flags_are_counted() -> None:
     assert run_json("status")[1]["stores"]["mongo"]["unsynced"] == 1
 
 
+def test_a_policy_that_evicts_flags_is_trouble(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            code, report = run_json("status")
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    trouble = "redis evicts unsynced flags when its memory is full (allkeys-lru)"
+    assert (code, report["trouble"]) == (1, trouble)
+
+
 @pytest.mark.usefixtures("redis_out")
 def test_a_store_that_is_out_is_trouble() -> None:
     code, output = run("status")
