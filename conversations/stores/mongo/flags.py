@@ -16,7 +16,7 @@ from conversations.stores.sessions import is_key, session_of
 
 Documents = Collection[dict[str, Any]]
 
-_SAMPLES = (("01", 256), ("1", 16), (None, 1))  # up to where, and the part of all flags that this is
+_SAMPLES = (("01", 256), ("08", 32), ("4", 4), (None, 1))  # up to where, and the part of all flags that this is
 _ENOUGH = 32  # in a sample, to tell how many there are to a fifth
 _MOST = 1_000  # in one part of a list
 _CLEARED = 25  # by one command
