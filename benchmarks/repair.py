@@ -154,9 +154,10 @@ def main() -> None:
         ]
         for what, out, flag in rows:
             print(f"{number} flagged {what}: {bench.repair(out, flag):.1f} s", flush=True)
-        fill(options.conversations, redis, mongo)
+    total = options.conversations
+    with tempfile.TemporaryDirectory(prefix="onesource-repair-") as name, Bench(Path(name)) as bench:
+        fill(total, bench.redis, bench.mongo)
         took, before, meanwhile = bench.copy()
-        total = options.conversations
         print(f"copy of {total} to Redis: {took:.1f} s, {total / took:.0f} a second")
         print(f"  asks: median {before:.1f} ms before, {meanwhile:.1f} ms meanwhile, {meanwhile / before:.2f} times")
 
