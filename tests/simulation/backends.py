@@ -95,7 +95,8 @@ class Link(HistoryStore, ControlStore):
     def call(self, apply: Callable[[], T], *, write: bool = False) -> T:
         """Return what the store answers; raise StoreUnavailable where it, or the link, fails."""
         backend, random, pause = self._backend, self._backend.scheduler.random, self._backend.scheduler.pause
-        pause(random.uniform(*LATENCY[self.alias]))
+        if write:  # what reads waits once, between its reading and the use of that
+            pause(random.uniform(*LATENCY[self.alias]))
         if backend.condition == REFUSED:
             raise StoreUnavailable(self.alias, "refused")
         if self.alias in self._cut:
@@ -230,9 +231,6 @@ class _World:
     """The owner of what belongs to no process."""
 
     def enter(self) -> None:
-        pass
-
-    def leave(self) -> None:
         pass
 
 

@@ -135,7 +135,7 @@ def _at_the_end(world: World) -> list[str]:
     if any(end > LENGTH for _, end in world.disturbed):
         return []
     redis, mongo = (world.backends[alias].store for alias in ("redis", "mongo"))
-    routing = world.processes[0]._globals[0].routing
+    routing = world.processes[0].state.routing
     lost = set().union(*(loss.turns for loss in world.losses))
     wrong = []
     held = {"redis": questions(redis.values), "mongo": questions(mongo.values)}

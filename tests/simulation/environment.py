@@ -15,7 +15,7 @@ from conversations.runtime import datasets, pings, switching, watcher
 from conversations.stores import measured
 from telemetry import logs, metrics
 from tests.simulation.backends import SimulatedBulk
-from tests.simulation.processes import Process
+from tests.simulation.processes import current
 from tests.simulation.scheduler import Scheduler, Task
 
 
@@ -27,7 +27,7 @@ class Time:
         self.sleep = scheduler.pause
 
     def time(self) -> float:
-        return Process.current.time()
+        return current().time()
 
 
 class Future:
@@ -51,7 +51,7 @@ class Executor:
         self._scheduler = scheduler
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future:
-        return Future(self._scheduler, Process.current.spawn(partial(work, *arguments)))
+        return Future(self._scheduler, current().spawn(partial(work, *arguments)))
 
     def wait(self, futures: Iterable[Future], seconds: float | None = None) -> tuple[set[Future], set[Future]]:
         every = set(futures)
@@ -82,16 +82,16 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
     time, executor, nothing = Time(scheduler), Executor(scheduler), Nothing()
     breaker = partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)
     replaced: list[tuple[Any, str, Any]] = [
-        (stores, "_build", lambda alias: Process.current.stores[alias]),
+        (stores, "_build", lambda alias: current().stores[alias]),
         (
             stores,
             "_build_bulk",
-            lambda alias: SimulatedBulk(Process.current.stores[alias], Process.current.links[alias]),
+            lambda alias: SimulatedBulk(current().stores[alias], current().links[alias]),
         ),
         (datasets, "_on_this_machine", _noted),
-        (datasets, "_note_on_this_machine", lambda known: Process.current.machine.noted.update(known.datasets)),
+        (datasets, "_note_on_this_machine", lambda known: current().machine.noted.update(known.datasets)),
         (datasets, "uuid4", lambda: UUID(int=scheduler.random.getrandbits(128))),
-        (switching, "environment", lambda: Process.current.environment),
+        (switching, "environment", lambda: current().environment),
         (measured, "Breaker", breaker),
         (watcher, "_executor", executor),
         (pings, "_executor", executor),
@@ -110,11 +110,11 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
 
 
 def _bulk(alias: str) -> SimulatedBulk:
-    return SimulatedBulk(Process.current.stores[alias], Process.current.links[alias])
+    return SimulatedBulk(current().stores[alias], current().links[alias])
 
 
 def _noted(alias: str) -> list[Dataset]:
-    noted = Process.current.machine.noted
+    noted = current().machine.noted
     return [noted[alias]] if alias in noted else []
 
 
@@ -127,7 +127,7 @@ def _in_module(module: Any, time: Time, nothing: Nothing) -> list[tuple[Any, str
         ("event", logs.event, nothing),
         ("hashed", logs.hashed, lambda session: session),
         ("metrics", metrics, nothing),
-        ("limits", stores.limits, lambda: Process.current.stores["redis"].limits),
+        ("limits", stores.limits, lambda: current().stores["redis"].limits),
     ):
         if names.get(name) is real:
             found.append((module, name, stand_in))
@@ -137,7 +137,7 @@ def _in_module(module: Any, time: Time, nothing: Nothing) -> list[tuple[Any, str
 @contextmanager
 def _idempotency_lock(scheduler: Scheduler, session: str, key: str | None) -> Iterator[None]:
     """One request of a machine at a time for a session and key, as the lock on its disk sees to."""
-    locks, name = Process.current.machine.locks, (session, key or "")
+    locks, name = current().machine.locks, (session, key or "")
     while key and name in locks:
         scheduler.pause(0.02)
     if key:

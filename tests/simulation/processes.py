@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from conversations import clock
+from conversations.breaker import CLOSED
 from conversations.datasets import Dataset
 from conversations.history import repair
 from conversations.history.pauses import Pauses
@@ -33,6 +34,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (repair, "_pauses"),
 )
 """What is global in a real process: each simulated one has its own."""
+_SWAPPED = [(vars(module), name) for module, name in SWAPPED]
 
 
 class Machine:
@@ -103,7 +105,7 @@ class Journal:
 class Process:
     """One process of the service; `enter` makes it the one that the code runs in."""
 
-    current: "Process"
+    current: "Process | None" = None
 
     def __init__(
         self, name: str, machine: Machine, backends: dict[str, Backend], scheduler: Scheduler, routing: Routing
@@ -147,12 +149,25 @@ class Process:
         return EPOCH + self.scheduler.now + self.machine.skew
 
     def enter(self) -> None:
+        """Give the modules this process' globals, unless it was the last process that ran."""
+        before = Process.current
+        if before is self:
+            return
         Process.current = self
-        for (module, name), value in zip(SWAPPED, self._globals, strict=True):
-            setattr(module, name, value)
+        if before:
+            before._globals = [names[name] for names, name in _SWAPPED]
+        for (names, name), value in zip(_SWAPPED, self._globals, strict=True):
+            names[name] = value
 
-    def leave(self) -> None:
-        self._globals = [getattr(module, name) for module, name in SWAPPED]
+    @property
+    def state(self) -> ProcessState:
+        return self._globals[0]  # type: ignore[no-any-return]
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether it uses both stores and knows all that should be there to be there."""
+        closed = all(one.reads.state == one.writes.state == CLOSED for one in self.state.stores.values())
+        return self.alive and closed and not coverage.is_missing(self.state)
 
     def _watch(self) -> None:
         self._forever(watcher._tick, watcher.EVERY)
@@ -173,3 +188,9 @@ class Process:
             except Exception as error:
                 self.scheduler.broken = error
                 raise
+
+
+def current() -> Process:
+    """Return the process that the code runs in."""
+    assert Process.current
+    return Process.current

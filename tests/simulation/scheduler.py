@@ -18,9 +18,6 @@ class Owner(Protocol):
     def enter(self) -> None:
         """Called before a task of this owner goes on."""
 
-    def leave(self) -> None:
-        """Called when it waits, or has ended."""
-
 
 class Task:
     """One thread of execution. `result` or `error` is what it ended with."""
@@ -105,10 +102,7 @@ class Scheduler:
             self.steps += 1
             self.running = task
             task.owner.enter()
-            try:
-                task.greenlet.switch()
-            finally:
-                task.owner.leave()
+            task.greenlet.switch()
             if self.broken:
                 raise self.broken
         self.now = until

@@ -18,7 +18,7 @@ from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy
 from tests.simulation.environment import simulated
 from tests.simulation.plans import LENGTH, QUIET, Fault, Plan, Request
 from tests.simulation.processes import Machine, Process
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Scheduler, Task
 
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
 NOT_PERSISTED = "not persisted"
@@ -99,8 +99,10 @@ class World:
         self.processes: list[Process] = []
         self._numbers = [0] * plan.clients
         self._last: dict[str, str | None] = {}
+        self._clients: list[Task] = []
 
     def play(self) -> None:
+        Process.current = None
         answerer = Answerer(self.scheduler)
         with simulated(self.scheduler, lambda: answerer):
             routing = Routing(self.plan.primary, self.plan.dual_write)
@@ -108,10 +110,23 @@ class World:
             for fault in self.plan.faults:
                 self._later(fault.at, lambda fault=fault: self._happen(fault))
             for client in range(self.plan.clients):
-                self._later(0.0, lambda client=client: self._be_client(client))
+                self._clients.append(self._later(0.0, lambda client=client: self._be_client(client)))
             self._later(0.0, self._remember)
             self.scheduler.run(LENGTH)
-            self.scheduler.run(LENGTH + QUIET)
+            self._run_until_at_rest()
+
+    def _run_until_at_rest(self) -> None:
+        """Run on until nothing is left to repair for longer than a look of the watchers takes, or as long as repair
+        may take."""
+        rested = 0
+        while self.scheduler.now < LENGTH + QUIET and rested < 4:
+            self.scheduler.run(self.scheduler.now + 0.4)
+            rested = rested + 1 if self._is_at_rest() else 0
+
+    def _is_at_rest(self) -> bool:
+        ended = all(end <= self.scheduler.now for _, end in self.disturbed) and all(one.done for one in self._clients)
+        flags = any(backend.store._flags for backend in self.backends.values())
+        return ended and not flags and all(process.is_at_rest for process in self.processes)
 
     def _process(self, number: int, routing: Routing) -> Process:
         name = f"{number}:{int(self.scheduler.now * 1000)}"
@@ -119,8 +134,8 @@ class World:
         process.start()
         return process
 
-    def _later(self, at: float, work: Callable[[], Any]) -> None:
-        self.scheduler.spawn(WORLD, work, at - self.scheduler.now)
+    def _later(self, at: float, work: Callable[[], Any]) -> Task:
+        return self.scheduler.spawn(WORLD, work, at - self.scheduler.now)
 
     def _remember(self) -> None:
         """Keep snapshots that a store may be rolled back to."""
