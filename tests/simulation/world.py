@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from conversations import chat, history
@@ -13,6 +12,7 @@ from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import ALIASES, other
 from conversations.turns import History, Limits
+from tests.answers import FAILED, OK, Event, Loss
 from tests.simulation import plans
 from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy
 from tests.simulation.environment import simulated
@@ -20,55 +20,8 @@ from tests.simulation.plans import LENGTH, QUIET, Fault, Plan, Request
 from tests.simulation.processes import Machine, Process
 from tests.simulation.scheduler import Scheduler, Task
 
-OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
 NOT_PERSISTED = "not persisted"
 TTL = 10_000  # virtual seconds: nothing expires by itself
-
-
-@dataclass
-class Event:
-    """What a client did, and what came of it."""
-
-    kind: str
-    session: str
-    machine: int
-    began: float
-    text: str = ""
-    expected: str | None = None
-    ended: float = float("inf")
-    outcome: str = UNKNOWN
-    error: str = ""
-    context: str = ""
-    message_id: str | None = None
-    stored_in: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()
-    """The questions that the answerer was shown, oldest first."""
-    replayed: bool = False
-    key: str = ""
-    """The Idempotency-Key to ask again with, where the outcome is unknown."""
-    cut_off: bool = False
-    """Whether its machine could not reach a store just then."""
-
-    def __str__(self) -> str:
-        what = f"{self.began:7.3f}-{self.ended:7.3f}  {self.kind} {self.session} on {self.machine} {self.text}"
-        if self.expected:
-            what += f" after {self.expected[:13]}"
-        result = f"{self.outcome} {self.error}{self.context}"
-        if self.kind == "ask" and self.outcome == OK:
-            result += f" {(self.message_id or '')[:13]} in {'+'.join(self.stored_in)}{' replayed' * self.replayed}"
-        return f"{what}: {result} saw [{' '.join(self.seen)}]"
-
-
-@dataclass
-class Loss:
-    """Data that a store lost for good, as only the simulation can know."""
-
-    at: float
-    alias: str
-    turns: set[str] = field(default_factory=set)
-    """The questions of turns that no other store had."""
-    deletions: set[str] = field(default_factory=set)
-    """Sessions whose tombstone no other store had."""
 
 
 class Answerer:
