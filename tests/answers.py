@@ -5,6 +5,7 @@ turn that was acknowledged before is in that list, once and in its place, unless
 and the suite of faults both record events for it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -113,12 +114,13 @@ class Recorded:
         return [each for each in self.events if each.kind == "delete"]
 
     def _doubled(self, event: Event) -> list[Offence]:
-        twice = sorted({text for text in event.seen if event.seen.count(text) > 1})
+        twice = sorted(text for text, number in Counter(event.seen).items() if number > 1)
         return [Offence(DOUBLED, str(twice), event)] if twice else []
 
     def _forgotten(self, event: Event) -> list[Offence]:
         """Return the turns that had been acknowledged, at the end or in the middle, and are not shown."""
-        return [Offence(FORGOTTEN, each.text, event) for each in self.due(event) if each.text not in event.seen]
+        seen = set(event.seen)
+        return [Offence(FORGOTTEN, each.text, event) for each in self.due(event) if each.text not in seen]
 
     def due(self, event: Event) -> list[Event]:
         """Return the acknowledged turns that the event has to show, the latest first."""
@@ -129,7 +131,7 @@ class Recorded:
         for each in reversed(self._asks):
             if each.text == event.text:
                 continue
-            if each.outcome == OK and each.ended < event.began and not {each.text} & (later | lost):
+            if each.outcome == OK and each.ended < event.began and each.text not in later and each.text not in lost:
                 deleted = any(deletion.ended > each.began for deletion in deletions)
                 trimmed = len(later) >= self.max_turns
                 if not (deleted or trimmed or self.may_not_be_known(each, event)):

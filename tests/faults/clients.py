@@ -34,6 +34,8 @@ class Ask:
     error: str = ""
     """What kind of error it was, "" for none: status and code, or what the connection died of."""
     body: dict[str, Any] = field(default_factory=dict)
+    machine: int = 0
+    """Which server was asked."""
 
     @property
     def acknowledged(self) -> bool:
@@ -52,6 +54,7 @@ class Deletion:
     started: float
     ended: float
     error: str = ""
+    machine: int = 0
 
 
 @dataclass
@@ -118,31 +121,33 @@ class Client(threading.Thread):
         if ask.carried:
             body["last_message_id"] = ask.carried
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        ask.machine = self._requests % len(self._ports)
         ask.started = time.monotonic()
-        ask.status, ask.error, ask.body = self._send("POST", "/api/chat/ask", json.dumps(body), headers)
+        ask.status, ask.error, ask.body = self._send(ask.machine, "POST", "/api/chat/ask", json.dumps(body), headers)
         ask.ended = time.monotonic()
         if ask.acknowledged:
             talk.last_id = ask.body["message_id"]
         return ask
 
     def _delete_talk(self, talk: Talk) -> None:
+        last = len(self._ports) - 1  # where clocks differ, the one that is ahead
         while not self._over.is_set():
             started = time.monotonic()
-            status, error, _ = self._send("DELETE", f"/api/chat/conversations/{talk.session}/", None, {})
+            status, error, _ = self._send(last, "DELETE", f"/api/chat/conversations/{talk.session}/", None, {})
             again = bool(talk.deletions and talk.deletions[-1].error)  # that one may have done it
             done = status == 204 or (status == 404 and again)
-            talk.deletions.append(Deletion(talk.session, started, time.monotonic(), "" if done else error))
+            talk.deletions.append(Deletion(talk.session, started, time.monotonic(), "" if done else error, last))
             if done:
                 talk.last_id = None
                 return
             self._over.wait(RETRY_SECONDS)
 
     def _send(
-        self, method: str, path: str, body: str | None, headers: dict[str, str]
+        self, machine: int, method: str, path: str, body: str | None, headers: dict[str, str]
     ) -> tuple[int | None, str, dict[str, Any]]:
         """Return the status, the kind of error if it is one, and the body."""
         self._requests += 1
-        port = self._ports[self._requests % len(self._ports)]
+        port = self._ports[machine]
         if self._requests % FRESH_EVERY == 0:
             self._hang_up()
         connection = self._connections.get(port)

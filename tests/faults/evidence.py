@@ -113,6 +113,16 @@ def _told(service: Service, session: str) -> Held:
     return Held(problem="" if status == 404 else f"GET answers {status}")
 
 
+def shown(stack: Stack) -> dict[str, tuple[str, ...]]:
+    """Return the questions that each answer was shown, by the answer's last word."""
+    found: dict[str, tuple[str, ...]] = {}
+    for service in stack.services:
+        for line in service.shown.read_text().splitlines():
+            word, *questions = json.loads(line)
+            found[word] = tuple(questions)
+    return found
+
+
 def _of_redis(value: bytes | None, tombstone: bytes | None) -> Held:
     deleted_upto = tombstone.decode() if tombstone else None
     try:

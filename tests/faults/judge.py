@@ -1,11 +1,26 @@
-"""The verdict on a row: what its clients were answered, against what is stored afterwards, read in every way."""
+"""The verdict on a row: what its clients were answered, against what they had been answered before and against what
+is stored afterwards, read in every way."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.answers import (
+    DISORDERED,
+    DOUBLED,
+    FORGOTTEN,
+    FULL,
+    UNDELETED,
+    Event,
+    Loss,
+    Offence,
+    Recorded,
+    by_session,
+    carried,
+)
 from tests.faults.clients import Ask, Deletion, Talk
 from tests.faults.evidence import Held
+from tests.faults.recording import Shown, events_of
 
 MOST_MILLISECONDS = 2000.0
 MOST_REFUSAL_MILLISECONDS = 1000.0  # with both stores out
@@ -46,13 +61,14 @@ class Verdict:
     acknowledged: int = 0
     lost: int = 0
     doubled: int = 0
+    """Questions that are stored twice, and answers that show one twice; the same for the next two."""
     disordered: int = 0
     revived: int = 0
-    """Deleted questions that are back."""
+    """Deleted and back."""
     forgotten: int = 0
-    """Answers given without acknowledged turns, with context: full."""
+    """Answers that do not show every acknowledged turn, at the end or in the middle, with context: full."""
     behind: int = 0
-    """The same, with context: behind."""
+    """Answers with context: behind."""
     astray: int = 0
     """Turns not stored where a switch sends them, later than it may take to be followed."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -71,29 +87,29 @@ class Verdict:
             self.examples.append(f"{kind}: {text}")
 
 
-def judge(talks: list[Talk], views: Mapping[str, View], terms: Terms) -> Verdict:
+def judge(talks: list[Talk], views: Mapping[str, View], terms: Terms, shown: Shown) -> Verdict:
     """Return the verdict on what the clients were answered, and on every view of what is stored afterwards."""
     verdict = Verdict()
     for talk in talks:
         for ask in talk.asks:
             verdict.asked += 1
             verdict.acknowledged += ask.acknowledged
-            _judge_answer(talk, ask, terms, verdict)
+            _judge_answer(ask, terms, verdict)
         for gone in talk.deletions:
             _judge_request(gone, gone.session, terms, verdict)
         _judge_contents(talk, views, terms, verdict)
+    _judge_shown(offences(talks, terms, shown), verdict)
     return verdict
 
 
-def judge_last(asks: list[Ask], talks: list[Talk], terms: Terms, verdict: Verdict) -> None:
+def judge_last(asks: list[Ask], talks: list[Talk], terms: Terms, verdict: Verdict, shown: Shown) -> None:
     """Judge the questions that were asked when all was repaired: each is answered from everything."""
-    of = {(talk.client, talk.session): talk for talk in talks}
+    wrong = {(one.event.session, one.event.text): str(one) for one in offences(talks, terms, shown)}
     for ask in asks:
-        expected = 2 * len(_known_before(of[ask.client, ask.session], ask, terms))
-        complete = ask.body.get("context") == "full" and ask.body.get("msg_count_before", -1) >= expected
-        if ask.error or not complete:
+        problem = ask.error or wrong.get((ask.session, ask.question))
+        if problem or ask.body["context"] != FULL:
             verdict.broken.append("after repair something is missing still")
-            verdict.example("after repair", f"{ask.session}: {ask.error or ask.body}, {expected} were due")
+            verdict.example("after repair", f"{ask.session}: {problem or ask.body}")
             return
 
 
@@ -111,29 +127,43 @@ def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
         verdict.broken.append(f"not repaired: {apart}")
 
 
-def _known_before(talk: Talk, ask: Ask, terms: Terms) -> list[Ask]:
-    """Return the turns that had been acknowledged and neither deleted nor destroyed when this was asked."""
-    since = max((gone.ended for gone in talk.deletions if not gone.error and gone.ended <= ask.started), default=0.0)
-    if ask.ended > terms.destroyed_at:
-        since = max(since, terms.destroyed_at)
-    return [one for one in talk.asks if one.acknowledged and since < one.started < ask.started]
+def offences(talks: list[Talk], terms: Terms, shown: Shown) -> list[Offence]:
+    """Return which answers show what they must not, or do not show what they must."""
+    sessions = by_session(events_of(talks, shown)).values()
+    return [offence for events in sessions for offence in _recorded(events, terms).offences()]
 
 
-def _judge_answer(talk: Talk, ask: Ask, terms: Terms, verdict: Verdict) -> None:
+def _recorded(events: list[Event], terms: Terms) -> Recorded:
+    lost = {event.text for event in events if event.began <= terms.destroyed_at}
+    in_order = not terms.clocks_apart or terms.dual_write
+    return Recorded(
+        events,
+        [Loss(terms.destroyed_at, "", lost)],
+        comes_after=lambda one, two: in_order or carried(one, two),
+    )
+
+
+def _judge_shown(found: list[Offence], verdict: Verdict) -> None:
+    counts = Counter(kind for kind, _ in {(one.kind, id(one.event)) for one in found})
+    verdict.doubled += counts[DOUBLED]
+    verdict.disordered += counts[DISORDERED]
+    verdict.revived += counts[UNDELETED]
+    verdict.forgotten += counts[FORGOTTEN]
+    for one in found:
+        verdict.example(f"shown: {one.kind}", str(one))
+
+
+def _judge_answer(ask: Ask, terms: Terms, verdict: Verdict) -> None:
     _judge_request(ask, f"{ask.session} {ask.question}", terms, verdict)
     if not ask.acknowledged:
         return
     if terms.both_out and terms.injected < ask.started and ask.ended < terms.ending:
         verdict.unexpected += 1
         verdict.example("acknowledged with both stores out", f"{ask.session} {ask.question}: {ask.body}")
-    behind = ask.body["context"] == "behind"
+    behind = ask.body["context"] != FULL
     verdict.behind += behind
-    expected = 2 * len(_known_before(talk, ask, terms))
-    if ask.body["msg_count_before"] < expected and not behind:
-        verdict.forgotten += 1
-        verdict.example("forgotten", f"{ask.session} {ask.question}, {expected} messages were due: {ask.body}")
     if behind and terms.dual_write:
-        verdict.example("behind", f"{ask.session} {ask.question}, {expected} messages were due: {ask.body}")
+        verdict.example("behind", f"{ask.session} {ask.question}: {ask.body}")
     _judge_place(ask, terms, verdict)
 
 

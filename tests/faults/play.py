@@ -43,6 +43,8 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
         name_of(case), stack.ports, row.clients, sessions_each=row.sessions_each, sharing=row.sharing, pause=row.pause
     )
     run = Run(stack, load, terms, route)
+    for service in stack.services:
+        service.shown.unlink(missing_ok=True)
     logs = {service.log: service.log.stat().st_size for service in stack.services}
     repairing_since = _under_load(run, row, pace)
 
@@ -54,11 +56,11 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
     repaired_in = time.monotonic() - repairing_since
     in_use = stack.is_quiet(repairing_since + MOST_REPAIR_SECONDS)  # or the API would read the other store
     views = _views(run, stored)
-    verdict = judge(load.talks, views, terms)
+    verdict = judge(load.talks, views, terms, evidence.shown(stack))
     verdict.repair_seconds = None if apart else repaired_in
     conclude(verdict, terms, apart or ("" if in_use else "a store is up and still held back"))
     last = load.ask_once_more()
-    judge_last(last, load.talks, terms, verdict)
+    judge_last(last, load.talks, terms, verdict, evidence.shown(stack))
     if verdict.broken:
         _keep(run, name_of(case), views, verdict, logs)
     return verdict

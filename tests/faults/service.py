@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from tests.faults.answering import SHOWN
 from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ class Service:
         self.port = free_port()
         self.management_port = free_port()
         self.log = home / "server.log"
+        self.shown = home / SHOWN
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         self.environment = inherited | {
             "VAR_DIR": str(home),

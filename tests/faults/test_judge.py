@@ -13,7 +13,7 @@ def an_ask(number: int, *, started: float | None = None, **fields: object) -> As
     """Return an acknowledged ask: the client's question `number`, answered as a healthy service does."""
     began = float(number) if started is None else started
     body = {"message_id": f"a{number}", "answer": f"answer {number}", "msg_count_before": 2 * (number - 1),
-            "context": "full", "store": "redis", "stored_in": ["redis"]}  # fmt: skip
+            "context": "full", "store": "redis", "stored_in": ["redis"], "replayed": False}  # fmt: skip
     return Ask(0, SESSION, f"c0 q{number}", None, None, began, began + 0.1, 200, "", body | fields)
 
 
@@ -37,9 +37,17 @@ def messages(*numbers: int) -> tuple[Message, ...]:
     )
 
 
-def verdict_on(talk: Talk, *numbers: int, terms: Terms | None = None) -> Verdict:
+def shown_to(talk: Talk, **other: str) -> dict[str, tuple[str, ...]]:
+    """Return what each answer was shown: all questions before it, or as `other` says, `a3="12"` the first two."""
+    numbers = {one.body["answer"].rpartition(" ")[2]: number for number, one in enumerate(talk.asks) if one.body}
+    shown = {word: tuple(one.question for one in talk.asks[:number]) for word, number in numbers.items()}
+    return shown | {name[1:]: tuple(f"c0 q{number}" for number in said) for name, said in other.items()}
+
+
+def verdict_on(talk: Talk, *numbers: int, terms: Terms | None = None, **other: str) -> Verdict:
     terms = terms or Terms(dual_write=False)
-    verdict = judge([talk], {"redis": {SESSION: Held(messages(*numbers))}}, terms)
+    view = {SESSION: Held(messages(*numbers))}
+    verdict = judge([talk], {"redis": view}, terms, shown_to(talk, **other))
     conclude(verdict, terms, "")
     return verdict
 
@@ -66,22 +74,33 @@ def test_an_answer_that_is_not_the_acknowledged_one_is_a_loss() -> None:
     assert verdict_on(a_talk(an_ask(1, answer="another")), 1).broken == ["lost 1"]
 
 
-def test_an_answer_in_ignorance_that_does_not_say_so_is_forgetting() -> None:
-    assert verdict_on(a_talk(an_ask(1), an_ask(2, msg_count_before=0)), 1, 2).broken == ["forgotten 1"]
+@pytest.mark.parametrize(
+    ("numbers", "broken"),
+    [
+        ("12", ["forgotten 1"]),
+        ("13", ["forgotten 1"]),
+        ("123", []),
+        ("213", ["disordered 1"]),
+        ("1223", ["doubled 1"]),
+    ],
+)
+def test_what_an_answer_was_shown_is_compared_with_what_was_acknowledged(numbers: str, broken: list[str]) -> None:
+    assert verdict_on(a_talk(*map(an_ask, (1, 2, 3, 4))), 1, 2, 3, 4, a4=numbers).broken == broken
 
 
 def test_an_answer_that_says_it_is_behind_is_allowed_without_dual_write_alone() -> None:
-    talk = a_talk(an_ask(1), an_ask(2, msg_count_before=0, context="behind"))
-    assert verdict_on(talk, 1, 2).broken == []
-    assert verdict_on(talk, 1, 2, terms=Terms(dual_write=True)).broken == ["behind 1 with dual write"]
+    talk = a_talk(an_ask(1), an_ask(2, context="behind"))
+    assert verdict_on(talk, 1, 2, a2="").broken == []
+    assert verdict_on(talk, 1, 2, terms=Terms(dual_write=True), a2="").broken == ["behind 1 with dual write"]
 
 
 def test_what_was_deleted_must_not_be_there_and_what_came_later_must() -> None:
     gone = Deletion(SESSION, 2.5, 2.6)
-    talk = a_talk(an_ask(1), an_ask(2), an_ask(3, msg_count_before=0), deletions=(gone,))
-    assert verdict_on(talk, 3).broken == []
-    assert verdict_on(talk, 2, 3).broken == ["revived 1"]
-    assert verdict_on(talk).broken == ["lost 1"]
+    talk = a_talk(an_ask(1), an_ask(2), an_ask(3), deletions=(gone,))
+    assert verdict_on(talk, 3, a3="").broken == []
+    assert verdict_on(talk, 2, 3, a3="").broken == ["revived 1"]
+    assert verdict_on(talk, a3="").broken == ["lost 1"]
+    assert verdict_on(talk, 3, a3="2").broken == ["revived 1"]
 
 
 def test_an_error_is_a_broken_promise_unless_a_process_was_killed() -> None:
@@ -114,8 +133,10 @@ def test_a_request_that_takes_longer_than_two_seconds_is_too_slow() -> None:
 
 def test_after_repair_nothing_may_be_missing_from_an_answer() -> None:
     terms, verdict = Terms(dual_write=False), Verdict()
-    talk = a_talk(an_ask(1), an_ask(2), an_ask(3, msg_count_before=2))
-    judge_last([talk.asks[-1]], [talk], terms, verdict)
+    talk = a_talk(an_ask(1), an_ask(2), an_ask(3))
+    judge_last([talk.asks[-1]], [talk], terms, verdict, shown_to(talk))
+    assert verdict.broken == []
+    judge_last([talk.asks[-1]], [talk], terms, verdict, shown_to(talk, a3="2"))
     assert verdict.broken == ["after repair something is missing still"]
 
 
