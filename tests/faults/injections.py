@@ -38,9 +38,9 @@ def wire(alias: str, mode: Mode, milliseconds: int = 0) -> Fault:
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
-        run.stack.proxy(alias).set(mode, milliseconds)
+        run.stack.wire(alias, mode, milliseconds)
         yield
-        run.stack.proxy(alias).set(Mode.PASS)
+        run.stack.wire(alias, Mode.PASS)
 
     return fault
 
@@ -97,12 +97,12 @@ def not_primary(run: Run) -> Iterator[None]:
 @contextmanager
 def workers_killed(run: Run) -> Iterator[None]:
     """One worker is killed, and then another. A slow MongoDB holds turns between their two writes."""
-    run.stack.mongo_proxy.set(Mode.SLOW, 60)
+    run.stack.wire("mongo", Mode.SLOW, 60)
     time.sleep(0.3)
     run.stack.service.kill_worker()
     yield
     run.stack.service.kill_worker()
-    run.stack.mongo_proxy.set(Mode.PASS)
+    run.stack.wire("mongo", Mode.PASS)
 
 
 @contextmanager
@@ -117,17 +117,17 @@ def server_killed(run: Run) -> Iterator[None]:
 @contextmanager
 def merge_killed(run: Run) -> Iterator[None]:
     """Redis is away; when it is back and the merge is half way, the server is killed and started again."""
-    run.stack.redis_proxy.set(Mode.REFUSE)
+    run.stack.wire("redis", Mode.REFUSE)
     yield
     at_first = evidence.flags(run.stack)
     assert at_first >= 30, f"only {at_first} conversations are to be merged"
-    run.stack.mongo_proxy.set(Mode.SLOW, 15)
-    run.stack.redis_proxy.set(Mode.PASS)
+    run.stack.wire("mongo", Mode.SLOW, 15)
+    run.stack.wire("redis", Mode.PASS)
     eventually(lambda: evidence.flags(run.stack) < at_first - 3, "no merge has begun")
     run.stack.service.kill()
     left = evidence.flags(run.stack)
     assert left, "the merge was over before it could be cut off"
-    run.stack.mongo_proxy.set(Mode.PASS)
+    run.stack.wire("mongo", Mode.PASS)
     run.stack.service.start().wait()
 
 

@@ -21,7 +21,7 @@ def flapping(run: Run) -> Iterator[None]:
     def flap() -> None:
         mode = Mode.REFUSE
         while not over.is_set():
-            run.stack.redis_proxy.set(mode)
+            run.stack.wire("redis", mode)
             mode = Mode.PASS if mode is Mode.REFUSE else Mode.REFUSE
             over.wait(1.0)
 
@@ -30,7 +30,7 @@ def flapping(run: Run) -> Iterator[None]:
     yield
     over.set()
     thread.join()
-    run.stack.redis_proxy.set(Mode.PASS)
+    run.stack.wire("redis", Mode.PASS)
 
 
 def configured(begin: Callable[[Redis], object], end: Callable[[Redis], object], *, hang_up: bool = False) -> Fault:

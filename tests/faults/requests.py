@@ -25,16 +25,16 @@ KINDS = {
 }
 FAULTS: dict[str, tuple[Callable[[Stack, str], None], Callable[[Stack, str], None]]] = {
     "slow": (
-        lambda stack, alias: stack.proxy(alias).set(Mode.SLOW, ROUND_TRIP_MS // 2),
-        lambda stack, alias: stack.proxy(alias).set(Mode.PASS),
+        lambda stack, alias: stack.wire(alias, Mode.SLOW, ROUND_TRIP_MS // 2),
+        lambda stack, alias: stack.wire(alias, Mode.PASS),
     ),
     "frozen": (
         lambda stack, alias: stack.server(alias).freeze(),
         lambda stack, alias: stack.server(alias).thaw(),
     ),
     "refusing": (
-        lambda stack, alias: stack.proxy(alias).set(Mode.REFUSE),
-        lambda stack, alias: stack.proxy(alias).set(Mode.PASS),
+        lambda stack, alias: stack.wire(alias, Mode.REFUSE),
+        lambda stack, alias: stack.wire(alias, Mode.PASS),
     ),
 }
 """How a store fails, and how that ends."""

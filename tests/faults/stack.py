@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.servers import MongoServer, RedisServer
 
@@ -45,16 +45,10 @@ class Stack:
         self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
         self.redis = RedisServer(self.home / "redis")
         self.mongo = MongoServer(self.home / "mongo")
-        self.redis_proxy = Proxy(self.redis.port)
-        self.mongo_proxy = Proxy(self.mongo.port)
-        self.variables = {
-            "REDIS_URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
-            # Direct, or the driver would ask where the replica set is and go round the proxy.
-            "MONGO_URL": f"mongodb://127.0.0.1:{self.mongo_proxy.port}/onesource?directConnection=true",
-            "WEB_CONCURRENCY": str(setup.workers),
-        }
+        self.links = [{"redis": Proxy(self.redis.port), "mongo": Proxy(self.mongo.port)} for _ in setup.clock_shifts]
+        """Each server's way to either store."""
         self.services = [
-            Service(self.home / f"server{number}", clock_shift=shift, **self.variables)
+            Service(self.home / f"server{number}", clock_shift=shift, **self._variables(number))
             for number, shift in enumerate(setup.clock_shifts)
         ]
         self.route = Route("redis")  # what is set where nothing is set
@@ -71,8 +65,8 @@ class Stack:
     def start(self) -> "Stack":
         self.redis.start()
         self.mongo.start()
-        self.redis_proxy.start()
-        self.mongo_proxy.start()
+        for proxy in self._proxies:
+            proxy.start()
         for service in self.services:
             service.start()
         self._start_operator()
@@ -84,8 +78,10 @@ class Stack:
     def server(self, alias: str) -> RedisServer | MongoServer:
         return self.redis if alias == "redis" else self.mongo
 
-    def proxy(self, alias: str) -> Proxy:
-        return self.redis_proxy if alias == "redis" else self.mongo_proxy
+    def wire(self, alias: str, mode: Mode, milliseconds: int = 0) -> None:
+        """Let every server's way to the store be so from now on."""
+        for link in self.links:
+            link[alias].set(mode, milliseconds)
 
     def is_quiet(self, deadline: float) -> bool:
         """Return as soon as every server uses both stores again, or else False at the deadline."""
@@ -131,11 +127,24 @@ class Stack:
                 self._operator.communicate(timeout=5)
         for service in self.services:
             service.stop()
-        self.redis_proxy.stop()
-        self.mongo_proxy.stop()
+        for proxy in self._proxies:
+            proxy.stop()
         self.redis.kill()
         self.mongo.kill()
         shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def _proxies(self) -> list[Proxy]:
+        return [proxy for link in self.links for proxy in link.values()]
+
+    def _variables(self, number: int) -> dict[str, str]:
+        redis, mongo = (self.links[number][alias].port for alias in ("redis", "mongo"))
+        return {
+            "REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+            # Direct, or the driver would ask where the replica set is and go round the proxy.
+            "MONGO_URL": f"mongodb://127.0.0.1:{mongo}/onesource?directConnection=true",
+            "WEB_CONCURRENCY": str(self.setup.workers),
+        }
 
     def _start_operator(self) -> None:
         """Start it; it prints a line when it is ready."""
