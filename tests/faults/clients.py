@@ -211,6 +211,11 @@ class Load:
     def sessions(self) -> list[str]:
         return list(dict.fromkeys(talk.session for talk in self.talks))
 
+    @property
+    def acknowledged(self) -> int:
+        """How many questions have been answered so far."""
+        return sum(ask.acknowledged for talk in self.talks for ask in talk.asks)
+
     def start(self) -> "Load":
         for client in self.clients:
             client.start()

@@ -107,22 +107,6 @@ def loading(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def killed_without_persistence(run: Run) -> Iterator[None]:
-    """Redis comes back empty."""
-    redis = run.stack.redis
-    options = redis.options
-    with redis.client() as client:
-        client.config_set("appendonly", "no")
-    redis.options = (*options, "--appendonly", "no")
-    redis.kill()
-    yield
-    redis.start()
-    redis.options = options
-    with redis.client() as client:
-        client.config_set("appendonly", "yes")
-
-
-@contextmanager
 def corrupted(run: Run) -> Iterator[None]:
     """What Redis has of every conversation is overwritten by what is no history."""
     with run.stack.redis.client() as client:

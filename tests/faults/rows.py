@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.faults import injections, redis_injections
+from tests.faults.data_injections import in_turn, rolled_back, wiped
 from tests.faults.injections import Fault, frozen, killed, wire
 from tests.faults.proxy import Mode
 from tests.faults.redis_injections import configured
@@ -13,6 +14,7 @@ MONGO, MONGO_DUAL = Route("mongo"), Route("mongo", dual_write=True)
 BOTH = (REDIS, REDIS_DUAL)
 ALL = (REDIS, REDIS_DUAL, MONGO, MONGO_DUAL)
 DUAL = (REDIS_DUAL,)
+BOTH_DUAL = (REDIS_DUAL, MONGO_DUAL)
 
 USUAL = Setup()
 FOUR_WORKERS = Setup(workers=4)
@@ -100,13 +102,56 @@ ROWS = (
     Row(
         "redis killed, data lost",
         "Redis is killed and comes back empty.",
-        redis_injections.killed_without_persistence,
+        wiped("redis"),
         DUAL,
         out="redis",
     ),
+    Row(
+        "redis rolled back",
+        "Redis is killed and comes back older, seconds later.",
+        rolled_back("redis", at_once=False),
+        BOTH_DUAL,
+        out="redis",
+    ),
+    Row("redis rolled back at once", "The same within a second.", rolled_back("redis", at_once=True), BOTH_DUAL),
     Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
     Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),
     Row("mongo killed", "MongoDB is killed and comes back.", killed("mongo"), ALL, out="mongo"),
+    Row("mongo wiped", "MongoDB is killed and comes back empty.", wiped("mongo"), BOTH_DUAL, out="mongo"),
+    Row(
+        "mongo rolled back",
+        "MongoDB is killed and comes back older, seconds later.",
+        rolled_back("mongo", at_once=False),
+        BOTH_DUAL,
+        out="mongo",
+    ),
+    Row("mongo rolled back at once", "The same within a second.", rolled_back("mongo", at_once=True), BOTH_DUAL),
+    Row(
+        "redis refused, then mongo",
+        "Redis is refused; when that is repaired, MongoDB.",
+        in_turn(wire("redis", Mode.REFUSE), wire("mongo", Mode.REFUSE)),
+        out="mongo",
+    ),
+    Row(
+        "mongo refused, then redis",
+        "MongoDB is refused; when that is repaired, Redis.",
+        in_turn(wire("mongo", Mode.REFUSE), wire("redis", Mode.REFUSE)),
+        out="redis",
+    ),
+    Row(
+        "redis wiped, then mongo",
+        "Redis comes back empty; when that is repaired, MongoDB does.",
+        in_turn(wiped("redis"), wiped("mongo")),
+        BOTH_DUAL,
+        out="mongo",
+    ),
+    Row(
+        "mongo wiped, then redis",
+        "MongoDB comes back empty; when that is repaired, Redis does.",
+        in_turn(wiped("mongo"), wiped("redis")),
+        BOTH_DUAL,
+        out="redis",
+    ),
     Row("mongo not primary", "MongoDB has lost its election.", injections.not_primary, ALL, out="mongo"),
     Row(
         "both refused",

@@ -91,6 +91,13 @@ class Stack:
             time.sleep(_POLL_SECONDS)
         return True
 
+    def is_repaired(self, route: Route) -> bool:
+        """Return whether every server reports that both stores have all that they should have."""
+        return all(
+            not any(service.metric("unsynced_conversations")) and service.follows(route.primary, route.dual_write)
+            for service in self.services
+        )
+
     def settle(self) -> None:
         """Return when nothing is left of an earlier row; servers that do not get there are started anew."""
         if self.is_quiet(time.monotonic() + SETTLE_SECONDS):
