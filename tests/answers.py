@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 FULL = "full"
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+CUT_OFF_KNOWN = 8.0
+"""Seconds until a machine that reaches one store alone knows that another has been cut off from it."""
 DOUBLED, FORGOTTEN, UNDELETED, DISORDERED = "doubled", "forgotten", "undeleted", "disordered"
 
 

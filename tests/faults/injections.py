@@ -95,6 +95,17 @@ def not_primary(run: Run) -> Iterator[None]:
 
 
 @contextmanager
+def cut_off(run: Run) -> Iterator[None]:
+    """The first machine reaches Redis alone, the second MongoDB alone."""
+    first, second = run.stack.links
+    first["mongo"].set(Mode.REFUSE)
+    second["redis"].set(Mode.REFUSE)
+    yield
+    first["mongo"].set(Mode.PASS)
+    second["redis"].set(Mode.PASS)
+
+
+@contextmanager
 def workers_killed(run: Run) -> Iterator[None]:
     """One worker is killed, and then another. A slow MongoDB holds turns between their two writes."""
     run.stack.wire("mongo", Mode.SLOW, 60)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.answers import (
+    CUT_OFF_KNOWN,
     DISORDERED,
     DOUBLED,
     FORGOTTEN,
@@ -47,6 +48,9 @@ class Terms:
     server then cannot know that its turn comes later, unless the client carries the last id."""
     both_out: bool = False
     """Whether no store could be reached: every answer must then be a 503, and none an acknowledgement."""
+    cut_off: bool = False
+    """Whether each machine reached one store alone. Until a heartbeat is stale it cannot know what another stores,
+    unless the client carries its id; from then on it must say that it is behind."""
     destroyed_at: float = 0.0
     """When the only copy of all that had been asked was destroyed, 0 for never."""
     switches: list[tuple[float, str, bool]] = field(default_factory=list)
@@ -117,7 +121,7 @@ def conclude(verdict: Verdict, terms: Terms, apart: str) -> None:
     """Record which promises were broken; `apart` is how the stores still differ, "" where they do not."""
     names = ("lost", "doubled", "disordered", "revived", "forgotten", "astray")
     verdict.broken += [f"{name} {count}" for name in names if (count := getattr(verdict, name))]
-    if terms.dual_write and verdict.behind and not terms.both_out:
+    if terms.dual_write and verdict.behind and not (terms.both_out or terms.cut_off):
         verdict.broken.append(f"behind {verdict.behind} with dual write")
     if verdict.unexpected:
         verdict.broken.append(f"errors {verdict.unexpected}")
@@ -139,8 +143,15 @@ def _recorded(events: list[Event], terms: Terms) -> Recorded:
     return Recorded(
         events,
         [Loss(terms.destroyed_at, "", lost)],
+        may_not_be_known=lambda earlier, event: _may_not_be_known(earlier, event, terms),
         comes_after=lambda one, two: in_order or carried(one, two),
     )
+
+
+def _may_not_be_known(earlier: Event, event: Event, terms: Terms) -> bool:
+    if not terms.cut_off or earlier.machine == event.machine or carried(event, earlier):
+        return False
+    return earlier.ended > terms.injecting and event.began < terms.injected + CUT_OFF_KNOWN
 
 
 def _judge_shown(found: list[Offence], verdict: Verdict) -> None:

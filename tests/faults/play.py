@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.answers import CUT_OFF_KNOWN
 from tests.faults import evidence
-from tests.faults.clients import Load
+from tests.faults.clients import Ask, Load
 from tests.faults.evidence import Held, Stored
 from tests.faults.injections import Run
 from tests.faults.judge import Terms, Verdict, View, conclude, judge, judge_last
@@ -37,7 +38,11 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
     row, route = case
     clocks_apart = len(set(row.setup.clock_shifts)) > 1
     terms = Terms(
-        route.dual_write, clocks_apart=clocks_apart, lost_connections=row.lost_connections, both_out=row.both_out
+        route.dual_write,
+        clocks_apart=clocks_apart,
+        lost_connections=row.lost_connections,
+        both_out=row.both_out,
+        cut_off=row.cut_off,
     )
     load = Load(
         name_of(case), stack.ports, row.clients, sessions_each=row.sessions_each, sharing=row.sharing, pause=row.pause
@@ -94,11 +99,20 @@ def _check_that_it_was_one(run: Run, row: Row) -> None:
     """Raise AssertionError when the row proves nothing: there was no load, or the fault did nothing."""
     answered = [ask for talk in run.load.talks for ask in talk.asks if ask.acknowledged]
     assert len(answered) >= 5 * row.clients, f"only {len(answered)} questions were answered"
+    if row.cut_off:
+        _check_that_both_answered(answered, run.terms)
     wanted = {"redis", "mongo"} if run.terms.dual_write else {run.route.primary}
     if row.out in wanted:
         meanwhile = [ask for ask in answered if run.terms.injected < ask.started and ask.ended < run.terms.ending]
         missed = sum(row.out not in ask.body["stored_in"] for ask in meanwhile)
         assert missed >= row.clients, f"{row.out} took all but {missed} of {len(meanwhile)} turns meanwhile"
+
+
+def _check_that_both_answered(answered: list[Ask], terms: Terms) -> None:
+    since = terms.injected + CUT_OFF_KNOWN
+    late = [ask for ask in answered if since < ask.started and ask.ended < terms.ending]
+    stores = [{tuple(ask.body["stored_in"]) for ask in late if ask.machine == machine} for machine in (0, 1)]
+    assert stores == [{("redis",)}, {("mongo",)}], f"the machines stored in {stores} while they were cut off"
 
 
 def _views(run: Run, stored: Stored) -> dict[str, View]:

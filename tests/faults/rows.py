@@ -19,7 +19,9 @@ BOTH_DUAL = (REDIS_DUAL, MONGO_DUAL)
 USUAL = Setup()
 FOUR_WORKERS = Setup(workers=4)
 _HOUR = 3600.0
-CLOCKS = Setup(workers=1, clock_shifts=(0.0, _HOUR, -_HOUR))
+CLOCKS = Setup(workers=1, clock_shifts=(0.0, -_HOUR, _HOUR))  # the last one deletes
+AHEAD = Setup(workers=1, clock_shifts=(0.0, 120.0))
+TWO_MACHINES = Setup(workers=1, clock_shifts=(0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Row:
     """The store that must have been seen to miss turns meanwhile, or the fault did nothing."""
     lost_connections: bool = False
     both_out: bool = False
+    cut_off: bool = False
     setup: Setup = USUAL
 
 
@@ -216,6 +219,64 @@ ROWS = (
         DUAL,  # without, a clock an hour off cannot be distinguished from turns that no reader sees
         setup=CLOCKS,
         out="redis",
+    ),
+    Row(
+        "deleted by a clock ahead",
+        "A server whose clock is two minutes ahead deletes every conversation; another goes on in them.",
+        injections.none,
+        ALL,
+        deleting=8,
+        setup=AHEAD,
+    ),
+    Row(
+        "deleted by a clock ahead, redis refused",
+        "The same while Redis is out.",
+        wire("redis", Mode.REFUSE),
+        BOTH_DUAL,
+        deleting=8,
+        setup=AHEAD,
+        out="redis",
+    ),
+    Row(
+        "deleted by a clock ahead, mongo refused",
+        "The same while MongoDB is out.",
+        wire("mongo", Mode.REFUSE),
+        BOTH_DUAL,
+        deleting=8,
+        setup=AHEAD,
+        out="mongo",
+    ),
+    Row(
+        "cut off",
+        "One machine reaches Redis alone, another MongoDB alone; every client asks both.",
+        injections.cut_off,
+        ALL,
+        seconds=12.0,
+        setup=TWO_MACHINES,
+        cut_off=True,
+    ),
+    Row(
+        "hot session, redis refused",
+        "16 clients in one conversation, served by two machines, while Redis is out.",
+        wire("redis", Mode.REFUSE),
+        clients=16,
+        pause=0.2,
+        sharing=16,
+        deleting=0,
+        setup=TWO_MACHINES,
+        out="redis",
+    ),
+    Row(
+        "hot session, mongo frozen",
+        "The same while MongoDB stands still.",
+        frozen("mongo"),
+        (REDIS_DUAL, MONGO, MONGO_DUAL),
+        clients=16,
+        pause=0.2,
+        sharing=16,
+        deleting=0,
+        setup=TWO_MACHINES,
+        out="mongo",
     ),
     Row(
         "switch",

@@ -9,12 +9,12 @@ from tests.faults.judge import Terms, Verdict, conclude, judge, judge_last
 SESSION = "s"
 
 
-def an_ask(number: int, *, started: float | None = None, **fields: object) -> Ask:
+def an_ask(number: int, *, started: float | None = None, machine: int = 0, **fields: object) -> Ask:
     """Return an acknowledged ask: the client's question `number`, answered as a healthy service does."""
     began = float(number) if started is None else started
     body = {"message_id": f"a{number}", "answer": f"answer {number}", "msg_count_before": 2 * (number - 1),
             "context": "full", "store": "redis", "stored_in": ["redis"], "replayed": False}  # fmt: skip
-    return Ask(0, SESSION, f"c0 q{number}", None, None, began, began + 0.1, 200, "", body | fields)
+    return Ask(0, SESSION, f"c0 q{number}", None, None, began, began + 0.1, 200, "", body | fields, machine)
 
 
 def refused(ask: Ask, error: str, seconds: float = 0.1) -> Ask:
@@ -101,6 +101,18 @@ def test_what_was_deleted_must_not_be_there_and_what_came_later_must() -> None:
     assert verdict_on(talk, 2, 3, a3="").broken == ["revived 1"]
     assert verdict_on(talk, a3="").broken == ["lost 1"]
     assert verdict_on(talk, 3, a3="2").broken == ["revived 1"]
+
+
+def test_what_another_machine_stores_may_not_be_known_until_heartbeats_are_stale() -> None:
+    out = Terms(dual_write=True, injecting=0.5, injected=0.6, cut_off=True)
+    talk = a_talk(an_ask(1), an_ask(2, machine=1))
+    assert verdict_on(talk, 1, 2, terms=out, a2="").broken == []
+    talk.asks[1].carried = "a1"
+    assert verdict_on(talk, 1, 2, terms=out, a2="").broken == ["forgotten 1"]
+    late = a_talk(an_ask(1), an_ask(2, machine=1, started=9.0))
+    assert verdict_on(late, 1, 2, terms=out, a2="").broken == ["forgotten 1"]
+    late.asks[1].body["context"] = "behind"
+    assert verdict_on(late, 1, 2, terms=out, a2="").broken == []
 
 
 def test_an_error_is_a_broken_promise_unless_a_process_was_killed() -> None:

@@ -5,12 +5,11 @@
 
 from collections import Counter
 
-from tests.answers import DOUBLED, OK, Event, Offence, Recorded, by_session
+from tests.answers import CUT_OFF_KNOWN, DOUBLED, OK, Event, Offence, Recorded, by_session
 from tests.simulation.plans import LENGTH
 from tests.simulation.world import NOT_PERSISTED, World, questions
 
 SEEN_BY_OTHERS = 2.5  # seconds until every machine knows what another flagged or switched
-CUT_OFF_KNOWN = 8.0  # seconds until a machine that reaches one store alone knows that another has been cut off
 MOST_SECONDS = 2.0 + 0.3  # a request and the answerer's time
 
 
