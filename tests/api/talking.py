@@ -9,7 +9,10 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from conversations.answerers.base import Answerer
+from conversations.stores import reachable
 from telemetry.logs import JsonFormatter
+from tests import environment
+from tests.servers import eventually
 
 ASK = "/api/chat/ask"
 
@@ -60,6 +63,13 @@ def sample(name: str, **labels: str) -> float:
     ]
     assert len(found) == 1, f"{name}{labels}: {found}"
     return float(found[0])
+
+
+def stop_the_stores() -> None:
+    """Kill both stores; return when the drivers have noticed, so that no connection is lost in the middle of a call."""
+    environment.REDIS.kill()
+    environment.MONGO.kill()
+    eventually(lambda: not reachable(), "a store still answers")
 
 
 class Lines(logging.Handler):

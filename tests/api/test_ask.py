@@ -21,7 +21,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.turns import SESSION_ID, History
 from telemetry import metrics
 from tests import environment
-from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample
+from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample, stop_the_stores
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer
 
@@ -33,8 +33,7 @@ class StopsTheStores(Answerer):
     """Answers, and stops both stores meanwhile."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
-        environment.REDIS.kill()
-        environment.MONGO.kill()
+        stop_the_stores()
         yield "An answer that was "
         yield "paid for."
 

@@ -131,10 +131,6 @@ class TestOneFrozen:
         again = ask(QUESTION, session, headers={"Idempotency_Key": key})
         assert contents(session) == [QUESTION, again["answer"]]
 
-    def test_what_was_not_sent_is_not_stored(self, frozen: type[Freezes]) -> None:
-        frozen.stores, frozen.kills = (), (environment.REDIS, environment.MONGO)
-        refused(post({"question": QUESTION, "session_id": a_session()}), 503, "not_persisted")
-
 
 @let(Freezes)
 def test_the_last_event_of_a_stream_has_the_key(frozen: type[Freezes]) -> None:

@@ -10,8 +10,7 @@ import pytest
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
 from conversations.turns import History
-from tests import environment
-from tests.api.talking import ask, contents, let, post
+from tests.api.talking import ask, contents, let, post, stop_the_stores
 from tests.api.test_errors import refused
 from tests.builders import a_session
 from tests.servers import MongoServer, RedisServer, eventually
@@ -45,8 +44,7 @@ class Breaks(Answerer):
 class StopsTheStores(Answerer):
     def answer(self, question: str, history: History) -> Iterator[str]:
         yield PIECES[0]
-        environment.REDIS.kill()
-        environment.MONGO.kill()
+        stop_the_stores()
 
 
 @pytest.fixture
