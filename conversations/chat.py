@@ -19,15 +19,16 @@ from conversations.errors import (
     AnswererFailed,
     Behind,
     ConversationError,
+    KeyExpired,
     KeyReused,
     NoLaterTurn,
     NotPersisted,
     OutcomeUnknown,
 )
-from conversations.ids import next_time, stamp, time_of
+from conversations.ids import next_time, stamp, time_at, time_of
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.stores.sessions import session_named
-from conversations.turns import Turn, make_turn
+from conversations.turns import Turn, make_turn, question_named
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -77,7 +78,7 @@ def new_session_id() -> str:
 
 
 def ask(question: Question) -> Answer:
-    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, NoLaterTurn,
+    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, KeyExpired, NoLaterTurn,
     AnswererFailed, or NotPersisted or OutcomeUnknown, which carry the answer that no store took or has confirmed."""
     with idempotency_lock(question.session, question.key):
         return PendingTurn(question).finish()
@@ -128,7 +129,8 @@ class PendingTurn:
     def __init__(self, question: Question) -> None:
         self.asked_at: datetime = now()
         self.question = question
-        self.reading = history.read(question.session, question.last_message_id, fresh=question.fresh)
+        keyed, expected = question.key is not None, question.last_message_id
+        self.reading = history.read(question.session, expected, fresh=question.fresh, keyed=keyed)
         self._report_context()
         self.stored = self._earlier_turn()
         if not self.stored:
@@ -181,11 +183,30 @@ class PendingTurn:
             raise Behind
 
     def _earlier_turn(self) -> Turn | None:
-        """Return the turn that was stored with this Idempotency-Key; raise KeyReused for another question."""
-        turn = self.reading.history.turn_of(self.question.key) if self.question.key else None
+        """Return the turn that was stored with this Idempotency-Key; raise KeyReused for another question, and
+        KeyExpired where the turn is gone."""
+        if not self.question.key:
+            return None
+        turn = self.reading.history.turn_of(self.question.key)
         if turn and turn.question.content != self.question.text:
             raise KeyReused
+        if not turn and (asked_at := self._asked_before(self.question.key)):
+            raise KeyExpired(stamp(asked_at))
         return turn
+
+    def _asked_before(self, key: str) -> datetime | None:
+        """Return when a question whose turn is gone was asked with this key, None where it was not. A key made from an
+        id is kept nowhere: its turn is gone where all that is left is later, or it was deleted."""
+        if key in self.reading.keys:
+            return time_at(self.reading.keys[key])
+        named = question_named(key)
+        return time_of(named) if named and self._is_gone(named) else None
+
+    def _is_gone(self, question_id: str) -> bool:
+        """Return whether the question comes before all that is there, and is in no store that was not read."""
+        messages, tombstone = self.reading.history.messages, self.reading.tombstone or ""
+        earlier = bool(messages) and question_id < messages[0].id
+        return question_id <= tombstone or (earlier and self.reading.context == policy.FULL)
 
     def _keep(self, turn: Turn) -> tuple[str, ...]:
         """Store the turn where it is missing, and return the stores that have it. A process that was killed between

@@ -119,6 +119,18 @@ class KeyReused(ConversationError):
     status = 422
 
 
+class KeyExpired(ConversationError):
+    """The turn of this Idempotency-Key is not there any more: it was trimmed or deleted. Ask with a new key."""
+
+    code = "key_expired"
+    status = 409
+
+    def __init__(self, asked_at: str) -> None:
+        super().__init__()
+        self.asked_at = asked_at
+        """When the question was first asked."""
+
+
 class KeyInUse(ConversationError):
     """Another request with this Idempotency-Key is still being answered. Try again."""
 

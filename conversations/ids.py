@@ -30,7 +30,12 @@ def tombstone_for(*last_ids: str | None) -> str:
 
 def time_of(message_id: str) -> datetime:
     """Return the millisecond that an id was made for."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=UUID(message_id).int >> 80)
+    return time_at(UUID(message_id).int >> 80)
+
+
+def time_at(milliseconds: int) -> datetime:
+    """Return the time so many milliseconds after 1970."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
 def next_time(seen: str | None, time: datetime) -> datetime:

@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from conversations.errors import ConversationError, NoLaterTurn, NotPersisted, OutcomeUnknown
+from conversations.errors import ConversationError, KeyExpired, NoLaterTurn, NotPersisted, OutcomeUnknown
 
 _MAX_BYTES = 8192  # of an error without the answer that it may carry
 _MAX_DETAIL = 2500  # bytes of `detail`: a JSON renderer may write twice as many
@@ -25,6 +25,8 @@ def body(error: ConversationError) -> dict[str, Any]:
         fields |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
     if isinstance(error, OutcomeUnknown):
         fields["idempotency_key"] = error.args[1]
+    if isinstance(error, KeyExpired):
+        fields["asked_at"] = error.asked_at
     return fields
 
 

@@ -103,3 +103,6 @@ class NotPersistedSerializer(ErrorSerializer):
     idempotency_key = serializers.CharField(
         required=False, help_text="Of `outcome_unknown`: ask again with it as the Idempotency-Key."
     )
+    asked_at = serializers.DateTimeField(
+        required=False, help_text="Of `key_expired`: when the question was first asked."
+    )

@@ -38,8 +38,8 @@ _ASK_RESPONSES: dict[Any, Any] = {
     **_ERRORS,
     409: OpenApiResponse(
         NotPersistedSerializer,
-        "Another request with this Idempotency-Key is being answered, or no turn can follow: the conversation "
-        "holds the last time there is.",
+        "Another request with this Idempotency-Key is being answered; its turn was trimmed or deleted "
+        "(`key_expired`); or no turn can follow: the conversation holds the last time there is.",
     ),
     413: OpenApiResponse(ErrorSerializer, "The body is too long."),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
@@ -65,8 +65,8 @@ _KEY = OpenApiParameter(
     str,
     OpenApiParameter.HEADER,
     pattern=anchored(IDEMPOTENCY_KEY),
-    description="Asked again with the same key, the stored answer comes back. `turn:` and the id of a question is the "
-    "key of one that was asked without.",
+    description="Asked again with the same key within 24 hours, the stored answer comes back. `turn:` and the id of a "
+    "question is the key of one that was asked without.",
 )
 _EXAMPLES = [
     OpenApiExample(

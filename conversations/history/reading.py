@@ -14,6 +14,7 @@ from conversations.runtime.state import state
 from conversations.stores import limits, store
 from conversations.stores.base import Contents
 from conversations.turns import History, Turn
+from conversations.used_keys import Keys, unite
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -36,6 +37,8 @@ class Reading:
     tombstone: str | None = None
     missing: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
     """For each store that was compared, the turns that it is missing."""
+    keys: Keys = field(default_factory=dict)
+    """The Idempotency-Keys that are kept, as far as they were read."""
 
     @property
     def seen(self) -> str | None:
@@ -51,15 +54,15 @@ def routing() -> Routing:
     return state().routing
 
 
-def read(session: str, expected: str | None = None, *, fresh: bool = False) -> Reading:
+def read(session: str, expected: str | None = None, *, fresh: bool = False, keyed: bool = False) -> Reading:
     """Return the conversation, empty when there is none; raise NoStore when no store can be read.
 
     The primary is asked first, the other when the primary is out, has no turns, or has less than `expected`,
     the id that the client was last given. An unsynced conversation, and any while MongoDB is the primary, is read
     from both and merged. What only the other store had is copied back; a corrupt value is quarantined, and the
-    other store's is the history.
+    other store's is the history. `keyed`: read the Idempotency-Keys too.
     """
-    look = Look(session)
+    look = Look(session, keyed)
     inputs = look.follow(expected)
     if not look.answered:
         raise NoStore
@@ -74,8 +77,9 @@ class Look:
     can be merged.
     """
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, keyed: bool = False) -> None:
         self.session = session
+        self._keyed = keyed
         self.contents: dict[str, Contents] = {}
         self.compared: set[str] = set()
         self.failed: frozenset[str] = frozenset()
@@ -118,7 +122,10 @@ class Look:
             self.compare(plan.last_resort)
 
     def load(self, alias: str) -> bool:
-        """Read a store's history alone; return whether it has any."""
+        """Read a store's history, alone where no key is asked for; return whether it has any."""
+        if self._keyed:
+            self.compare((alias,))
+            return self._has(alias)
         history = self._ask(alias, store(alias).load)
         if alias not in self.failed:
             self._has_read(alias, Contents(history, None, None))
@@ -141,6 +148,8 @@ class Look:
             return
         try:
             store(route.primary).append(self.session, None, theirs.history.turns())
+            if keys := unite(theirs.keys):
+                store(route.primary).keep_keys(self.session, keys)
         except StoreUnavailable:
             return  # logged and counted; the history is safe where it was found
         names = {"store": route.primary, "source": route.fallback, "session": hashed(self.session)}
@@ -158,6 +167,7 @@ class Look:
             failed=self.failed,
             tombstone=plan.tombstone,
             missing={alias: plan.missing[alias].turns for alias in self.compared},
+            keys=unite(*(one.keys for one in self.contents.values())),
         )
 
     def _first_store(self, route: Routing) -> str:

@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass
 
 from conversations import policy
-from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.errors import CorruptHistory, KeyExpired, StoreUnavailable
 from conversations.history.reading import Reading, routing
-from conversations.ids import stamp, time_of
+from conversations.ids import stamp, time_at, time_of
 from conversations.policy import Inputs
 from conversations.runtime.state import state
 from conversations.stores import store
@@ -35,7 +35,8 @@ class Written:
 def append(session: str, turn: Turn, reading: Reading) -> Written:
     """Store the turn in the primary, or else in the fallback, or with dual write in both, with whatever of
     the history each is known to be missing. Where a store should have it and does not, one that has it is given an
-    unsynced flag. Raise NoLaterTurn where it was deleted meanwhile, up to the last time there is.
+    unsynced flag. Raise NoLaterTurn where it was deleted meanwhile, up to the last time there is, and KeyExpired where
+    only the key of its turn is kept.
     """
     inputs = state().inputs(session)
     with state().journal.writing(session):
@@ -45,6 +46,8 @@ def append(session: str, turn: Turn, reading: Reading) -> Written:
                 break
             # Deleted while it was being answered: what was deleted stays so, and this turn comes after it.
             turn = restamp(turn, write.tombstone)
+    if write.expired is not None:
+        raise KeyExpired(stamp(time_at(write.expired)))
     return write.written()
 
 
@@ -91,13 +94,15 @@ class Write:
         """Whether a store may have taken the turn without an acknowledgement."""
         self.tombstone: str | None = None
         """The one that kept the turn out of a store; it needs a later id then."""
+        self.expired: int | None = None
+        """When the question was first asked, where a store keeps only its key."""
 
     def run(self) -> "Write":
         """Offer the turn to each store in turn, until those that should have it were called and one has it."""
         for alias in self.plan.skipped:
             self._count_skipped(alias)
         for alias in self.plan.order + self.plan.last_resort:
-            if self.tombstone or self._enough(alias):
+            if self.tombstone or self.expired is not None or self._enough(alias):
                 break
             self._offer(alias)
         if not self.tombstone:
@@ -115,18 +120,29 @@ class Write:
         flag = any(other != alias for other in self.missed) or self.plan.flags(alias)
         try:
             receipt = self._append(alias, flag)
-            there = self.turn if receipt.stored or receipt.tombstone else self._duplicate(alias)
+            left_out = receipt.tombstone or receipt.expired is not None
+            there = self.turn if receipt.stored or left_out else self._duplicate(alias)
         except StoreUnavailable as error:
             self.unknown |= error.unknown
             if alias in self.plan.wanted:
                 self.missed.append(alias)
             return
-        if receipt.tombstone:
-            self.tombstone = receipt.tombstone
+        if left_out:
+            self._left_out(alias, receipt)
         elif self._agrees(alias, there):
             self.turn = there
             self.new = self.new and receipt.stored
             self._has_stored(alias, receipt, flag)
+
+    def _left_out(self, alias: str, receipt: Receipt) -> None:
+        """Stop where the turn needs a later id, or was stored before and is gone. A store that keeps the key of a turn
+        which another has stored just now is missing it."""
+        if receipt.expired is None:
+            self.tombstone = receipt.tombstone
+        elif self.stored_in:
+            self.missed.append(alias)
+        else:
+            self.expired = receipt.expired
 
     def _append(self, alias: str, flag: bool) -> Receipt:
         """Append with what the store is missing, once more after quarantining what was there. Count the attempt and

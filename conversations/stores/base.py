@@ -8,13 +8,14 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from conversations.errors import InvalidTurn
 from conversations.ids import MESSAGE_ID, is_stamped
 from conversations.stores.sessions import is_key, is_of, session_of
 from conversations.turns import History, Limits, Turn
+from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -33,6 +34,9 @@ class Receipt:
     """Whether the store held no turn of the conversation before."""
     tombstone: str | None = None
     """The tombstone that the turn is not later than; it was then not stored, and needs a later id."""
+    expired: int | None = None
+    """When the question was first asked, in milliseconds since 1970, where its turn is no longer there and only its
+    Idempotency-Key is kept; the turn was then not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Contents:
     """The id up to which everything was deleted, for one TTL after the deletion; None too where it is no id."""
     flag: str | None
     """Set when the other store is missing turns that this one has; a new value every time."""
+    keys: Keys = field(default_factory=dict)
+    """The Idempotency-Keys of the last 24 hours; those of turns that are gone too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,8 @@ class HistoryStore(ABC):
         """Add the turn, and missing turns of the same conversation, in the place of their
         ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
         in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
-        covers is left out. `flag` sets the unsynced flag, no later than the turn is there.
+        covers is left out; so is `turn` where its key is kept and its turn is gone. Keys of turns that are added are
+        kept. `flag` sets the unsynced flag, no later than the turn is there.
         Raise CorruptHistory, changing nothing, where what is there cannot take a turn, and InvalidTurn where one
         of these could not be read again: with it the whole conversation could not."""
         for one in (*missing, turn) if turn else missing:
@@ -119,6 +126,11 @@ class HistoryStore(ABC):
     @abstractmethod
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         """Do what `append` promises, with turns that can be read again."""
+
+    @abstractmethod
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        """Keep Idempotency-Keys of a conversation that the store holds something of, whose turns it may not hold: each
+        for 24 hours from the time of its question, and used_keys.MOST of them at the most."""
 
     @abstractmethod
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:

@@ -12,6 +12,7 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.turns import History, Limits, Turn
+from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -61,6 +62,10 @@ class MeasuredStore(HistoryStore, ControlStore):
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._measured("append", self.writes, session):
             return self._store._append(session, turn, missing, flag)
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        with self._measured("keep_keys", self.writes, session):
+            self._store.keep_keys(session, keys)
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._measured("delete", self.writes, session):

@@ -15,6 +15,7 @@ from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Rec
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import SESSION, History, Limits, Turn
+from conversations.used_keys import Keys, of_turns, unite
 
 
 class MemoryStore(HistoryStore, ControlStore):
@@ -32,6 +33,7 @@ class MemoryStore(HistoryStore, ControlStore):
         self._expiry: dict[str, float] = {}
         self._tombstones: dict[str, tuple[str, float]] = {}
         self._flags: dict[str, str] = {}
+        self._keys: dict[str, dict[str, int]] = {}
         self._notes: dict[str, str] = {}
         self._leases: dict[str, tuple[str, float]] = {}
         self._dataset: Dataset | None = None
@@ -45,7 +47,8 @@ class MemoryStore(HistoryStore, ControlStore):
 
     def inspect(self, session: str) -> Contents:
         with self._usable():
-            return Contents(self._read(session), self._tombstone(session), self._flags.get(session))
+            keys = unite(self._keys.get(session, {}))
+            return Contents(self._read(session), self._tombstone(session), self._flags.get(session), keys)
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._usable():
@@ -56,13 +59,20 @@ class MemoryStore(HistoryStore, ControlStore):
             there = before.turns() if before else ()
             ids = {one.id for one in there}
             new = [one for one in missing if one.id not in ids]
-            stored = bool(turn and turn.id > tombstone and not (before and before.knows(turn)))
+            there_too = bool(turn and before and before.knows(turn))
+            expired = None if there_too or not turn else self._used_at(session, turn)
+            stored = bool(turn and turn.id > tombstone and not there_too and expired is None)
             if turn and stored:
                 new.append(turn)
+            self._keep(session, of_turns(new))
             if after := merge.stored([*there, *new], self.limits, tombstone):
                 self.values[session] = after
                 self._expiry[session] = self._clock() + self.limits.ttl
-            return Receipt(stored, before is None, tombstone if turn and turn.id <= tombstone else None)
+            return Receipt(stored, before is None, tombstone if turn and turn.id <= tombstone else None, expired)
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        with self._usable():
+            self._keep(session, keys)
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._usable():
@@ -198,6 +208,12 @@ class MemoryStore(HistoryStore, ControlStore):
         if value is not None and not isinstance(value, History):
             raise CorruptHistory(self.alias, "not a History")
         return value
+
+    def _used_at(self, session: str, turn: Turn) -> int | None:
+        return unite(self._keys.get(session, {})).get(turn.question.key or "")
+
+    def _keep(self, session: str, keys: Keys) -> None:
+        self._keys[session] = unite(self._keys.get(session, {}), keys)
 
     def _summary(self, session: str) -> Summary | None:
         try:

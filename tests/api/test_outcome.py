@@ -1,21 +1,23 @@
 """A turn that no store has confirmed and one may have: its question can be asked again, and is stored once."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
+from conversations.clock import now
 from conversations.history import repair
 from conversations.stores import ALIASES, other, reachable, store
-from conversations.turns import History
+from conversations.turns import History, Turn
 from telemetry import metrics
 from tests import environment
-from tests.api.talking import ask, contents, let, post, sample
+from tests.api.talking import ask, contents, delete, let, post, sample
 from tests.api.test_errors import refused
 from tests.api.test_stream import events, stream
-from tests.builders import a_session
+from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, RedisServer, eventually
 
 QUESTION = "What is Redis?"
@@ -147,3 +149,53 @@ def test_a_question_asked_without_a_key_is_answered_again_by_the_key_of_its_id()
     refused(
         post({"question": "Another?", "session_id": session}, Idempotency_Key=turn.key), 422, "idempotency_key_reused"
     )
+
+
+class TestKeptKeys:
+    """A key is kept for 24 hours, whether or not its turn is."""
+
+    def test_a_trimmed_turn_is_not_asked_again(self) -> None:
+        session = a_session()
+        ask(QUESTION, session, headers={"Idempotency_Key": "k-1"})
+        at = store("redis").load(session).turns()[0].question.at
+        for alias in ALIASES:
+            store(alias).append(session, None, some_turns_now(16))
+        response = post({"question": QUESTION, "session_id": session}, Idempotency_Key="k-1")
+        refused(response, 409, "key_expired")
+        assert response.json()["asked_at"] == at
+        assert QUESTION not in contents(session)
+
+    @pytest.mark.parametrize("primary", ALIASES)
+    @pytest.mark.parametrize("own", [True, False])
+    def test_a_deleted_turn_is_not_asked_again(self, settings: Settings, primary: str, own: bool) -> None:
+        settings.CONV_STORE_PRIMARY = primary
+        session = a_session()
+        ask(QUESTION, session, headers={"Idempotency_Key": "k-1"} if own else {})
+        key = "k-1" if own else store(primary).load(session).turns()[0].key
+        assert delete(f"conversations/{session}/").status_code == 204
+        refused(post({"question": QUESTION, "session_id": session}, Idempotency_Key=key), 409, "key_expired")
+        assert contents(session) == []
+
+    @let(Freezes)
+    def test_no_model_is_asked(self, frozen: type[Freezes]) -> None:
+        frozen.stores, session = (), a_session()
+        ask(QUESTION, session, headers={"Idempotency_Key": "k-1"})
+        delete(f"conversations/{session}/")
+        post({"question": QUESTION, "session_id": session}, Idempotency_Key="k-1")
+        assert frozen.asked == 1
+
+    def test_the_store_that_takes_over_has_the_keys(self, settings: Settings, redis_server: RedisServer) -> None:
+        settings.CONV_DUAL_WRITE = True
+        session = a_session()
+        ask(QUESTION, session, headers={"Idempotency_Key": "k-1"})
+        delete(f"conversations/{session}/")
+        redis_server.kill()
+        try:
+            response = post({"question": QUESTION, "session_id": session}, Idempotency_Key="k-1")
+        finally:
+            redis_server.start()
+        refused(response, 409, "key_expired")
+
+
+def some_turns_now(number: int) -> list[Turn]:
+    return [a_turn(at=now() + timedelta(seconds=second)) for second in range(1, number + 1)]

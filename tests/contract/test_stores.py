@@ -12,6 +12,7 @@ import pytest
 from django.db import connections
 from pymongo.collection import Collection
 
+from conversations.clock import now
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.ids import tombstone_for
 from conversations.stores import base
@@ -22,6 +23,7 @@ from conversations.stores.redis.keys import tombstone_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
+from conversations.used_keys import MOST, asked_at
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.round_trips import from_mongo, from_redis, to_mongo, to_redis
@@ -132,6 +134,50 @@ class Contract:
         session, first = a_session(), a_turn()
         store.append(session, first)
         assert store.append(session, a_turn(key=f"turn:{first.answer.id}")).stored
+
+    def test_a_key_is_kept_when_its_turn_is_gone(self, store: HistoryStore) -> None:
+        session, first = a_session(), a_turn(at=now(), key="k1")
+        later, again = (a_turn(at=now() + timedelta(minutes=1), key=key) for key in (None, "k1"))
+        store.append(session, first)
+        store.append(session, None, [later])
+        assert store.delete(session, first.answer.id)
+        at = asked_at(first)
+        assert store.append(session, again) == Receipt(stored=False, created=False, expired=at)
+        contents = store.inspect(session)
+        assert (contents.history, contents.keys) == (History.of([later]), {"k1": at})
+
+    def test_a_trimmed_turn_is_not_stored_again(self) -> None:
+        store, session = self.make(Limits(LIMITS.ttl, 1, LIMITS.max_bytes)), a_session()
+        store.append(session, a_turn(at=now(), key="k1"))
+        store.append(session, a_turn(at=now() + timedelta(seconds=1), key="k2"))
+        assert store.append(session, a_turn(at=now() + timedelta(seconds=2), key="k1")).expired
+        duplicate = store.append(session, a_turn(at=now() + timedelta(seconds=2), key="k2"))
+        assert duplicate == Receipt(stored=False, created=False)
+
+    def test_a_key_is_kept_for_a_day(self, store: HistoryStore) -> None:
+        session, old = a_session(), now() - timedelta(hours=24, seconds=1)
+        store.append(session, first := a_turn(at=old, key="k1"))
+        store.delete(session, first.answer.id)
+        assert store.append(session, a_turn(at=now(), key="k1")).stored
+
+    def test_keys_of_missing_turns_are_kept(self, store: HistoryStore) -> None:
+        session, turn = a_session(), a_turn(at=now(), key="k1")
+        store.append(session, a_turn(at=now(), key="k2"), [turn])
+        assert set(store.inspect(session).keys) == {"k1", "k2"}
+
+    def test_keys_are_kept_without_turns(self, store: HistoryStore) -> None:
+        """Repair gives a store those whose turns were trimmed in the other."""
+        session, at = a_session(), asked_at(a_turn(at=now()))
+        store.append(session, a_turn(at=now(), key="k2"))
+        store.keep_keys(session, {"k1": at})
+        assert store.append(session, a_turn(at=now(), key="k1")).expired == at
+
+    def test_the_newest_keys_are_kept(self, store: HistoryStore) -> None:
+        session, at = a_session(), asked_at(a_turn(at=now()))
+        store.append(session, a_turn())
+        store.keep_keys(session, {f"k{number}": at + number for number in range(MOST + 5)})
+        kept = store.inspect(session).keys
+        assert (len(kept), "k4" in kept, "k5" in kept) == (MOST, False, True)
 
     def test_the_same_key_twice_is_stored_once(self, store: HistoryStore) -> None:
         session, first, duplicate = a_session(), a_turn(key="k1"), a_turn(key="k1")

@@ -13,6 +13,7 @@ from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.memory import MemoryStore
 from conversations.stores.memory_bulk import MemoryBulk
 from conversations.turns import History, Limits, Turn
+from conversations.used_keys import Keys
 from tests.simulation.scheduler import Scheduler
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ UP, REFUSED, FROZEN = "up", "refused", "frozen"
 LATENCY = {"redis": (0.0002, 0.002), "mongo": (0.0005, 0.005)}
 EPOCH = 1_800_000_000.0  # Unix time at which every simulation begins
 TIMEOUT = {"redis": 0.2, "mongo": 0.25}
-_STATE = ("values", "quarantined", "_expiry", "_tombstones", "_flags", "_notes", "_leases", "_heartbeats")
+_STATE = ("values", "quarantined", "_expiry", "_tombstones", "_flags", "_keys", "_notes", "_leases", "_heartbeats")
 
 
 class SimulatedStore(MemoryStore):
@@ -140,6 +141,9 @@ class Link(HistoryStore, ControlStore):
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         return self.call(lambda: self._store._append(session, turn, missing, flag), write=True)
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        self.call(lambda: self._store.keep_keys(session, keys), write=True)
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         return self.call(lambda: self._store.delete(session, upto, flag=flag), write=True)

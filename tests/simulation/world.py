@@ -244,6 +244,8 @@ class World:
         if event.outcome == OK:
             self._last[session] = event.message_id
             return None
+        if event.error == "KeyExpired":
+            return None
         key = key or event.key
         return (text, key) if key else None
 

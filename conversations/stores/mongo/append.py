@@ -20,9 +20,11 @@ from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
+from conversations.stores.mongo.keys import keys_in, keys_pushed
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, question_named
+from conversations.used_keys import Keys, of_turns, oldest
 
 _IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
 
@@ -40,6 +42,7 @@ class Append:
         self._stored = turn is not None
         self._empty = False
         self._tombstone: str | None = None
+        self._expired: int | None = None
 
     def run(self) -> Receipt:
         """Add the turns; raise CorruptHistory, StoreUnavailable or a driver's error."""
@@ -53,7 +56,7 @@ class Append:
                 raise
             else:
                 created = created or (self._empty and not self._tombstone)
-                return Receipt(self._stored, created, self._tombstone)
+                return Receipt(self._stored, created, self._tombstone, self._expired)
         raise StoreUnavailable(ALIAS, "contended")
 
     def as_update(self) -> UpdateOne:
@@ -81,6 +84,8 @@ class Append:
             where["bytes"] = {"$lte": max(self._limits.max_bytes - _size(turns), 0)}
             if self._turn:
                 where["messages.key"] = _none_of(self._turn.keys)
+            if self._turn and (key := self._turn.question.key):
+                where["keys"] = {"$not": {"$elemMatch": {"key": key, "at": {"$gte": oldest()}}}}
         return where
 
     def _named(self) -> set[str]:
@@ -95,7 +100,8 @@ class Append:
         if self._flag:
             fields["mark"] = uuid4().hex
         push = {"$each": messages, "$sort": {"id": 1}, "$slice": -2 * self._limits.max_turns}
-        return {"$push": {"messages": push}, "$inc": {"bytes": _size(turns)}, "$set": fields}
+        pushes = {"messages": push} | keys_pushed(of_turns(turns))
+        return {"$push": pushes, "$inc": {"bytes": _size(turns)}, "$set": fields}
 
     def _make_room(self) -> None:
         """Find out why the turns could not be added and mend it; leave only turns that still can be added."""
@@ -104,6 +110,7 @@ class Append:
         if document is None:
             return
         history = parse(document.get("messages")) or History()
+        self._leave_out_expired(history, keys_in(document))
         self._leave_out_known(history, tombstone_in(ALIAS, self._session, document.get("tombstone")) or "")
         kept = merge.stored([*history.turns(), *self._turns()], self._limits).turns()
         self._leave_out_trimmed(kept)
@@ -125,6 +132,13 @@ class Append:
 
     def _turns(self) -> list[Turn]:
         return [*self._missing, self._turn] if self._turn else self._missing
+
+    def _leave_out_expired(self, history: History, keys: Keys) -> None:
+        """Leave out the turn whose key is kept although its turn is not there."""
+        if self._turn and not history.knows(self._turn):
+            self._expired = keys.get(self._turn.question.key or "")
+        if self._expired is not None:
+            self._turn, self._stored = None, False
 
     def _leave_out_known(self, history: History, tombstone: str) -> None:
         """Leave out the turns that are there or tombstoned."""

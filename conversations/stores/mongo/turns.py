@@ -17,9 +17,11 @@ from conversations.stores.mongo.delete import delete
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import parse
+from conversations.stores.mongo.keys import keys_in, keys_pushed
 from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Turn
+from conversations.used_keys import Keys
 
 _WRITE_PATIENCE = 2  # times MONGO_TIMEOUT_MS: writers of one document wait for each other
 
@@ -44,12 +46,18 @@ class DocumentStore(DocumentControl, HistoryStore):
         if document is None:
             return Contents(None, None, None)
         history = parse(document.get("messages"))
-        return Contents(history, tombstone_in(self.alias, session, document.get("tombstone")), document.get("mark"))
+        tombstone = tombstone_in(self.alias, session, document.get("tombstone"))
+        return Contents(history, tombstone, document.get("mark"), keys_in(document))
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         append = Append(session, turn, missing, flag, self.limits)
         with failing_fast(_WRITE_PATIENCE):
             return append.run()
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        if pushes := keys_pushed(keys):
+            with failing_fast(_WRITE_PATIENCE):
+                documents().update_one({"_id": make_key(session)} | unexpired(), {"$push": pushes})
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         key = make_key(session)

@@ -26,9 +26,11 @@ from conversations.stores.redis.keys import (
     note_key,
     quarantine_key,
     tombstone_key,
+    used_keys_key,
 )
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
+from conversations.used_keys import LIFETIME, MOST, Keys, asked_at, oldest
 
 __all__ = ["FLAGS", "TAIL", "HistoryClient", "HistorySerializer", "histories", "tombstone_key"]
 
@@ -46,28 +48,41 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
     def make_pattern(self, pattern: str, version: int | None = None, prefix: str | None = None) -> CacheKey:
         return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
 
-    def inspect(self, session: str) -> tuple[History | None, Any, str | None]:
-        """Return the history, its tombstone as it is stored, and its flag, in one round trip."""
+    def inspect(self, session: str) -> tuple[History | None, Any, str | None, Any]:
+        """Return the history, its tombstone as it is stored, its flag, and its Idempotency-Keys as they are stored, in
+        one round trip."""
         key = self.make_key(session)
         pipeline = self.get_client(write=True).pipeline(transaction=False)
         pipeline.get(key).get(tombstone_key(key)).hget(flags_key(key), session)
-        value, tombstone, flag = self._call(lambda _: _inspected(pipeline))
-        return None if value is None else self.decode(value), tombstone, _text(flag)
+        pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
+        value, tombstone, flag, keys = self._call(lambda _: _inspected(pipeline))
+        return None if value is None else self.decode(value), tombstone, _text(flag), keys
 
     def append(
         self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool
-    ) -> tuple[bool, int, str, bool]:
+    ) -> tuple[bool, int, str, bool, str]:
         """Add turns and the flag in one step; return whether `turn` was new, how many messages were there before,
-        the tombstone if it covers the turn, and whether there is a tombstone that is no id."""
+        the tombstone if it covers the turn, whether there is a tombstone that is no id, and the time of the turn's
+        key if that is kept and its turn is not there."""
         key = self.make_key(session)
-        keys, flags = _flagged([key, tombstone_key(key)], session, flag)
-        arguments: list[Any] = [limits.ttl, limits.max_turns, limits.max_bytes, *flags]
-        for one in missing:
-            arguments += (one.id, "", one.lines())
-        if turn:
-            arguments += (turn.id, " ".join(turn.keys), turn.lines())
-        added, before, tombstone, corrupt = self._run("append", keys, arguments)
-        return bool(turn and added), int(before), tombstone.decode(), bool(corrupt)
+        keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
+        arguments: list[Any] = [
+            limits.ttl,
+            limits.max_turns,
+            limits.max_bytes,
+            *flags,
+            *_keeping(),
+            int(turn is not None),
+        ]
+        for one in (*missing, turn) if turn else missing:
+            arguments += (one.id, one.question.key or "", asked_at(one), one.lines())
+        added, before, tombstone, corrupt, expired = self._run("append", keys, arguments)
+        return bool(turn and added), int(before), tombstone.decode(), bool(corrupt), expired.decode()
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        """Keep these Idempotency-Keys."""
+        pairs = [part for key, at in keys.items() for part in (key, at)]
+        self._run("keep_keys", [used_keys_key(self.make_key(session))], [*_keeping(), *pairs])
 
     def quarantine(self, session: str, ttl: int) -> bool:
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
@@ -204,13 +219,19 @@ def _reported(pipeline: Any) -> list[Any]:
 
 
 def _inspected(pipeline: Any) -> list[Any]:
-    """Return a value, its tombstone and its flag; raise the first error but of a tombstone of another type, which
-    does not make the conversation unreadable."""
-    value, tombstone, flag = pipeline.execute(raise_on_error=False)
-    for answer in (value, tombstone, flag):
-        if isinstance(answer, Exception) and not (answer is tombstone and "WRONGTYPE" in str(answer)):
+    """Return a value, its tombstone, its flag and its keys; raise the first error but of a tombstone or keys of another
+    type, which do not make the conversation unreadable."""
+    value, tombstone, flag, keys = pipeline.execute(raise_on_error=False)
+    for answer in (value, tombstone, flag, keys):
+        readable = (answer is tombstone or answer is keys) and "WRONGTYPE" in str(answer)
+        if isinstance(answer, Exception) and not readable:
             raise answer
-    return [value, tombstone, flag]
+    return [value, tombstone, flag, keys]
+
+
+def _keeping() -> tuple[int, int, int]:
+    """Return how Idempotency-Keys are kept, as arguments of a script."""
+    return oldest(), MOST, int(LIFETIME.total_seconds())
 
 
 def _values(pipeline: Any) -> list[Any]:

@@ -19,6 +19,11 @@ def tombstone_key(key: str) -> str:
     return f"tomb:{{{key}}}"
 
 
+def used_keys_key(key: str) -> str:
+    """Return the key of the sorted set of a conversation's Idempotency-Keys."""
+    return f"keys:{{{key}}}"
+
+
 def quarantine_key(key: str) -> str:
     """Return what the keys of a conversation's quarantined copies begin with: a number follows."""
     return f"corrupt:{{{key}}}"

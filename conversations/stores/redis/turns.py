@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.conf import settings
 from redis.exceptions import ResponseError
@@ -26,6 +27,7 @@ from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.redis.faults import FAULTS, cause_of, unavailable
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
+from conversations.used_keys import Keys, unite
 
 # What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
 _STEPS = 50
@@ -49,15 +51,21 @@ class CacheStore(HistoryStore, ControlStore):
 
     def inspect(self, session: str) -> Contents:
         with self._errors():
-            history, tombstone, flag = self._client.inspect(session)
-        return Contents(history, tombstone_in(self.alias, session, tombstone), flag)
+            history, tombstone, flag, keys = self._client.inspect(session)
+        return Contents(history, tombstone_in(self.alias, session, tombstone), flag, _keys_in(keys))
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._errors():
-            stored, before, tombstone, corrupt = self._client.append(session, turn, missing, self.limits, flag=flag)
+            stored, before, tombstone, corrupt, expired = self._client.append(
+                session, turn, missing, self.limits, flag=flag
+            )
         if corrupt:
             report_tombstone(self.alias, session)
-        return Receipt(stored, created=before == 0, tombstone=tombstone or None)
+        return Receipt(stored, before == 0, tombstone or None, int(expired) if expired else None)
+
+    def keep_keys(self, session: str, keys: Keys) -> None:
+        with self._errors():
+            self._client.keep_keys(session, keys)
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._errors():
@@ -161,3 +169,8 @@ class CacheStore(HistoryStore, ControlStore):
             if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
                 raise CorruptHistory(self.alias, type(cause).__name__) from error
             raise unavailable(self.alias, error) from error
+
+
+def _keys_in(pairs: Any) -> Keys:
+    """Return the Idempotency-Keys that are kept, none where something of another type is stored."""
+    return unite({key.decode(errors="replace"): int(at) for key, at in pairs}) if isinstance(pairs, list) else {}
