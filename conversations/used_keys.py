@@ -32,6 +32,13 @@ def unite(*several: Keys) -> dict[str, int]:
     return {key: at for key, at in newest if at >= oldest()}
 
 
+def missing(held: Mapping[str, Keys]) -> dict[str, Keys]:
+    """Return for each store that does not keep all the keys that any store keeps, which it is missing."""
+    every = unite(*held.values())
+    found = {alias: {key: at for key, at in every.items() if key not in keys} for alias, keys in held.items()}
+    return {alias: keys for alias, keys in found.items() if keys}
+
+
 def oldest() -> int:
     """Return the time before which keys are not kept any more."""
     return round((now() - LIFETIME).timestamp() * 1000)

@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 
-from conversations import merge
+from conversations import merge, used_keys
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history.pauses import Pauses
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Found, Share
+from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -24,7 +25,8 @@ _pauses = Pauses()
 
 
 def conversation(session: str) -> bool:
-    """Give each store its missing turns of the conversation, tombstones first; return whether anything did.
+    """Give each store its missing turns of the conversation, tombstones first, Idempotency-Keys last; return whether
+    anything did.
 
     Raise StoreUnavailable when a store goes out meanwhile. Every step can be repeated, and the flags go last,
     so that one which was cut off half way is done again whole.
@@ -36,6 +38,8 @@ def conversation(session: str) -> bool:
             store(alias).delete(session, plan.tombstone)
         if missing.turns:
             store(alias).append(session, None, missing.turns)
+    for alias, keys in _keys_missing_in(found).items():
+        store(alias).keep_keys(session, keys)
     for alias, contents in found.items():
         if contents.flag:
             control(alias).clear_flag(session, contents.flag)
@@ -85,6 +89,7 @@ def _together(sessions: Collection[str]) -> tuple[list[str], int]:
     plans = {session: merge.plan(each, limits()) for session, each in held.items()}
     for alias in ALIASES:
         bulk(alias).put(_shares(plans, alias))
+        bulk(alias).keep_keys(_missing_keys(held, alias))
     for alias in ALIASES:
         flags = {session: each[alias].flag for session, each in held.items()}
         bulk(alias).clear_flags({session: flag for session, flag in flags.items() if flag})
@@ -111,6 +116,16 @@ def _shares(plans: Mapping[str, Plan], alias: str) -> list[Share]:
         for session, one, tombstone in missing
         if one
     ]
+
+
+def _missing_keys(held: Mapping[str, Mapping[str, Contents]], alias: str) -> dict[str, Keys]:
+    """Return the Idempotency-Keys that the store is to be given."""
+    missing = {session: _keys_missing_in(each).get(alias, {}) for session, each in held.items()}
+    return {session: keys for session, keys in missing.items() if keys}
+
+
+def _keys_missing_in(held: Mapping[str, Contents]) -> dict[str, Keys]:
+    return used_keys.missing({alias: one.keys for alias, one in held.items()})
 
 
 def _alone(session: str) -> bool:

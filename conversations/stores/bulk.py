@@ -20,6 +20,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
 from conversations.turns import SESSION, History, Limits, Turn
+from conversations.used_keys import Keys
 
 Found = Contents | CorruptHistory
 T = TypeVar("T")
@@ -259,6 +260,11 @@ class BulkStore(ABC):
     @abstractmethod
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
         """Do what `put` promises, as far as no other writer and nothing corrupt is in the way."""
+
+    def keep_keys(self, keys: Mapping[str, Keys]) -> None:
+        """Keep each session's Idempotency-Keys, as HistoryStore.keep_keys does."""
+        for session, each in keys.items():
+            self.store.keep_keys(session, each)
 
     @abstractmethod
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:

@@ -18,6 +18,7 @@ from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import tombstone_key
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Turn
+from conversations.used_keys import asked_at
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_stores
@@ -81,11 +82,18 @@ class Contract:
 
     def test_the_contents_are_what_inspecting_each_returns(self, bulk: BulkStore) -> None:
         plain, flagged, deleted, unknown = self.hold(bulk), self.hold(bulk), self.hold(bulk), a_session()
-        bulk.store.append(flagged, None, flag=True)
+        bulk.store.append(flagged, a_turn(at=now(), key="k1"), flag=True)
         bulk.store.delete(deleted, some_turns(1)[0].answer.id)
         sessions = [plain, flagged, deleted, unknown]
         assert bulk.contents(sessions) == {session: bulk.store.inspect(session) for session in sessions}
         assert bulk.contents([unknown]) == {unknown: Contents(None, None, None)}
+
+    def test_keys_are_kept_in_each_conversation(self, bulk: BulkStore) -> None:
+        at = asked_at(a_turn(at=now()))
+        keys = {self.hold(bulk): {"k1": at, "k2": at + 1}, self.hold(bulk): {"k1": at + 2}}
+        bulk.keep_keys(keys)
+        bulk.keep_keys({})
+        assert {session: one.keys for session, one in bulk.contents(list(keys)).items()} == keys
 
     def test_what_is_no_history_is_an_error_in_its_place(self, bulk: BulkStore) -> None:
         there, corrupt = self.hold(bulk), self.corrupt(bulk)

@@ -1,12 +1,14 @@
 """Bringing two real stores together: everything in both, nothing deleted back, and again changes nothing."""
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
 from conversations import history
+from conversations.clock import now
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.sweep import Sweep
@@ -35,6 +37,20 @@ def test_each_store_gets_its_missing_turns_in_their_places() -> None:
     assert repair.conversation(session) is True
     assert both(session) == [History.of(turns[n] for n in (0, 1, 2, 4, 5))] * 2
     assert repair.conversation(session) is False
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("alias", ALIASES)
+def test_keys_of_turns_that_are_gone_are_given_too(alias: str, together: bool) -> None:
+    """The turn was stored while the other store was out, and trimmed before it was back."""
+    session, first = a_session(), a_turn(at=now(), key="k-1")
+    put(session, alias, first)
+    store(alias).delete(session, first.answer.id)
+    put(session, alias, a_turn(at=now() + timedelta(seconds=1)), flag=True)
+    repair.several([session]) if together else repair.conversation(session)
+    for one in ALIASES:
+        assert set(store(one).inspect(session).keys) == {"k-1"}
+        assert store(one).append(session, a_turn(at=now() + timedelta(seconds=2), key="k-1")).expired
 
 
 def test_flags_are_taken_away_once_all_is_done() -> None:

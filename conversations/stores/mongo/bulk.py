@@ -16,10 +16,12 @@ from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import contents_of, digest_in, entry_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import living, unexpired
+from conversations.stores.mongo.keys import keys_pushed
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
 from conversations.stores.sessions import make_key, session_of
 from conversations.turns import History
+from conversations.used_keys import Keys
 
 PAUSE = 0.002  # seconds in which other clients have their turn
 _PAGE = 200
@@ -102,6 +104,15 @@ class MongoBulk(BulkStore):
         putting = Putting(self.store, self._database, replace)
         putting.put(shares)
         return putting.attempt
+
+    def keep_keys(self, keys: Mapping[str, Keys]) -> None:
+        updates = [
+            UpdateOne({"_id": make_key(session)} | unexpired(), {"$push": keys_pushed(each)})
+            for session, each in keys.items()
+        ]
+        if updates:
+            with self._patient():
+                self._documents().bulk_write(updates, ordered=False)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         there = self.last_ids(last_ids)

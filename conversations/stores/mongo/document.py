@@ -9,6 +9,7 @@ from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import Entry, Found
+from conversations.stores.mongo.keys import keys_in
 from conversations.stores.mongo.patient import Document
 from conversations.stores.sessions import is_key, session_of
 from conversations.turns import History
@@ -22,7 +23,7 @@ def contents_of(document: Document) -> Found:
     except (TypeError, ValueError) as error:
         return CorruptHistory("mongo", error)
     tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
-    return Contents(history, tombstone, document.get("mark"))
+    return Contents(history, tombstone, document.get("mark"), keys_in(document))
 
 
 def digest_in(document: Document) -> bytes | None:

@@ -24,7 +24,8 @@ from conversations.stores.bulk import (
 )
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.entries import entries
-from conversations.stores.redis.format import turn_ids
+from conversations.stores.redis.format import kept_arguments, keys_of, turn_ids
+from conversations.stores.redis.keys import used_keys_key
 from conversations.stores.redis.patient import (
     Cache,
     answers,
@@ -39,6 +40,7 @@ from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
 from conversations.turns import SESSION, History
+from conversations.used_keys import Keys
 
 BATCH = 50  # commands at a time: together well below a millisecond of Redis' only thread
 PAUSE = 0.002  # seconds in which other clients have their turn
@@ -82,10 +84,11 @@ class RedisBulk(BulkStore):
         for session in names:
             key = make_key(session)
             pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
+            pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
         found = answers(pipeline, raising=False)
         return {
-            session: _found(session, *found[place : place + 3])
-            for session, place in zip(names, range(0, len(found), 3), strict=True)
+            session: _found(session, *found[place : place + 4])
+            for session, place in zip(names, range(0, len(found), 4), strict=True)
         }
 
     def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
@@ -141,6 +144,15 @@ class RedisBulk(BulkStore):
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
         return put(patient_client(self._cache), self.limits, shares, replace)
+
+    def keep_keys(self, keys: Mapping[str, Keys]) -> None:
+        client = patient_client(self._cache)
+        keep = client.register_script(source("keep_keys"))
+        for batch in batches(keys.items(), BATCH):
+            pipeline = client.pipeline(transaction=False)
+            for session, each in batch:
+                keep([used_keys_key(make_key(session))], kept_arguments(each), client=pipeline)
+            answers(pipeline)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         found = self._run("remove", last_ids, tombstones)
@@ -228,15 +240,15 @@ class RedisBulk(BulkStore):
         return found
 
 
-def _found(session: str, value: Any, tombstone: Any, flag: Any) -> Found:
+def _found(session: str, value: Any, tombstone: Any, flag: Any, keys: Any) -> Found:
     if any(is_wrong_type(answer) for answer in (value, flag)):
         return CorruptHistory("redis", "ResponseError")
-    value, tombstone, flag = map(no_error, (value, tombstone, flag))
+    value, tombstone, flag, keys = map(no_error, (value, tombstone, flag, keys))
     try:
         history = None if value is None else HistorySerializer({}).loads(value)
     except CorruptHistory as error:
         return error
-    return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None)
+    return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None, keys_of(keys))
 
 
 def _digest(session: str, value: Any, deleted: Any) -> bytes | None:

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, RedisError
 
 from conversations.datasets import SILENT, Dataset
 from conversations.stores.control import Report
-from conversations.stores.redis.format import TAIL, HistorySerializer, report_of, stamps
+from conversations.stores.redis.format import TAIL, HistorySerializer, keeping, kept_arguments, report_of, stamps
 from conversations.stores.redis.keys import (
     DATASET,
     FLAGS,
@@ -30,7 +30,7 @@ from conversations.stores.redis.keys import (
 )
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
-from conversations.used_keys import LIFETIME, MOST, Keys, asked_at, oldest
+from conversations.used_keys import Keys, asked_at
 
 __all__ = ["FLAGS", "TAIL", "HistoryClient", "HistorySerializer", "histories", "tombstone_key"]
 
@@ -71,7 +71,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             limits.max_turns,
             limits.max_bytes,
             *flags,
-            *_keeping(),
+            *keeping(),
             int(turn is not None),
         ]
         for one in (*missing, turn) if turn else missing:
@@ -81,8 +81,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def keep_keys(self, session: str, keys: Keys) -> None:
         """Keep these Idempotency-Keys."""
-        pairs = [part for key, at in keys.items() for part in (key, at)]
-        self._run("keep_keys", [used_keys_key(self.make_key(session))], [*_keeping(), *pairs])
+        self._run("keep_keys", [used_keys_key(self.make_key(session))], kept_arguments(keys))
 
     def quarantine(self, session: str, ttl: int) -> bool:
         """Rename whatever is there to a free `corrupt:{conv:<session>}:<number>`, for `ttl` seconds; return whether
@@ -227,11 +226,6 @@ def _inspected(pipeline: Any) -> list[Any]:
         if isinstance(answer, Exception) and not readable:
             raise answer
     return [value, tombstone, flag, keys]
-
-
-def _keeping() -> tuple[int, int, int]:
-    """Return how Idempotency-Keys are kept, as arguments of a script."""
-    return oldest(), MOST, int(LIFETIME.total_seconds())
 
 
 def _values(pipeline: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory
 from conversations.stores.control import Report
 from conversations.turns import History
+from conversations.used_keys import LIFETIME, MOST, Keys, oldest, unite
 
 # In content every quote is escaped, so this can only be the end of a line.
 _END = re.compile(rb'"id":"([0-9a-f-]{36})","at":"[^"]{24}"}\n')
@@ -42,6 +43,21 @@ def turn_ids(value: bytes) -> list[str] | None:
     ids: list[bytes] = _END.findall(value)
     whole = value.endswith(b"\n") and len(ids) == value.count(b"\n") and len(ids) % 2 == 0
     return [one.decode() for one in ids[::2]] if whole else None
+
+
+def keeping() -> tuple[int, int, int]:
+    """Return how Idempotency-Keys are kept, as arguments of a script."""
+    return oldest(), MOST, int(LIFETIME.total_seconds())
+
+
+def kept_arguments(keys: Keys) -> list[Any]:
+    """Return the arguments of the script that keeps these Idempotency-Keys."""
+    return [*keeping(), *(part for key, at in keys.items() for part in (key, at))]
+
+
+def keys_of(pairs: Any) -> Keys:
+    """Return the Idempotency-Keys that are kept, none where something of another type is stored."""
+    return unite({key.decode(errors="replace"): int(at) for key, at in pairs}) if isinstance(pairs, list) else {}
 
 
 def stamps(tail: bytes) -> tuple[str, str]:

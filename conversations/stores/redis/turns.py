@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from django.conf import settings
 from redis.exceptions import ResponseError
@@ -25,9 +24,10 @@ from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.redis import connection
 from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.redis.faults import FAULTS, cause_of, unavailable
+from conversations.stores.redis.format import keys_of
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
-from conversations.used_keys import Keys, unite
+from conversations.used_keys import Keys
 
 # What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
 _STEPS = 50
@@ -52,7 +52,7 @@ class CacheStore(HistoryStore, ControlStore):
     def inspect(self, session: str) -> Contents:
         with self._errors():
             history, tombstone, flag, keys = self._client.inspect(session)
-        return Contents(history, tombstone_in(self.alias, session, tombstone), flag, _keys_in(keys))
+        return Contents(history, tombstone_in(self.alias, session, tombstone), flag, keys_of(keys))
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         with self._errors():
@@ -169,8 +169,3 @@ class CacheStore(HistoryStore, ControlStore):
             if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
                 raise CorruptHistory(self.alias, type(cause).__name__) from error
             raise unavailable(self.alias, error) from error
-
-
-def _keys_in(pairs: Any) -> Keys:
-    """Return the Idempotency-Keys that are kept, none where something of another type is stored."""
-    return unite({key.decode(errors="replace"): int(at) for key, at in pairs}) if isinstance(pairs, list) else {}
