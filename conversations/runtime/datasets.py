@@ -51,14 +51,14 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     known.offsets[alias] = report.time - (asked + time.time()) / 2
     before = [*_known_of(known, alias), *_on_this_machine(alias)]
     verdict = datasets.judge(report.dataset, report.instance, before)
-    dataset = report.dataset
-    if verdict is not Verdict.SAME:
-        dataset = _renew(known, alias, report, before, verdict)
-    if dataset and beat:
-        epoch = one.beat(PROCESS, dataset)
-        dataset = replace(dataset, epoch=epoch) if epoch else None
-    if dataset and dataset.epoch >= max((one.epoch for one in _known_of(known, alias)), default=0):
-        known.datasets[alias] = dataset  # unless the other store has told of a newer one meanwhile
+    dataset = report.dataset if verdict is Verdict.SAME else _renew(alias, report, before, verdict)
+    if dataset is None:  # another process has renewed it since the report
+        return compare(known, alias, beat=beat)
+    survives = _take_over(known, alias, dataset, report)
+    if survives and verdict is not Verdict.SAME:
+        record(known.coverage)
+    if beat and (epoch := one.beat(PROCESS, dataset)):
+        _take_over(known, alias, replace(dataset, epoch=epoch), report)
     known.connections[alias] = connections
     known.cut_off[alias] = cut_off(report)
     _learn(known, report)
@@ -124,9 +124,8 @@ def record(coverage: Coverage) -> None:
             continue
 
 
-def _renew(known: Known, alias: str, report: Report, before: list[Dataset], verdict: Verdict) -> Dataset | None:
-    """Give the store a new identity, and record the coverage that is left; return None where another process has done
-    so."""
+def _renew(alias: str, report: Report, before: list[Dataset], verdict: Verdict) -> Dataset | None:
+    """Give the store a new identity and return it, None where another process has done so."""
     epoch = max((one.epoch for one in (*before, *filter(None, [report.dataset]))), default=0) + 1
     dataset = Dataset(uuid4().hex, epoch, report.instance)
     if not control(alias).identify(dataset, report.dataset):
@@ -134,10 +133,29 @@ def _renew(known: Known, alias: str, report: Report, before: list[Dataset], verd
     metrics.dataset_changes.labels(store=alias, reason=verdict.value).inc()
     level = logging.INFO if verdict is Verdict.NEW else logging.WARNING
     event(logger, level, "dataset_changed", store=alias, reason=verdict.value, epoch=epoch)
-    if known.complete and not state().may_have_flags(alias):
-        known.coverage = known.coverage.survives(alias, dataset, clock.timestamp())
-        record(known.coverage)
     return dataset
+
+
+def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bool:
+    """Know the store's dataset from now on, unless a newer one is known. A new identity takes over at once the coverage
+    that is left of the one before, though the process that gave it may not have recorded that yet: other threads go
+    on answering. Return whether coverage was left."""
+    before = known.datasets.get(alias)
+    if before and dataset.epoch < before.epoch:
+        return False
+    ids = {**known.datasets, alias: dataset}
+    recorded = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+    left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
+    known.coverage = left or recorded
+    known.datasets[alias] = dataset
+    return left is not None
+
+
+def _left(known: Known, alias: str, dataset: Dataset) -> Coverage | None:
+    """Return the coverage that is left under the new identity, None where it ends."""
+    if not known.complete or state().may_have_flags(alias):
+        return None
+    return known.coverage.survives(alias, dataset, clock.timestamp())
 
 
 def _known_of(known: Known, alias: str) -> list[Dataset]:

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from conversations import history
+from conversations.datasets import Dataset
 from conversations.runtime import datasets, state, watcher
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
 from conversations.turns import History
@@ -143,3 +145,50 @@ def test_a_process_that_ends_takes_its_heartbeat_away() -> None:
     assert all(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
     datasets.farewell()
     assert not any(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_store_stays_complete_while_that_is_recorded(
+    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads answer meanwhile."""
+    known, seen = state.state().known, []
+    monkeypatch.setattr(datasets, "record", lambda coverage: seen.append(known.complete))
+    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    datasets.compare(known, alias)
+    assert seen == [{other(alias)}]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_store_stays_complete_where_another_process_has_not_recorded_that_yet(
+    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, another = state.state().known, deepcopy(state.state().known)
+    monkeypatch.setattr(datasets, "record", lambda coverage: None)
+    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    datasets.compare(another, alias)
+    datasets.compare(known, alias)
+    assert known.datasets[alias].id == another.datasets[alias].id
+    assert known.complete == {other(alias)}
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complete(
+    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, another = state.state().known, deepcopy(state.state().known)
+    one = control(alias)
+    identify = one.identify
+
+    def too_late(dataset: Dataset, before: Dataset | None) -> bool:
+        monkeypatch.setattr(one, "identify", identify)
+        datasets.compare(another, alias)
+        return identify(dataset, before)
+
+    monkeypatch.setattr(one, "identify", too_late)
+    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    datasets.compare(known, alias)
+    assert known.complete == another.complete == {other(alias)}
