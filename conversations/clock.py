@@ -6,35 +6,35 @@ it is out, the other's, with the difference that there was between the two.
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-_offset = 0.0
+_ahead: float | None = None  # how far the stores' time is ahead of the monotonic clock, None before the first look
 _differences: dict[str, float] = {}
 
 
 def now() -> datetime:
     """Return the time in UTC."""
-    return datetime.fromtimestamp(time.time(), UTC) + timedelta(seconds=_offset)
+    return datetime.fromtimestamp(timestamp(), UTC)
 
 
 def timestamp() -> float:
-    """Return the same as Unix time."""
-    return time.time() + _offset
+    """Return the same as Unix time. It goes on evenly where this machine's clock is set, until the next look."""
+    return time.time() if _ahead is None else time.monotonic() + _ahead
 
 
 def offset() -> float:
-    """Return how many seconds are added to this machine's clock."""
-    return _offset
+    """Return how many seconds it is ahead of this machine's clock."""
+    return timestamp() - time.time()
 
 
 def correct(measured: Mapping[str, float], order: tuple[str, ...]) -> None:
     """Correct the clock by what was measured just now: for each store that could be asked, how many seconds it is
     ahead of this machine. `order` says whose clock counts."""
-    global _offset, _differences
-    first = order[0]
-    if first in measured:
-        _offset = measured[first]
-        _differences = _differences | {alias: _offset - one for alias, one in measured.items()}
-    else:
-        for alias, one in measured.items():
-            _offset = one + _differences.get(alias, 0.0)
+    global _ahead, _differences
+    if not measured:
+        return
+    alias = next(alias for alias in order if alias in measured)
+    chosen = measured[alias] + (0.0 if alias == order[0] else _differences.get(alias, 0.0))
+    _ahead = time.time() + chosen - time.monotonic()
+    if alias == order[0]:
+        _differences = _differences | {each: chosen - one for each, one in measured.items()}

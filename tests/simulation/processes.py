@@ -24,7 +24,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (state_module, "_state"),
     (pings, "_health"),
     (pings, "_pings"),
-    (clock, "_offset"),
+    (clock, "_ahead"),
     (clock, "_differences"),
     (datasets, "PROCESS"),
     (pings, "PROCESS"),
@@ -125,7 +125,7 @@ class Process:
             routing,
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
-        self._globals: list[Any] = [state, {}, recent, 0.0, {}, name, name, name, None, scheduler.now, Pauses()]
+        self._globals: list[Any] = [state, {}, recent, None, {}, name, name, name, None, scheduler.now, Pauses()]
 
     def start(self) -> None:
         """Start the threads that every process has."""
