@@ -37,6 +37,7 @@ def main() -> None:
 
     django.setup()
     from tests.simulation import plans
+    from tests.simulation.breaks import BREAKS, broken
     from tests.simulation.checker import check, stored_twice
     from tests.simulation.world import World
 
@@ -45,13 +46,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--unconfirmed", action="store_true")
+    parser.add_argument("--broken", choices=BREAKS, default="", help="break this rule; end when that is found")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else random.randrange(10**9)
     gc.disable()  # a third of the time would go into looking at what is still in use
     begun, steps, kinds = time.perf_counter(), 0, Counter[str]()
     for seed in range(first, first + (1 if options.show else options.count)):
         world = World(plans.unconfirmed(seed) if options.unconfirmed else plans.make(seed))
-        world.play()
+        with broken(options.broken):
+            world.play()
         steps += world.scheduler.steps
         if not seed % 50:
             gc.collect()
@@ -63,6 +66,8 @@ def main() -> None:
         kinds["violating"] += bool(wrong)
         if wrong and kinds["violating"] <= 5 and not options.show:
             show(world.plan, *wrong[:2])
+        if wrong and options.broken:
+            break
     took = time.perf_counter() - begun
     show(dict(kinds), f"{steps} steps, {steps / options.count:.0f} a run, {took / options.count * 1000:.1f} ms a run")
     sys.exit(bool(kinds["violating"]))

@@ -5,18 +5,22 @@
 
 from collections import Counter
 
-from tests.answers import CUT_OFF_KNOWN, DOUBLED, OK, Event, Offence, Recorded, by_session
+from conversations.stores import ALIASES
+from tests.answers import CUT_OFF_KNOWN, DOUBLED, FAILED, OK, Event, Offence, Recorded, by_session
 from tests.simulation.plans import LENGTH
 from tests.simulation.world import NOT_PERSISTED, World, questions
 
 SEEN_BY_OTHERS = 2.5  # seconds until every machine knows what another flagged or switched
+KEY_EXPIRED = "KeyExpired"  # an answer: the question was stored, and its turn trimmed or deleted
+UNUSED = 6.0  # seconds after a fault in which a store may not be used yet
 MOST_SECONDS = 2.0 + 0.3  # a request and the answerer's time
 
 
 def check(world: World) -> list[str]:
     """Return what was promised and did not hold, one line each."""
     answers = [str(offence) for offence in _offences(world)]
-    return [*world.violations, *answers, *_not_stored(world), *_deadlines(world), *_at_the_end(world)]
+    wrong = [*answers, *_not_stored(world), *_refused(world), *_deadlines(world), *_at_the_end(world)]
+    return [*world.violations, *wrong]
 
 
 def stored_twice(world: World) -> list[str]:
@@ -50,9 +54,27 @@ def _may_not_be_known(earlier: Event, event: Event) -> bool:
 
 
 def _maybe_deleted(world: World, turn: Event) -> bool:
+    """Return whether the turn may be older than a deletion: one that is answered by a retry is as old as the first."""
+    tries = [each for each in world.events if each.session == turn.session and each.text == turn.text]
     return any(
-        each.kind == "delete" and each.session == turn.session and each.ended > turn.began for each in world.events
+        each.kind == "delete" and each.session == turn.session and each.ended > tries[0].began for each in world.events
     )
+
+
+def _refused(world: World) -> list[str]:
+    """Return the requests that were not answered although one store at least had been without any fault."""
+    return [
+        f"refused: {event}"
+        for event in world.events
+        if event.outcome == FAILED and event.error != KEY_EXPIRED and len(_troubled(world, event)) < len(ALIASES)
+    ]
+
+
+def _troubled(world: World, event: Event) -> set[str]:
+    """Return the stores that had a fault while the event lasted, or so shortly before that it may still be unused."""
+    faults = zip(world.began, world.disturbed, strict=True)
+    recent = (fault for fault, (begun, end) in faults if begun < event.ended and end > event.began - UNUSED)
+    return {alias for fault in recent for alias in ALIASES if alias in fault.target or fault.kind == "part"}
 
 
 def _deadlines(world: World) -> list[str]:
@@ -72,11 +94,12 @@ def _at_the_end(world: World) -> list[str]:
     lost = set().union(*(loss.turns for loss in world.losses))
     wrong = []
     held = {"redis": questions(redis.values), "mongo": questions(mongo.values)}
+    evicted = any(fault.kind == "evict" for fault in world.began)  # what nobody asks for is missing until a scrub
     for session in {event.session for event in world.events}:
         ours, theirs = (
             tuple(message.content for message in store.values.get(session, ())[::2]) for store in (redis, mongo)
         )
-        if routing.dual_write and ours != theirs:
+        if routing.dual_write and ours != theirs and not evicted:
             wrong.append(f"not repaired {session}: redis {ours} mongo {theirs}")
         for alias, store in (("redis", redis), ("mongo", mongo)):
             if session in store._flags:

@@ -7,6 +7,7 @@ from random import Random
 STORES = ("redis", "mongo")
 MACHINES = 2
 LENGTH = 14.0  # virtual seconds in which things happen
+SEEN_AS_CUT_OFF = (8.5, 11.0)  # virtual seconds after which the others know that a machine does not reach a store
 QUIET = 12.0  # virtual seconds of peace afterwards
 
 
@@ -70,7 +71,12 @@ def _back(random: Random, at: float) -> Fault:
 
 
 def _cut(random: Random, at: float) -> Fault:
-    return Fault(at, "cut", f"{random.randrange(MACHINES)} {random.choice(STORES)}", _lasting(random))
+    seconds = random.choice((_lasting(random), random.uniform(*SEEN_AS_CUT_OFF)))
+    return Fault(at, "cut", f"{random.randrange(MACHINES)} {random.choice(STORES)}", seconds)
+
+
+def _part(random: Random, at: float) -> Fault:
+    return Fault(min(at, 3.0), "part", random.choice(STORES), random.uniform(*SEEN_AS_CUT_OFF))
 
 
 def _kill(random: Random, at: float) -> Fault:
@@ -79,7 +85,12 @@ def _kill(random: Random, at: float) -> Fault:
 
 def _skew(random: Random, at: float) -> Fault:
     target = random.choice(("machine 0", "machine 1", "store redis", "store mongo"))
-    return Fault(at, "skew", target, random.choice((-120.0, -1.0, 1.0, 120.0)))
+    back = -1.0 if target.startswith("store") else -120.0  # a store's leases last longer where its clock goes back
+    return Fault(at, "skew", target, random.choice((back, -1.0, 1.0, 120.0)))
+
+
+def _evict(random: Random, at: float) -> Fault:
+    return Fault(at, "evict", "redis", 0.0)
 
 
 def _switch(random: Random, at: float) -> Fault:
@@ -95,8 +106,10 @@ FAULTS: tuple[Callable[[Random, float], Fault], ...] = (
     _store_fault("wipe"),
     _back,
     _cut,
+    _part,
     _kill,
     _skew,
+    _evict,
     _switch,
 )
 
@@ -107,19 +120,32 @@ def unconfirmed(seed: int) -> Plan:
     return replace(plan, faults=tuple(Fault(4.0, kind, alias, 5.0) for alias in STORES))
 
 
+def _made(random: Random, times: list[float]) -> tuple[Fault, ...]:
+    """Return the faults for these times. What evicts is alone: nothing is promised where the other store is out too.
+    A clock that is off does harm only where a store is out as well; that the stores' clocks jump apart cannot be
+    measured by a machine that does not reach both."""
+    faults = [random.choice(FAULTS)(random, at) for at in times]
+    if any(fault.kind in ("cut", "part") for fault in faults):
+        faults = [fault for fault in faults if not fault.target.startswith("store ")]
+    alone = [fault for fault in faults if fault.kind == "evict"][:1]
+    skewed = [fault for fault in faults if fault.kind == "skew" and random.random() < 0.5]
+    faults += [Fault(fault.at + 0.5, "refuse", random.choice(STORES), random.uniform(1.0, 4.0)) for fault in skewed]
+    return tuple(alone or sorted(faults, key=lambda fault: fault.at))
+
+
 def make(seed: int) -> Plan:
     """Return the plan of a seed."""
     random = Random(seed)
     clients = random.randint(1, 3)
     times = sorted(random.uniform(2.0, LENGTH * 0.8) for _ in range(random.choice((1, 1, 2, 2, 3))))
-    faults = tuple(random.choice(FAULTS)(random, at) for at in times)
+    faults = _made(random, times)
     requests = []
     for client in range(clients):
         home, roams = random.randrange(MACHINES), random.random() < 0.5
         expecting, keys = random.random() < 0.7, random.random() < 0.7
         at = random.uniform(0.5, 2.0)
         while at < LENGTH:
-            kind = random.choices(("ask", "read", "delete"), (10, 2, 1))[0]
+            kind = random.choices(("ask", "read", "delete"), (10, 2, 1.5))[0]
             machine = random.randrange(MACHINES) if roams else home
             requests.append(Request(at, client, kind, machine, expecting, keys))
             at += random.choice((random.uniform(0.05, 0.5), random.uniform(0.5, 4.0)))

@@ -1,26 +1,49 @@
-"""Plays of a few plans; `python -m tests.simulation --count N` plays others each time."""
+"""Plays of 2,000 plans, others for each version of the code, and of rules that are broken on purpose.
 
+`python -m tests.simulation --count N` plays others each time.
+"""
+
+import hashlib
 import subprocess
 import sys
 
 import pytest
 
 from tests.deploy.files import ROOT
+from tests.simulation.breaks import BREAKS
 
-COUNT = 100
+BLOCKS, COUNT = 4, 500
+MOST = 2_000  # plans in which a broken rule must be found
 
 
-@pytest.mark.parametrize("seed", [1, 2001])
-def test_no_promise_is_broken(seed: int) -> None:
-    play("--seed", str(seed))
+def first_seed() -> int:
+    """Return a seed that is new with every change of the code, and the same for everybody who has that code."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "conversations").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:4], "big")
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_no_promise_is_broken(block: int) -> None:
+    played = play("--count", str(COUNT), "--seed", str(first_seed() + block * COUNT))
+    assert played.returncode == 0, played.stdout + played.stderr
 
 
 def test_a_turn_of_an_unknown_outcome_is_stored_once() -> None:
     """Its client asks again with the key it was given."""
-    play("--seed", "1", "--unconfirmed")
-
-
-def play(*options: str) -> None:
-    command = [sys.executable, "-m", "tests.simulation", "--count", str(COUNT), *options]
-    played = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    played = play("--count", "100", "--seed", "1", "--unconfirmed")
     assert played.returncode == 0, played.stdout + played.stderr
+
+
+@pytest.mark.parametrize("rule", BREAKS)
+def test_a_broken_rule_is_found(rule: str) -> None:
+    unconfirmed = ["--unconfirmed"] if rule.startswith("15 ") else []
+    played = play("--count", str(MOST), "--seed", "5000", "--broken", rule, *unconfirmed)
+    assert played.returncode == 1, played.stdout + played.stderr
+    assert "'violating': 1" in played.stdout, played.stdout + played.stderr
+
+
+def play(*options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tests.simulation", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

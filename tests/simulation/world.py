@@ -43,8 +43,9 @@ class World:
         self.scheduler = Scheduler(plan.seed)
         self.events: list[Event] = []
         self.losses: list[Loss] = []
+        self.began: list[Fault] = []
         self.disturbed: list[tuple[float, float]] = []
-        """When faults began and ended."""
+        """When each of the faults that began did so, and ended."""
         self.violations: list[str] = []
         limits = Limits(TTL, plan.max_turns, 10**6)
         self.backends = {alias: Backend(alias, limits, self.scheduler) for alias in ALIASES}
@@ -102,6 +103,7 @@ class World:
     def _happen(self, fault: Fault) -> None:
         name = fault.kind.replace(" ", "_")
         begun = self.scheduler.now
+        self.began.append(fault)
         self.disturbed.append((begun, float("inf")))
         place = len(self.disturbed) - 1
         getattr(self, f"_{name}")(fault)
@@ -176,6 +178,15 @@ class World:
         self.scheduler.pause(fault.seconds)
         cut.discard(alias)
 
+    def _part(self, fault: Fault) -> None:
+        """Let each machine reach one store, and not the same."""
+        cuts = list(zip((machine.cut for machine in self.machines), (fault.target, other(fault.target)), strict=True))
+        for cut, alias in cuts:
+            cut.add(alias)
+        self.scheduler.pause(fault.seconds)
+        for cut, alias in cuts:
+            cut.discard(alias)
+
     def _kill_process(self, fault: Fault) -> None:
         number = int(fault.target)
         old = self.processes[number]
@@ -190,6 +201,15 @@ class World:
         kind, which = fault.target.split()
         changed: Any = self.machines[int(which)] if kind == "machine" else self.backends[which]
         changed.skew += fault.seconds
+
+    def _evict(self, fault: Fault) -> None:
+        """Let a store that evicts lose half of its conversations, with nobody told."""
+        store = self.backends[fault.target].store
+        loss = Loss(self.scheduler.now, fault.target)
+        kept = questions(self.backends[other(fault.target)].store.values)
+        for session in sorted(store.values)[:: self.scheduler.random.choice((1, 2))]:
+            loss.turns |= questions({session: store.values.pop(session)}) - kept
+        self.losses.append(loss)
 
     def _switch(self, fault: Fault) -> None:
         self._record(lambda now: Routing(now.fallback, now.dual_write))
