@@ -19,6 +19,7 @@ BOTH_DUAL = (REDIS_DUAL, MONGO_DUAL)
 USUAL = Setup()
 FOUR_WORKERS = Setup(workers=4)
 _HOUR = 3600.0
+CALM = 0.1  # seconds between questions where stores copy everything meanwhile
 CLOCKS = Setup(workers=1, clock_shifts=(0.0, -_HOUR, _HOUR))  # the last one deletes
 AHEAD = Setup(workers=1, clock_shifts=(0.0, 120.0))
 TWO_MACHINES = Setup(workers=1, clock_shifts=(0.0, 0.0))
@@ -114,31 +115,47 @@ ROWS = (
         "Redis is killed and comes back older, seconds later.",
         rolled_back("redis", at_once=False),
         BOTH_DUAL,
+        pause=CALM,
         out="redis",
     ),
-    Row("redis rolled back at once", "The same within a second.", rolled_back("redis", at_once=True), BOTH_DUAL),
+    Row(
+        "redis rolled back at once",
+        "The same within a second.",
+        rolled_back("redis", at_once=True),
+        BOTH_DUAL,
+        pause=CALM,
+    ),
     Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
     Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),
     Row("mongo killed", "MongoDB is killed and comes back.", killed("mongo"), ALL, out="mongo"),
-    Row("mongo wiped", "MongoDB is killed and comes back empty.", wiped("mongo"), BOTH_DUAL, out="mongo"),
+    Row("mongo wiped", "MongoDB is killed and comes back empty.", wiped("mongo"), BOTH_DUAL, pause=CALM, out="mongo"),
     Row(
         "mongo rolled back",
         "MongoDB is killed and comes back older, seconds later.",
         rolled_back("mongo", at_once=False),
         BOTH_DUAL,
+        pause=CALM,
         out="mongo",
     ),
-    Row("mongo rolled back at once", "The same within a second.", rolled_back("mongo", at_once=True), BOTH_DUAL),
+    Row(
+        "mongo rolled back at once",
+        "The same within a second.",
+        rolled_back("mongo", at_once=True),
+        BOTH_DUAL,
+        pause=CALM,
+    ),
     Row(
         "redis refused, then mongo",
         "Redis is refused; when that is repaired, MongoDB.",
         in_turn(wire("redis", Mode.REFUSE), wire("mongo", Mode.REFUSE)),
+        pause=CALM,
         out="mongo",
     ),
     Row(
         "mongo refused, then redis",
         "MongoDB is refused; when that is repaired, Redis.",
         in_turn(wire("mongo", Mode.REFUSE), wire("redis", Mode.REFUSE)),
+        pause=CALM,
         out="redis",
     ),
     Row(
@@ -146,6 +163,7 @@ ROWS = (
         "Redis comes back empty; when that is repaired, MongoDB does.",
         in_turn(wiped("redis"), wiped("mongo")),
         BOTH_DUAL,
+        pause=CALM,
         out="mongo",
     ),
     Row(
@@ -153,6 +171,7 @@ ROWS = (
         "MongoDB comes back empty; when that is repaired, Redis does.",
         in_turn(wiped("mongo"), wiped("redis")),
         BOTH_DUAL,
+        pause=CALM,
         out="redis",
     ),
     Row("mongo not primary", "MongoDB has lost its election.", injections.not_primary, ALL, out="mongo"),
@@ -252,6 +271,7 @@ ROWS = (
         injections.cut_off,
         ALL,
         seconds=12.0,
+        pause=CALM,
         setup=TWO_MACHINES,
         cut_off=True,
     ),

@@ -16,7 +16,13 @@ OF_EACH_KIND = (
     "redis flushed", "mongo refused", "mongo killed", "both refused", "delete while redis is out", "server killed",
     "switch",
 )  # fmt: skip
-PLAYED = [case for case in CASES if case[0].name in OF_EACH_KIND and case[1] in (REDIS, REDIS_DUAL)]
+WITH_DUAL_WRITE = ("redis rolled back", "mongo wiped", "cut off")
+PLAYED = [
+    case
+    for case in CASES
+    if (case[0].name in OF_EACH_KIND and case[1] in (REDIS, REDIS_DUAL))
+    or (case[0].name in WITH_DUAL_WRITE and case[1] == REDIS_DUAL)
+]
 
 
 @pytest.fixture(scope="module")
