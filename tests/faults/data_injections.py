@@ -1,6 +1,7 @@
 """Faults in which a store comes back with other data than it had: none, or those of an earlier moment."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.faults.stack import Stack
 from tests.servers import eventually
 
 REPAIR_SECONDS = 20.0
+STEADY_SECONDS = 2.0
 _ANSWERS_EACH = 5  # of each client, which the older data are missing
 
 
@@ -50,7 +52,7 @@ def in_turn(first: Fault, second: Fault) -> Fault:
     def fault(run: Run) -> Iterator[None]:
         with first(run):
             _wait_for_answers(run)
-        eventually(lambda: run.stack.is_repaired(run.route), "the first fault is not repaired", REPAIR_SECONDS)
+        _wait_until_repaired(run)
         with second(run):
             yield
 
@@ -63,6 +65,19 @@ def _make_the_copy_old(run: Run) -> None:
         client.delete_next.set()
     _wait_for_answers(run)
     eventually(lambda: not any(client.delete_next.is_set() for client in run.load.clients), "nothing was deleted")
+
+
+def _wait_until_repaired(run: Run) -> None:
+    """Return when every server has reported so for two seconds: each process reads unsynced flags once a second."""
+    since = time.monotonic()
+
+    def is_steady() -> bool:
+        nonlocal since
+        if not run.stack.is_repaired(run.route):
+            since = time.monotonic()
+        return time.monotonic() > since + STEADY_SECONDS
+
+    eventually(is_steady, "the first fault is not repaired", REPAIR_SECONDS)
 
 
 def _wait_for_answers(run: Run) -> None:

@@ -92,9 +92,11 @@ class Stack:
         return True
 
     def is_repaired(self, route: Route) -> bool:
-        """Return whether every server reports that both stores have all that they should have."""
+        """Return whether every server uses both stores, and reports that they have all that they should have."""
         return all(
-            not any(service.metric("unsynced_conversations")) and service.follows(route.primary, route.dual_write)
+            service.is_quiet()
+            and not any(service.metric("unsynced_conversations"))
+            and service.follows(route.primary, route.dual_write)
             for service in self.services
         )
 
