@@ -83,6 +83,9 @@ class Known:
     """How many connections had been made to each store when it was last compared."""
     offsets: dict[str, float] = field(default_factory=dict)
     """How many seconds each store's clock is ahead of this machine's."""
+    flagged: dict[str, float] = field(default_factory=dict)
+    """For each store when an unsynced flag was last set there, by any process, as the other store has it noted: Unix
+    time by the stores' clock."""
     cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
     """For each store the processes whose heartbeats there have gone stale."""
 

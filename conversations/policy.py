@@ -72,7 +72,7 @@ class Inputs:
     recovering: bool = False
     """Whether a store was unavailable so recently that another machine may still skip it."""
     unknown_flags: frozenset[str] = frozenset()
-    """The stores that had flags when last read, before this process started, and have not been read since."""
+    """The stores that have, or had before they went out, flags that this process has not read."""
     complete: frozenset[str] = frozenset(ALIASES)
     """The stores that hold every conversation, or have a flag in the other for what they are missing."""
     cut_off: frozenset[str] = frozenset()
@@ -116,7 +116,7 @@ def plan_read(inputs: Inputs) -> ReadPlan:
     usable = tuple(alias for alias in order if alias in inputs.readable | inputs.may_have_more)
     cheap = store_class(inputs.routing.fallback).cheap_reads  # a GET of Redis is
     alone = inputs.routing.primary in inputs.complete - inputs.cut_off
-    both = inputs.may_have_more or inputs.recovering or cheap or not alone
+    both = inputs.may_have_more or inputs.unknown_flags or inputs.recovering or cheap or not alone
     rest = tuple(alias for alias in order if alias not in usable)
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)
 

@@ -23,7 +23,7 @@ from django.conf import settings
 from conversations import clock, datasets
 from conversations.datasets import Coverage, Dataset, Known, Verdict
 from conversations.errors import StoreUnavailable
-from conversations.runtime.state import state
+from conversations.runtime.state import UNSURE, state
 from conversations.stores import ALIASES, control, other
 from conversations.stores.control import Report
 from telemetry import metrics
@@ -32,6 +32,7 @@ from telemetry.logs import event
 logger = logging.getLogger(__name__)
 
 PROCESS = f"{socket.gethostname()}:{os.getpid()}"
+MOST_AHEAD = 60.0  # seconds that a noted time may be ahead: a later one was written with a clock that was wrong
 COVERAGE = "coverage"
 """The name of the note, in each store, with the newest coverage."""
 
@@ -41,13 +42,18 @@ def noted_as(alias: str) -> str:
     return f"dataset:{alias}"
 
 
+def flagged_as(alias: str) -> str:
+    """Return the name of the note, in the other store, with the time when an unsynced flag was last set in this one."""
+    return f"flagged:{alias}"
+
+
 def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     """Compare what the store reports with what was noted of it, and give it a new identity where that differs; return
     the report. With `beat` this process leaves its heartbeat, which counts the epoch up. Raise StoreUnavailable."""
     one = control(alias)
     connections = one.connections
     asked = time.time()
-    report = one.report((noted_as(other(alias)), COVERAGE))
+    report = one.report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE))
     known.offsets[alias] = report.time - (asked + time.time()) / 2
     before = [*_known_of(known, alias), *_on_this_machine(alias)]
     verdict = datasets.judge(report.dataset, report.instance, before)
@@ -107,6 +113,14 @@ def verify(known: Known, alias: str) -> None:
         compare(known, alias)
 
 
+def note_flags(known: Known, alias: str, at: float) -> None:
+    """Note in the other store that an unsynced flag was set in this one, at this time by the stores' clock: where this
+    one goes out, no other machine can read the flag. Raise StoreUnavailable."""
+    if at > known.flagged.get(alias, 0.0) + UNSURE:
+        control(other(alias)).write_note(flagged_as(alias), str(at))
+        known.flagged[alias] = at
+
+
 def note_elsewhere(known: Known, up: list[str]) -> None:
     """Note the datasets in the other store and on this machine. Raise StoreUnavailable."""
     for alias, dataset in known.datasets.items():
@@ -163,12 +177,21 @@ def _known_of(known: Known, alias: str) -> list[Dataset]:
 
 
 def _learn(known: Known, report: Report) -> None:
-    """Take over what is noted in a store: of the other store's dataset, and the newest coverage."""
+    """Take over what is noted in a store: of the other store's dataset and flags, and the newest coverage."""
     for alias in ALIASES:
+        known.flagged[alias] = max(known.flagged.get(alias, 0.0), _time(report.notes.get(flagged_as(alias))))
         dataset = _parsed(report.notes.get(noted_as(alias)))
         if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
             known.datasets[alias] = dataset
     known.coverage = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+
+
+def _time(text: str | None) -> float:
+    try:
+        at = float(text or 0.0)
+    except ValueError:  # another program wrote it
+        return 0.0
+    return at if at < clock.timestamp() + MOST_AHEAD else 0.0
 
 
 def _parsed(text: str | None) -> Dataset | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from conversations import clock
 from conversations.breaker import Breaker
 from conversations.datasets import Known
 from conversations.policy import Inputs, Routing, Switch
@@ -20,6 +21,8 @@ from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, store
 from conversations.stores.control import Flags
 from telemetry import metrics
+
+UNSURE = 0.5  # seconds that two processes may differ in the stores' time
 
 
 @dataclass
@@ -31,6 +34,11 @@ class StoreState:
     flags: Flags | None = None
     flags_at: float = 0.0
     """When the unsynced flags were read, on the monotonic clock."""
+
+    def lacks_flags(self, flagged: float) -> bool:
+        """Return whether a flag that was set at that time, by the stores' clock, may be missing in what was read."""
+        read = clock.timestamp() - (time.monotonic() - self.flags_at)
+        return self.flags is not None and flagged > read - UNSURE
 
 
 class SharedFlags:
@@ -96,10 +104,20 @@ class ProcessState:
             recovering=any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
             complete=self.known.complete,
             cut_off=frozenset(alias for alias, names in self.known.cut_off.items() if names),
-            unknown_flags=frozenset(
-                alias for alias, one in self.stores.items() if one.flags is None and self.shared_flags.had_flags(alias)
-            ),
+            unknown_flags=frozenset(alias for alias in self.stores if self._has_unknown_flags(alias)),
         )
+
+    def _has_unknown_flags(self, alias: str) -> bool:
+        """Return whether the store has, or had when it was last used, flags that were not read."""
+        one = self.stores[alias]
+        had = one.flags is None and self.shared_flags.had_flags(alias)
+        return had or one.lacks_flags(self.known.flagged.get(alias, 0.0))
+
+    def flagged_at(self, alias: str) -> float:
+        """Return when a process of this machine last set a flag in the store, as Unix time by the stores' clock; 0.0
+        for never."""
+        at = self.shared_flags.recorded_at(alias)
+        return clock.timestamp() - (time.monotonic() - at) if at > 0 else 0.0
 
     def _may_have_more(self, alias: str, session: str) -> bool:
         """Return whether the session has an unsynced flag in the store, or may have one set since flags were read."""

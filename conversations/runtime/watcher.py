@@ -21,7 +21,7 @@ from conversations.runtime import coverage, datasets, sampling, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, control, store
+from conversations.stores import ALIASES, control, other, store
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -87,6 +87,7 @@ def _tick() -> None:
     _report_datasets()
     with suppress(StoreUnavailable):
         datasets.note_elsewhere(state().known, up)
+        _note_flags(up)
     _follow()
     if up:
         _recover(next(alias for alias in state().routing.order if alias in up))
@@ -121,6 +122,13 @@ def _read_flags(alias: str) -> None:
         if where == alias:
             store(alias).append(session, None, flag=True)
             process.pending_flags.discard((where, session))
+
+
+def _note_flags(up: list[str]) -> None:
+    process = state()
+    for alias in ALIASES:
+        if other(alias) in up:
+            datasets.note_flags(process.known, alias, process.flagged_at(alias))
 
 
 def _recover(alias: str) -> None:

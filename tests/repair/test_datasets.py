@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conversations import history
+from conversations import clock, history
 from conversations.datasets import Dataset
+from conversations.history import writing as history_writing
 from conversations.runtime import datasets, state, watcher
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
 from conversations.turns import History
@@ -192,3 +193,29 @@ def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complet
     wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
     datasets.compare(known, alias)
     assert known.complete == another.complete == {other(alias)}
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize("flagged", [False, True])
+def test_a_flag_that_cannot_be_read_is_known_from_the_other_store(flagged: bool, redis_server: RedisServer) -> None:
+    """Another machine set it in the moment before Redis went out."""
+    session = a_session()
+    for alias in ALIASES:
+        store(alias).append(session, None, some_turns(1))
+    if flagged:
+        control(MONGO).write_note(datasets.flagged_as(REDIS), str(clock.timestamp()))
+    redis_server.kill()
+    try:
+        watcher._tick()
+        assert history.read(session).context == ("behind" if flagged else "full")
+    finally:
+        redis_server.start()
+    eventually(lambda: (watcher._tick(), not state.state().inputs(session).unknown_flags)[1], "flags are not read")
+
+
+@pytest.mark.usefixtures("watched")
+def test_the_time_of_a_flag_is_noted_in_the_other_store() -> None:
+    before = clock.timestamp()
+    history_writing.flag_unsynced(a_session(), REDIS)
+    watcher._tick()
+    assert before - 1 < float(control(MONGO).note(datasets.flagged_as(REDIS)) or 0) <= clock.timestamp()

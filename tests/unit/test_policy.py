@@ -27,6 +27,7 @@ DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
         (Inputs(DUAL), (R, M), False),
         (Inputs(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
         (Inputs(REDIS, may_have_more=frozenset({M})), (R, M), True),  # unsynced: both, merged
+        (Inputs(REDIS, unknown_flags=frozenset({M})), (R, M), True),  # a flag was set there that was not read yet
         (Inputs(REDIS, recovering=True), (R, M), True),  # another machine may still skip Redis
         (Inputs(REDIS, readable=frozenset({M})), (M,), False),  # Redis is unavailable: no wait for it
         (Inputs(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
