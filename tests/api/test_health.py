@@ -94,7 +94,7 @@ class TestProbes:
         assert all(store["latency_ms"] > 0 for store in report["stores"].values())
 
     def test_health_has_what_is_known_of_the_datasets(self) -> None:
-        state().known.cut_off["redis"] = frozenset({"elsewhere:1"})
+        state().known.cut_off = {"redis": frozenset({"elsewhere:1"})}
         report = probe("/healthz").json()
         redis, mongo = report["stores"]["redis"], report["stores"]["mongo"]
         assert (redis["complete"], mongo["complete"]) == (True, False)
