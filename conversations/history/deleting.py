@@ -42,6 +42,8 @@ class Deletion:
         self.missed = set(plan.last_resort)
         self.flagged: set[str] = set()
         """Stores that were given an unsynced flag with the deletion."""
+        self.unknown_in: list[str] = []
+        """Stores that may have deleted it without an acknowledgement."""
         self.found = False
 
     def run(self) -> bool:
@@ -51,6 +53,8 @@ class Deletion:
                 break
             self._delete(alias)
         if not self.done:
+            # It may be deleted in one of them alone: the watcher sets the flag once that can be reached.
+            state().pending_flags.update((alias, self.session) for alias in self.unknown_in)
             raise NoStore
         self._flag_missed()
         return self.found or len(self.done) < len(ALIASES)
@@ -59,8 +63,10 @@ class Deletion:
         flag = bool(self.missed - {alias})
         try:
             self.found |= store(alias).delete(self.session, self.upto, flag=flag)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             self.missed.add(alias)
+            if error.unknown:
+                self.unknown_in.append(alias)
             return
         self.done.append(alias)
         if flag:

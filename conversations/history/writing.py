@@ -90,8 +90,8 @@ class Write:
         self.flagged: set[str] = set()
         """Stores that were given an unsynced flag with the turn."""
         self.new = True
-        self.unknown = False
-        """Whether a store may have taken the turn without an acknowledgement."""
+        self.unknown_in: list[str] = []
+        """Stores that may have taken the turn without an acknowledgement."""
         self.tombstone: str | None = None
         """The one that kept the turn out of a store; it needs a later id then."""
         self.expired: int | None = None
@@ -110,7 +110,7 @@ class Write:
         return self
 
     def written(self) -> Written:
-        return Written(self.turn, self.stored_in, self.new, self.unknown)
+        return Written(self.turn, self.stored_in, self.new, bool(self.unknown_in))
 
     def _enough(self, alias: str) -> bool:
         """Return whether this store need not be asked any more."""
@@ -123,7 +123,8 @@ class Write:
             left_out = receipt.tombstone or receipt.expired is not None
             there = self.turn if receipt.stored or left_out else self._duplicate(alias)
         except StoreUnavailable as error:
-            self.unknown |= error.unknown
+            if error.unknown:
+                self.unknown_in.append(alias)
             if alias in self.plan.wanted:
                 self.missed.append(alias)
             return
@@ -211,7 +212,11 @@ class Write:
 
     def _flag_missed(self) -> None:
         """Flag a store that has the turn where another store should have it and does not."""
-        if not self.stored_in or not set(self.missed) - set(self.stored_in):
+        if not self.stored_in:
+            # It may be in one of them alone: the watcher sets the flag once that can be reached.
+            state().pending_flags.update((alias, self.session) for alias in self.unknown_in)
+            return
+        if not set(self.missed) - set(self.stored_in):
             return
         if self.stored_in[0] in self.flagged:
             state().shared_flags.record(self.stored_in[0])

@@ -10,7 +10,8 @@ from pytest_django import Settings
 from conversations.answerers.base import Answerer
 from conversations.clock import now
 from conversations.history import repair
-from conversations.stores import ALIASES, other, reachable, store
+from conversations.runtime import watcher
+from conversations.stores import ALIASES, control, other, reachable, store
 from conversations.turns import History, Turn
 from telemetry import metrics
 from tests import environment
@@ -132,6 +133,20 @@ class TestOneFrozen:
         awake()
         again = ask(QUESTION, session, headers={"Idempotency_Key": key})
         assert contents(session) == [QUESTION, again["answer"]]
+
+    @pytest.mark.parametrize("alias", ALIASES)
+    def test_what_one_store_has_taken_after_all_is_flagged_there(
+        self, frozen: type[Freezes], settings: Settings, alias: str
+    ) -> None:
+        """Nobody asks again, and the other store would never get it."""
+        settings.CONV_DUAL_WRITE = True
+        servers = {"redis": environment.REDIS, "mongo": environment.MONGO}
+        frozen.stores, frozen.kills = (servers[alias],), (servers[other(alias)],)
+        session = a_session()
+        unknown(session)
+        awake()
+        watcher._tick()
+        assert session in control(alias).flags(10_000).sessions
 
 
 @let(Freezes)
