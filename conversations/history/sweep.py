@@ -1,12 +1,12 @@
 """Comparing everything that both stores hold, both ways, tombstones included; what differs is repaired."""
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from itertools import chain
 
 from conversations.history import repair
 from conversations.stores import ALIASES, bulk, store
 from conversations.stores.bulk import batches
+from conversations.stores.seen import Seen
 from conversations.turns import SESSION
 
 PAGE = 200
@@ -19,7 +19,7 @@ class Sweep:
     def __init__(self) -> None:
         self.compared = 0
         self.repaired = 0
-        self._seen: set[bytes] = set()
+        self._seen = Seen(MOST_SEEN)
         self._pages = chain.from_iterable(self._pages_of(alias) for alias in ALIASES)
 
     def step(self) -> bool:
@@ -41,16 +41,9 @@ class Sweep:
         """Yield the sessions of a store of which nothing has been compared yet."""
         one = bulk(alias)
         for names in chain(one.sessions(PAGE), batches(_deleted(alias), PAGE)):
-            new = {_key(name): name for name in names if SESSION.fullmatch(name)}
-            page = [name for key, name in new.items() if key not in self._seen]
-            if len(self._seen) < MOST_SEEN:
-                self._seen |= new.keys()
+            page = self._seen.new(name.encode() for name in names if SESSION.fullmatch(name))
             if page:
-                yield page
-
-
-def _key(session: str) -> bytes:
-    return blake2b(session.encode(), digest_size=16).digest()
+                yield [name.decode() for name in page]
 
 
 def _flag(session: str) -> None:

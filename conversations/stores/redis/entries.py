@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from hashlib import blake2b
 from typing import Any
 
 from conversations.clock import now
@@ -11,6 +10,7 @@ from conversations.stores.base import tombstone_in
 from conversations.stores.bulk import Entry
 from conversations.stores.redis.client import HistorySerializer
 from conversations.stores.redis.patient import answers, is_wrong_type, no_error
+from conversations.stores.seen import Seen
 from conversations.turns import SESSION, History
 
 _KEYS = ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1))
@@ -19,17 +19,10 @@ _parse = HistorySerializer({}).loads
 
 def entries(client: Any, scan: Callable[[str], Iterator[list[bytes]]]) -> Iterator[list[Entry]]:
     """Yield each conversation and each tombstone once; raise StoreUnavailable."""
-    seen: set[bytes] = set()  # SCAN may name a key twice
+    seen = Seen()
     for pattern, begin, end in _KEYS:
         for keys in scan(pattern.decode()):
-            names = {_digest(name): name for name in (key[begin:end] for key in keys)}
-            new = [name for digest, name in names.items() if digest not in seen]
-            seen |= names.keys()
-            yield _page(client, new)
-
-
-def _digest(name: bytes) -> bytes:
-    return blake2b(name, digest_size=16).digest()
+            yield _page(client, seen.new(key[begin:end] for key in keys))
 
 
 def _page(client: Any, names: list[bytes]) -> list[Entry]:
