@@ -11,7 +11,7 @@ Stores keep superseded turns, the same in each: a turn that was acknowledged is 
 later, and a late duplicate is still recognised by its key. So a store's turns are steps 1, 2 and 4.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from operator import lt
@@ -107,14 +107,16 @@ def latest_tombstone(held: Iterable[Held]) -> str | None:
     return max(filter(None, (one.tombstone for one in held)), default=None)
 
 
-def digest(history: History | None, tombstone: str | None) -> bytes:
+def digest(history: History | None, tombstone: str | None) -> bytes | None:
     """Return what differs between any two stores that do not hold the same turns and the same tombstone: a digest of
-    every id, not only of the last one."""
-    return digest_of((turn.id for turn in history.turns()) if history else (), tombstone)
+    every id, not only of the last one. None where there is neither."""
+    return digest_of([turn.id for turn in history.turns()] if history else (), tombstone)
 
 
-def digest_of(ids: Iterable[str], tombstone: str | None) -> bytes:
+def digest_of(ids: Sequence[str], tombstone: str | None) -> bytes | None:
     """Return the digest of a conversation whose turns have these ids."""
+    if not ids and not tombstone:
+        return None
     return sha1(f"{','.join(ids)};{tombstone or ''}".encode(), usedforsecurity=False).digest()
 
 

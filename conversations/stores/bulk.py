@@ -173,9 +173,9 @@ class BulkStore(ABC):
         ids of its turns show that."""
         found = self.contents(sessions)
         return {
-            session: merge.digest(one.history, one.tombstone)
+            session: digest
             for session, one in found.items()
-            if not isinstance(one, CorruptHistory) and (one.history or one.tombstone)
+            if not isinstance(one, CorruptHistory) and (digest := merge.digest(one.history, one.tombstone))
         }
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ def digest_in(document: Document) -> bytes | None:
     """Return the digest of what the document holds; None where that is nothing, or no history."""
     tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
     ids = _ids(document.get("messages"))
-    return None if ids is None or not (ids or tombstone) else digest_of(ids[::2], tombstone)
+    return None if ids is None else digest_of(ids[::2], tombstone)
 
 
 def _ids(records: Any) -> list[str] | None:

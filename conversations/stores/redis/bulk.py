@@ -254,7 +254,7 @@ def _found(session: str, value: Any, tombstone: Any, flag: Any, keys: Any) -> Fo
 def _digest(session: str, value: Any, deleted: Any) -> bytes | None:
     tombstone = tombstone_in("redis", session, no_error(deleted))
     ids = [] if value is None else turn_ids(no_error(value) or b"")
-    return None if ids is None or not (ids or tombstone) else digest_of(ids, tombstone)
+    return None if ids is None else digest_of(ids, tombstone)
 
 
 def _id_in(end: Any) -> str:
