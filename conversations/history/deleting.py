@@ -3,7 +3,7 @@
 from conversations import policy
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.history.reading import Look
-from conversations.history.writing import flag_unsynced
+from conversations.history.writing import flag_later, flag_unsynced
 from conversations.ids import tombstone_for
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, store
@@ -53,8 +53,7 @@ class Deletion:
                 break
             self._delete(alias)
         if not self.done:
-            # It may be deleted in one of them alone: the watcher sets the flag once that can be reached.
-            state().pending_flags.update((alias, self.session) for alias in self.unknown_in)
+            flag_later(self.session, self.unknown_in)
             raise NoStore
         self._flag_missed()
         return self.found or len(self.done) < len(ALIASES)

@@ -1,6 +1,7 @@
 """Storing one turn: in the primary, or else in the fallback, or with dual write in both."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conversations import policy
@@ -73,6 +74,12 @@ def flag_unsynced(session: str, alias: str) -> None:
     except StoreUnavailable:
         state().pending_flags.add((alias, session))
     state().shared_flags.record(alias)
+
+
+def flag_later(session: str, aliases: Iterable[str]) -> None:
+    """Have the conversation flagged in stores that may have done alone what none has confirmed: by the watcher, once
+    they can be reached."""
+    state().pending_flags.update((alias, session) for alias in aliases)
 
 
 class Write:
@@ -213,8 +220,7 @@ class Write:
     def _flag_missed(self) -> None:
         """Flag a store that has the turn where another store should have it and does not."""
         if not self.stored_in:
-            # It may be in one of them alone: the watcher sets the flag once that can be reached.
-            state().pending_flags.update((alias, self.session) for alias in self.unknown_in)
+            flag_later(self.session, self.unknown_in)
             return
         if not set(self.missed) - set(self.stored_in):
             return
