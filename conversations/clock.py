@@ -22,6 +22,11 @@ def timestamp() -> float:
     return time.time() if _ahead is None else time.monotonic() + _ahead
 
 
+def time_of(moment: float) -> float:
+    """Return the Unix time of a moment on the monotonic clock."""
+    return timestamp() - (time.monotonic() - moment)
+
+
 def offset() -> float:
     """Return how many seconds it is ahead of this machine's clock."""
     return timestamp() - time.time()

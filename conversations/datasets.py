@@ -5,7 +5,7 @@ themselves shows that. So each store carries an identity and an epoch, which the
 that anybody saw is noted elsewhere: in the other store, on the machine, and in each process.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -67,9 +67,13 @@ class Coverage:
     def survives(self, renewed: str, dataset: Dataset, now: float) -> "Coverage":
         """Return what is left when a store has a new dataset and had no unsynced flags before: the other one lacks
         nothing that was in it. Else the flags may be lost, and with them all coverage."""
-        left = tuple(alias for alias in self.complete if alias != renewed)
-        ids = {**self.datasets, renewed: dataset.id}
-        return replace(self, datasets=ids, complete=left, at=max(now, self.at + 0.001))
+        rest = self.only([alias for alias in self.complete if alias != renewed], now)
+        return replace(rest, datasets={**self.datasets, renewed: dataset.id})
+
+    def only(self, aliases: Collection[str], now: float) -> "Coverage":
+        """Return a newer record, in which no other store than these is complete."""
+        left = tuple(alias for alias in self.complete if alias in aliases)
+        return replace(self, complete=left, at=max(now, self.at + 0.001))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from conversations import clock
 from conversations.datasets import Coverage
@@ -31,17 +31,16 @@ class Sweeping:
 _sweeping: Sweeping | None = None
 
 
-def is_missing(process: ProcessState) -> bool:
-    """Return whether a store that should have every turn is not known to hold all that came before."""
-    return not process.known.complete >= set(process.routing.wanted)
+def missing(process: ProcessState) -> frozenset[str]:
+    """Return the stores that should have every turn and are not known to hold all that came before."""
+    return frozenset(process.routing.wanted) - process.known.complete
 
 
 def withdraw(process: ProcessState, routing: Routing) -> None:
     """End the coverage of a store that the new routing leaves out, before turns do."""
     coverage = process.known.coverage
-    left = tuple(alias for alias in coverage.complete if alias in routing.wanted)
-    if left != coverage.complete:
-        process.known.coverage = replace(coverage, complete=left, at=max(clock.timestamp(), coverage.at + 0.001))
+    if not set(coverage.complete) <= set(routing.wanted):
+        process.known.coverage = coverage.only(routing.wanted, clock.timestamp())
         datasets.record(process.known.coverage)
 
 

@@ -52,9 +52,7 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     the report. With `beat` this process leaves its heartbeat, which counts the epoch up. Raise StoreUnavailable."""
     one = control(alias)
     connections = one.connections
-    asked = time.time()
-    report = one.report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE))
-    known.offsets[alias] = report.time - (asked + time.time()) / 2
+    report, known.offsets[alias] = ask(alias)
     before = [*_known_of(known, alias), *_on_this_machine(alias)]
     verdict = datasets.judge(report.dataset, report.instance, before)
     dataset = report.dataset if verdict is Verdict.SAME else _renew(alias, report, before, verdict)
@@ -69,6 +67,14 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     known.cut_off[alias] = cut_off(report)
     _learn(known, report)
     return report
+
+
+def ask(alias: str) -> tuple[Report, float]:
+    """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's.
+    Raise StoreUnavailable."""
+    asked = time.time()
+    report = control(alias).report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE))
+    return report, report.time - (asked + time.time()) / 2
 
 
 def noted(reports: Iterable[Report]) -> Known:

@@ -37,8 +37,7 @@ class StoreState:
 
     def lacks_flags(self, flagged: float) -> bool:
         """Return whether a flag that was set at that time, by the stores' clock, may be missing in what was read."""
-        read = clock.timestamp() - (time.monotonic() - self.flags_at)
-        return self.flags is not None and flagged > read - UNSURE
+        return self.flags is not None and flagged > clock.time_of(self.flags_at) - UNSURE
 
 
 class SharedFlags:
@@ -117,7 +116,7 @@ class ProcessState:
         """Return when a process of this machine last set a flag in the store, as Unix time by the stores' clock; 0.0
         for never."""
         at = self.shared_flags.recorded_at(alias)
-        return clock.timestamp() - (time.monotonic() - at) if at > 0 else 0.0
+        return clock.time_of(at) if at > 0 else 0.0
 
     def _may_have_more(self, alias: str, session: str) -> bool:
         """Return whether the session has an unsynced flag in the store, or may have one set since flags were read."""

@@ -105,9 +105,9 @@ def _correct_clock(up: list[str]) -> None:
 
 
 def _report_datasets() -> None:
-    known, wanted = state().known, state().routing.wanted
+    known, missing = state().known, coverage.missing(state())
     for alias in ALIASES:
-        metrics.coverage_missing.labels(store=alias).set(alias in wanted and alias not in known.complete)
+        metrics.coverage_missing.labels(store=alias).set(alias in missing)
         metrics.cut_off.labels(store=alias).set(len(known.cut_off.get(alias, ())))
 
 
@@ -143,17 +143,12 @@ def _flag(alias: str, session: str) -> None:
         store(alias).append(session, None, flag=True)
 
 
-def _started_at() -> float:
-    """Return when this process was started, by the clock that switches are recorded by."""
-    return clock.timestamp() - (time.monotonic() - _STARTED)
-
-
 def _follow() -> None:
     """Follow the newest switch, and write it to a store that does not have it."""
     process = state()
     recorded = switching.read()
     newest = switching.newest_of({**recorded, "seen": process.switch})
-    routing, changed = policy.follow(switching.environment(), _started_at(), newest)
+    routing, changed = policy.follow(switching.environment(), clock.time_of(_STARTED), newest)
     if changed:
         newest = Switch(routing, switching.environment(), clock.timestamp(), by="environment")
         switching.write(newest)
@@ -173,7 +168,7 @@ def _repair() -> bool:
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
-    uncovered = coverage.is_missing(process)
+    uncovered = bool(coverage.missing(process))
     if not (flagged or uncovered) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):

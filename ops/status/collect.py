@@ -11,10 +11,10 @@ from django.db import connections
 
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
-from conversations.runtime import sampling, switching
+from conversations.runtime import datasets, sampling, switching
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
-from ops.status import datasets, served
+from ops.status import served
 from ops.status.datasets import Asked, DatasetStatus, judged
 from ops.status.pings import p95, ping_ms
 from ops.status.served import Served, server_url

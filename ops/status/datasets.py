@@ -1,12 +1,10 @@
 """What the stores report of their datasets: whether one came back with other data, what is complete, who is there."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conversations.datasets import STALE, Known, Verdict, judge
 from conversations.runtime import datasets
-from conversations.stores import control, other
 from conversations.stores.control import Report
 
 
@@ -28,29 +26,17 @@ class DatasetStatus:
     """Seconds that the store's clock is ahead of this machine's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A store's report, and when it was asked for and received, by this machine's clock."""
-
-    report: Report
-    begun: float
-    ended: float
-
-
-def ask(alias: str) -> Asked:
-    """Return the store's report. Raise StoreUnavailable."""
-    begun = time.time()
-    report = control(alias).report((datasets.noted_as(other(alias)), datasets.COVERAGE))
-    return Asked(report, begun, time.time())
+Asked = tuple[Report, float]
+"""A store's report, and how many seconds its clock is ahead of this machine's."""
 
 
 def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
     """Return what the reports of the stores that answered mean."""
-    known = datasets.noted(one.report for one in asked.values())
-    verdicts = {alias: _verdict(alias, one.report, known) for alias, one in asked.items()}
-    for alias, one in asked.items():
-        if one.report.dataset and verdicts[alias] is Verdict.SAME:
-            known.datasets[alias] = one.report.dataset
+    known = datasets.noted(report for report, _ in asked.values())
+    verdicts = {alias: _verdict(alias, report, known) for alias, (report, _) in asked.items()}
+    for alias, (report, _) in asked.items():
+        if report.dataset and verdicts[alias] is Verdict.SAME:
+            known.datasets[alias] = report.dataset
         else:
             known.datasets.pop(alias, None)  # and with it all coverage
     return {alias: _status(one, verdicts[alias], alias in known.complete) for alias, one in asked.items()}
@@ -61,12 +47,12 @@ def _verdict(alias: str, report: Report, known: Known) -> Verdict:
 
 
 def _status(asked: Asked, verdict: Verdict, complete: bool) -> DatasetStatus:
-    report = asked.report
+    report, ahead = asked
     return DatasetStatus(
         epoch=report.dataset.epoch if report.dataset else None,
         verdict=verdict.value,
         complete=complete,
         processes=sum(age <= STALE for age in report.heartbeats.values()),
         cut_off=len(datasets.cut_off(report)),
-        clock_ahead=round(report.time - (asked.begun + asked.ended) / 2, 3),
+        clock_ahead=round(ahead, 3),
     )

@@ -167,7 +167,7 @@ class Process:
     def is_at_rest(self) -> bool:
         """Return whether it uses both stores and knows all that should be there to be there."""
         closed = all(one.reads.state == one.writes.state == CLOSED for one in self.state.stores.values())
-        return self.alive and closed and not coverage.is_missing(self.state)
+        return self.alive and closed and not coverage.missing(self.state)
 
     def _watch(self) -> None:
         self._forever(watcher._tick, watcher.EVERY)
