@@ -17,7 +17,7 @@ def slowest(stack: Stack, route: Route, alias: str, fault: str, rounds: int) -> 
     """Return the seconds of each kind, the slowest of the rounds."""
     found: list[list[float]] = []
     for _ in range(rounds):
-        stack.settle()
+        stack.make_quiet()
         stack.follow(route)
         answered = during(stack, alias, fault)
         assert answered["ask"].status == 200, answered["ask"].body

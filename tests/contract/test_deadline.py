@@ -13,22 +13,11 @@ from conversations.stores.base import Page
 from conversations.stores.measured import MeasuredStore
 from conversations.stores.redis.client import HistoryClient
 from tests import environment
-from tests.builders import a_turn
 from tests.servers import Server
 from tests.unit.test_deadline import Clock, clock  # noqa: F401  # a fixture
+from tests.unit.test_measured import CALLS
 
 OWN_SECONDS = 2.0  # the shortest of the tests' own timeouts
-CALLS: dict[str, Callable[[MeasuredStore], Any]] = {
-    "load": lambda one: one.load("s"),
-    "inspect": lambda one: one.inspect("s"),
-    "append": lambda one: one.append("s", a_turn()),
-    "delete": lambda one: one.delete("s", a_turn().id),
-    "quarantine": lambda one: one.quarantine("s"),
-    "scan": lambda one: one.scan(),
-    "summaries": lambda one: one.summaries(["s"]),
-    "report": lambda one: one.report(),
-    "ping": lambda one: one.ping(),
-}
 
 
 @pytest.fixture(params=[REDIS, MONGO])

@@ -13,7 +13,7 @@ from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.servers import MongoServer, RedisServer
 
-SETTLE_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
+QUIET_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
 _POLL_SECONDS = 0.2  # often enough for what happens every second
 
 
@@ -100,9 +100,9 @@ class Stack:
             for service in self.services
         )
 
-    def settle(self) -> None:
+    def make_quiet(self) -> None:
         """Return when nothing is left of an earlier row; servers that do not get there are started anew."""
-        if self.is_quiet(time.monotonic() + SETTLE_SECONDS):
+        if self.is_quiet(time.monotonic() + QUIET_SECONDS):
             return
         for service in self.services:
             service.stop()
@@ -124,7 +124,7 @@ class Stack:
         """Switch where that is needed, and return when every server follows."""
         if self.route != route:
             self.switch(route)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + QUIET_SECONDS
         while not all(service.follows(route.primary, route.dual_write) for service in self.services):
             assert time.monotonic() < deadline, f"a server does not follow a switch to {route}"
             time.sleep(_POLL_SECONDS)
@@ -189,7 +189,7 @@ class Stacks:
         if self._stack is None:
             self._stack = Stack(setup)
             self._stack.start()
-        self._stack.settle()
+        self._stack.make_quiet()
         self._stack.follow(route)
         return self._stack
 

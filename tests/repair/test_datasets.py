@@ -29,10 +29,15 @@ def dual_write(settings: object) -> Iterator[None]:
 
 
 @pytest.fixture
-def watched(dual_write: None, redis_server: RedisServer, mongo_server: Server) -> None:
+def servers(redis_server: RedisServer, mongo_server: Server) -> dict[str, Server]:
+    return {REDIS: redis_server, MONGO: mongo_server}
+
+
+@pytest.fixture
+def watched(dual_write: None, servers: dict[str, Server]) -> None:
     """A process on two empty stores, which are complete."""
     for alias in ALIASES:
-        wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+        wipe(alias, servers)
     state.forget()
     for _ in range(2):
         watcher._tick()
@@ -57,11 +62,11 @@ def wipe(alias: str, servers: dict[str, Server]) -> None:
 
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.usefixtures("watched")
-def test_a_store_that_was_wiped_is_filled_again(alias: str, redis_server: RedisServer, mongo_server: Server) -> None:
+def test_a_store_that_was_wiped_is_filled_again(alias: str, servers: dict[str, Server]) -> None:
     session, turns = a_session(), some_turns(2)
     for each in ALIASES:
         store(each).append(session, None, turns)
-    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    wipe(alias, servers)
     watcher._tick()
     assert state.state().known.complete == {other(alias)}  # it had no flag for something that the other one lacks
     reading = history.read(session)
@@ -151,12 +156,12 @@ def test_a_process_that_ends_takes_its_heartbeat_away() -> None:
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.usefixtures("watched")
 def test_a_store_stays_complete_while_that_is_recorded(
-    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+    alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other threads answer meanwhile."""
     known, seen = state.state().known, []
     monkeypatch.setattr(datasets, "record", lambda coverage: seen.append(known.complete))
-    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    wipe(alias, servers)
     datasets.compare(known, alias)
     assert seen == [{other(alias)}]
 
@@ -164,11 +169,11 @@ def test_a_store_stays_complete_while_that_is_recorded(
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.usefixtures("watched")
 def test_a_store_stays_complete_where_another_process_has_not_recorded_that_yet(
-    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+    alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, another = state.state().known, deepcopy(state.state().known)
     monkeypatch.setattr(datasets, "record", lambda coverage: None)
-    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    wipe(alias, servers)
     datasets.compare(another, alias)
     datasets.compare(known, alias)
     assert known.datasets[alias].id == another.datasets[alias].id
@@ -178,7 +183,7 @@ def test_a_store_stays_complete_where_another_process_has_not_recorded_that_yet(
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.usefixtures("watched")
 def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complete(
-    alias: str, redis_server: RedisServer, mongo_server: Server, monkeypatch: pytest.MonkeyPatch
+    alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, another = state.state().known, deepcopy(state.state().known)
     one = control(alias)
@@ -190,7 +195,7 @@ def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complet
         return identify(dataset, before)
 
     monkeypatch.setattr(one, "identify", too_late)
-    wipe(alias, {REDIS: redis_server, MONGO: mongo_server})
+    wipe(alias, servers)
     datasets.compare(known, alias)
     assert known.complete == another.complete == {other(alias)}
 

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 
 from tests.configured import LONG_SECRET
 
@@ -46,14 +47,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--unconfirmed", action="store_true")
-    parser.add_argument("--broken", choices=BREAKS, default="", help="break this rule; end when that is found")
+    parser.add_argument("--broken", choices=BREAKS, help="break this rule; end when that is found")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else random.randrange(10**9)
     gc.disable()  # a third of the time would go into looking at what is still in use
     begun, steps, kinds = time.perf_counter(), 0, Counter[str]()
     for seed in range(first, first + (1 if options.show else options.count)):
         world = World(plans.unconfirmed(seed) if options.unconfirmed else plans.make(seed))
-        with broken(options.broken):
+        with broken(options.broken) if options.broken else nullcontext():
             world.play()
         steps += world.scheduler.steps
         if not seed % 50:

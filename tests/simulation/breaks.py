@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from conversations import policy
+from conversations import history, policy
 from conversations.datasets import Coverage, Dataset, Verdict
 from conversations.errors import StoreUnavailable
 from conversations.history import repair, writing
@@ -24,8 +24,8 @@ Patch = tuple[Any, str, Any]
 
 @contextmanager
 def broken(name: str) -> Iterator[None]:
-    """Break a rule until the end of the block; "" breaks none."""
-    owner, attribute, value = BREAKS[name]() if name else (policy, "FULL", policy.FULL)
+    """Break a rule until the end of the block."""
+    owner, attribute, value = BREAKS[name]()
     with mock.patch.object(owner, attribute, value):
         yield
 
@@ -46,13 +46,8 @@ def _missing_is_new() -> Patch:
 
 
 def _any_last_id_will_do() -> Patch:
-    context = policy.context
-
-    def without(inputs: Any, answered: Any, latest: Any, expected: Any, *, fresh: bool) -> str:
-        return context(replace(inputs, complete=frozenset(ALIASES), cut_off=frozenset()), answered, latest, None,
-                       fresh=fresh)  # fmt: skip
-
-    return policy, "context", without
+    read = history.read
+    return history, "read", lambda session, expected=None, **options: read(session, **options)
 
 
 def _flags_are_not_looked_at() -> Patch:

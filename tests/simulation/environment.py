@@ -83,11 +83,7 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
     breaker = partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)
     replaced: list[tuple[Any, str, Any]] = [
         (stores, "_build", lambda alias: current().stores[alias]),
-        (
-            stores,
-            "_build_bulk",
-            lambda alias: SimulatedBulk(current().stores[alias], current().links[alias]),
-        ),
+        (stores, "_build_bulk", _bulk),
         (datasets, "_on_this_machine", _noted),
         (datasets, "_note_on_this_machine", lambda known: current().machine.noted.update(known.datasets)),
         (datasets, "uuid4", lambda: UUID(int=scheduler.random.getrandbits(128))),
