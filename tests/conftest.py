@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from django.core.management import call_command
 
-from conversations import deadline
+from conversations import clock, deadline
 from conversations.datasets import Coverage, Dataset
 from conversations.errors import StoreUnavailable
 from conversations.runtime import datasets, state
@@ -51,8 +51,12 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     up. A driver takes up to half a second to notice that a server is back which another test had stopped."""
     make = state._make
     monkeypatch.setattr(state, "_make", lambda: covered(make()))
+    monkeypatch.setattr(clock, "_ahead", None)
+    monkeypatch.setattr(clock, "_differences", {})
     state.forget()
     eventually(lambda: reachable() == ALIASES, "not every store answers")
+    for alias in ALIASES:  # a file has it, of the tests before
+        state.state().shared_flags.set_had_flags(alias, False)
 
 
 def covered(process: state.ProcessState) -> state.ProcessState:

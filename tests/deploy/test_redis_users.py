@@ -27,7 +27,7 @@ from tests.builders import a_session, a_turn
 from tests.contract import test_bulk, test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, K8S, containers, manifest
-from tests.servers import eventually, redis_binary
+from tests.servers import MongoServer, eventually, redis_binary
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +96,12 @@ class TestTheJobsUser:
     """The CronJobs' own commands, as their user; a refusal of Redis would be trouble, and a CommandError."""
 
     @pytest.fixture(autouse=True)
-    def _logged_in(self, deployed: DeployedRedis, settings: Settings) -> None:
+    def _logged_in(self, deployed: DeployedRedis, settings: Settings, mongo_server: MongoServer) -> None:
         use(settings, deployed.url_of("onesource-jobs"))
-        with deployed.client() as client:
-            client.flushall()  # the corrupt values that other tests leave would be trouble, rightly
+        # The corrupt values that other tests leave in either store would be trouble, rightly.
+        with deployed.client() as client, mongo_server.client() as mongo:
+            client.flushall()
+            mongo.get_default_database()["conversations_conversation"].delete_many({})
 
     def run(self, name: str, **places: str) -> dict[str, Any]:
         """Run the command of the CronJob as it is written, with another place for its folder."""

@@ -132,7 +132,8 @@ def redis_wiped(cluster: Cluster) -> Iterator[None]:
         redis.flushall()
     wiped = 'dataset_changes_total{reason="wiped",store="redis"}'
     eventually(lambda: metric(cluster, wiped) == 1, "the service does not notice")
-    eventually(lambda: metric(cluster, 'coverage_missing{store="redis"}') == 0, "nothing is compared")
+    eventually(lambda: "redis" in covered(cluster), "nothing is compared")
+    eventually(lambda: healthz(cluster)["stores"]["redis"]["complete"], "the worker does not know it")
     yield
 
 
@@ -193,8 +194,21 @@ def questions(cluster: Cluster, session: str) -> list[str]:
 
 def sees(cluster: Cluster, **up: bool) -> bool:
     """Return whether the service has noticed that these stores are up, or out."""
-    stores = json.loads(cluster.pod.request("GET", "/healthz")[2])["stores"]
+    stores = healthz(cluster)["stores"]
     return all(stores[name]["up"] is state for name, state in up.items())
+
+
+def healthz(cluster: Cluster) -> dict[str, Any]:
+    """Return what /healthz reports."""
+    report: dict[str, Any] = json.loads(cluster.pod.request("GET", "/healthz")[2])
+    return report
+
+
+def covered(cluster: Cluster) -> list[str]:
+    """Return the stores that are complete, as Redis has it noted; none after it was emptied."""
+    with cluster.redis.client() as redis:
+        noted: dict[str, Any] = json.loads(redis.get("onesource:coverage") or "{}")
+    return list(noted.get("complete", ()))
 
 
 def metric(cluster: Cluster, series: str) -> float:
