@@ -57,6 +57,7 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     eventually(lambda: reachable() == ALIASES, "not every store answers")
     for alias in ALIASES:  # a file has it, of the tests before
         state.state().shared_flags.set_had_flags(alias, False)
+    state.forget()
 
 
 def covered(process: state.ProcessState) -> state.ProcessState:
