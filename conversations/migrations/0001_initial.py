@@ -5,20 +5,15 @@ from typing import Any
 import django_mongodb_backend.fields
 from django.db import migrations, models
 
-ALIAS = "mongo"
+from conversations.models import ALIAS
+from conversations.stores.mongo import indexes
 
 
 def index(apps: Any, schema_editor: Any) -> None:
     """Create the indexes, and with them the collections that are not there: a turn that was stored before
     this ran, while MongoDB was late, has made its own."""
-    if schema_editor.connection.alias != ALIAS:
-        return
-    for name, others in (("Conversation", {"mark": {"sparse": True}}), ("CorruptConversation", {"key": {}})):
-        table = apps.get_model("conversations", name)._meta.db_table
-        collection = schema_editor.connection.get_collection(table)
-        collection.create_index("expires_at", expireAfterSeconds=0)
-        for field, options in others.items():
-            collection.create_index(field, **options)
+    if schema_editor.connection.alias == ALIAS:
+        indexes.create()
 
 
 class Migration(migrations.Migration):

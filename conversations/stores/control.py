@@ -60,7 +60,7 @@ class ControlStore(ABC):
     @abstractmethod
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         """Give the store this identity, unless it has another by now than before: one atomic step. Return whether it
-        was given."""
+        was given. What else an empty store needs, such as indexes, is made too."""
 
     @abstractmethod
     def farewell(self, process: str) -> None:

@@ -9,12 +9,15 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import NetworkTimeout, OperationFailure
 
 from conversations import clock, history
 from conversations.datasets import Dataset
 from conversations.history import writing as history_writing
 from conversations.runtime import datasets, state, watcher
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
+from conversations.stores.mongo.patient import documents
 from conversations.turns import History
 from tests.builders import a_session, some_turns
 from tests.servers import RedisServer, Server, eventually
@@ -59,7 +62,33 @@ def wipe(alias: str, servers: dict[str, Server]) -> None:
     else:
         with servers[MONGO].client() as client:  # type: ignore[attr-defined]
             for name in ("conversations_conversation", "onesource_notes"):
-                client["onesource"][name].delete_many({})
+                client["onesource"].drop_collection(name)
+
+
+@pytest.mark.usefixtures("watched")
+def test_an_emptied_mongodb_deletes_again_what_has_expired(servers: dict[str, Server]) -> None:
+    wipe(MONGO, servers)
+    watcher._tick()
+    indexes = documents().index_information()
+    expiring = [each for each in indexes.values() if each.get("expireAfterSeconds") == 0]
+    assert [each["key"] for each in expiring] == [[("expires_at", 1)]]
+    assert any(each["key"] == [("mark", 1)] for each in indexes.values())
+
+
+@pytest.mark.parametrize("failing", [OperationFailure("not allowed", 13), NetworkTimeout("timed out")])
+@pytest.mark.usefixtures("watched")
+def test_a_mongodb_that_lets_no_index_be_made_serves_without(
+    failing: Exception, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise failing
+
+    monkeypatch.setattr(Collection, "create_index", refuse)
+    wipe(MONGO, servers)
+    known = state.state().known
+    before = known.datasets[MONGO]
+    watcher._tick()
+    assert known.datasets[MONGO].id != before.id
 
 
 @pytest.mark.parametrize("alias", ALIASES)

@@ -1,0 +1,13 @@
+"""The indexes by which MongoDB deletes what has expired and finds unsynced flags and quarantined documents."""
+
+from conversations.models import CorruptConversation
+from conversations.stores.mongo.patient import documents
+
+
+def create() -> None:
+    """Create those that are not there, and with them the collections. The caller sets the time."""
+    kept, corrupt = documents(), documents(CorruptConversation._meta.db_table)
+    for each in (kept, corrupt):
+        each.create_index("expires_at", expireAfterSeconds=0)
+    kept.create_index("mark", sparse=True)
+    corrupt.create_index("key")
