@@ -1,16 +1,16 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
-It has the stores pinged, and reads unsynced flags and switches. A second thread
-repairs unsynced conversations, in one process at a time. A third samples what changes slowly.
+It has the stores pinged, and reads unsynced flags and switches. A second thread samples what changes slowly. In a
+process that answers no chat a third repairs unsynced conversations: there it takes no CPU time from requests.
 """
 
 import atexit
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 from conversations import clock, policy
 from conversations.breaker import CLOSED
@@ -33,23 +33,25 @@ _LEASE_SECONDS = 5.0
 MOST_OFFSET = 1.0  # seconds that this machine may be off before it is reported
 _STARTED = time.monotonic()
 
+Step = tuple[str, Callable[[], object], float]
+"""The name of a thread, what it does again and again, and after how many seconds of rest."""
+
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
 _executor = ThreadPoolExecutor(max_workers=len(ALIASES), thread_name_prefix="flags")
 
 
-def start() -> None:
-    """Start the threads of this process, once; the stores are checked once before the return."""
+def start(*, repairs: bool) -> None:
+    """Start the threads of this process, once; the stores are checked once before the return. Where the process
+    `repairs` it does so in turn with those of other machines."""
     with _starting:
         if not _threads:
             metrics.start()
             with suppress(Exception):
                 _tick()
-            steps = (
-                ("watcher", _tick, EVERY),
-                ("repair", _repair, EVERY),
-                ("sampler", sampling.sample, sampling.EVERY),
-            )
+            steps: list[Step] = [("watcher", _tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]
+            if repairs:
+                steps.append(("repair", _repair, EVERY))
             for name, step, every in steps:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
@@ -59,7 +61,7 @@ def start() -> None:
                 sampling.sample()
 
 
-def _forever(step: Any, every: float) -> None:
+def _forever(step: Callable[[], object], every: float) -> None:
     rest = every
     while True:
         time.sleep(rest)

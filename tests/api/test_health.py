@@ -144,7 +144,13 @@ class TestProbes:
 class TestMetrics:
     def test_the_first_scrape_of_a_new_process_has_every_series_of_the_runbook(self) -> None:
         """An alert cannot distinguish "none yet" from "not scraped"."""
-        code = "import onesource.wsgi, django.test as t; print(t.Client(SERVER_NAME='localhost').get('/metrics').text)"
+        code = """
+import onesource.wsgi
+from conversations.runtime import watcher
+from django.test import Client
+watcher.start(repairs=False)
+print(Client(SERVER_NAME="localhost").get("/metrics").text)
+"""
         page = subprocess.run(
             [sys.executable, "-c", code], cwd=ours.BASE_DIR, capture_output=True, text=True, check=True
         ).stdout
