@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 
 from conversations import merge, used_keys
 from conversations.errors import CorruptHistory, StoreUnavailable
@@ -46,18 +47,32 @@ def conversation(session: str) -> bool:
     return _report(session, plan)
 
 
-def flagged(deadline: float) -> int:
-    """Repair flagged conversations, at least a batch of them, until the deadline on the monotonic clock; return how
-    many were tried. Raise StoreUnavailable when a store is out."""
-    done = 0
-    for alias in ALIASES:
-        for batch in bulk(alias).flagged(BATCH):
-            due = [session for session in batch if not waits(session)]
-            several(due, deadline)
-            done += len(due)
-            if time.monotonic() > deadline:
-                return done
-    return done
+class Flagged:
+    """Repairs flagged conversations. Each step goes on where the last one ended: listing the flags of a store costs
+    more than a batch does."""
+
+    def __init__(self) -> None:
+        self._batches: Iterator[list[str]] = iter(())
+
+    def step(self, deadline: float) -> int:
+        """Repair a batch at least, until the deadline on the monotonic clock or the end of the list, after which the
+        next step makes another; return how many were tried. Raise StoreUnavailable when a store is out."""
+        done = 0
+        try:
+            batch = next(self._batches, None) or self._again()
+            while batch:
+                due = [session for session in batch if not waits(session)]
+                several(due, deadline)
+                done += len(due)
+                batch = next(self._batches, None) if time.monotonic() <= deadline else None
+        except Exception:  # whatever it was, the list is not whole
+            self._batches = iter(())
+            raise
+        return done
+
+    def _again(self) -> list[str] | None:
+        self._batches = chain.from_iterable(bulk(alias).flagged(BATCH) for alias in ALIASES)
+        return next(self._batches, None)
 
 
 def several(sessions: Collection[str], deadline: float = float("inf")) -> int:

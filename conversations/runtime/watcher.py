@@ -38,6 +38,7 @@ Step = tuple[str, Callable[[], object], float]
 
 _starting = threading.Lock()
 _threads: list[threading.Thread] = []
+_flagged = repair.Flagged()
 _executor = ThreadPoolExecutor(max_workers=len(ALIASES), thread_name_prefix="flags")
 
 
@@ -176,7 +177,7 @@ def _repair() -> bool:
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
-    tried = repair.flagged(deadline)
+    tried = _flagged.step(deadline)
     if time.monotonic() > deadline:
         left = sum(one.flags.number for one in process.stores.values() if one.flags)
         event(logger, logging.INFO, "repairing", conversations=tried, left=left)

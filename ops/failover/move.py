@@ -147,7 +147,7 @@ class Failover:
         self.steps.add("verify health", f"{problems or healthy}; {checks.server_in_words()}")
         if self.routing.dual_write != self.note.dual_write:
             with reconcile.quietly():
-                repair.flagged(time.monotonic() + repair.BATCH_SECONDS)
+                repair.Flagged().step(time.monotonic() + repair.BATCH_SECONDS)
             self._switch("dual write as it was", Routing(self.to, self.note.dual_write), wait=False)
         else:
             self.steps.add("dual write as it was", f"it is {on(self.note.dual_write)}")

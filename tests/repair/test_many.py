@@ -49,7 +49,7 @@ def in_step(session: str) -> bool:
 
 
 def repair_all() -> int:
-    return repair.flagged(time.monotonic() + 60)
+    return repair.Flagged().step(time.monotonic() + 60)
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -58,6 +58,28 @@ def test_all_that_are_flagged_are_repaired(alias: str) -> None:
     assert repair_all() >= 250
     assert all(map(in_step, sessions))
     assert flags(alias) == set()
+
+
+def test_a_step_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing the flags anew for each batch of a long repair would take longer than repairing them."""
+    flag(REDIS, 3 * repair.BATCH)
+    listed = []
+    listing = bulk(REDIS).flagged
+    monkeypatch.setattr(bulk(REDIS), "flagged", lambda size: (listed.append(size), listing(size))[1])
+    flagged, past = repair.Flagged(), time.monotonic()
+    while flags(MONGO) | {name for names in listing(1000) for name in names}:
+        assert flagged.step(past) <= repair.BATCH
+    assert len(listed) == 1
+
+
+def test_what_is_flagged_while_a_list_is_repaired_is_on_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    flag(REDIS, 2 * repair.BATCH)
+    flagged = repair.Flagged()
+    flagged.step(time.monotonic())
+    later = flag(MONGO, 1) + flag(REDIS, 1)
+    for _ in range(3):
+        flagged.step(time.monotonic() + 60)
+    assert all(map(in_step, later))
 
 
 @pytest.mark.parametrize("alias", ALIASES)

@@ -56,7 +56,7 @@ def test_keys_of_turns_that_are_gone_are_given_too(alias: str, together: bool) -
 def test_flags_are_taken_away_once_all_is_done() -> None:
     session = a_session()
     put(session, MONGO, a_turn(), flag=True)
-    repair.flagged(time.monotonic() + 5)
+    repair.Flagged().step(time.monotonic() + 5)
     assert session not in store(MONGO).flags(10_000).sessions
     assert both(session)[0] == both(session)[1] is not None
 

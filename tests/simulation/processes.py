@@ -30,6 +30,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (pings, "PROCESS"),
     (watcher, "PROCESS"),
     (coverage, "_sweeping"),
+    (watcher, "_flagged"),
     (watcher, "_STARTED"),
     (repair, "_pauses"),
 )
@@ -125,7 +126,9 @@ class Process:
             routing,
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
-        self._globals: list[Any] = [state, {}, recent, None, {}, name, name, name, None, scheduler.now, Pauses()]
+        self._globals: list[Any] = [
+            state, {}, recent, None, {}, name, name, name, None, repair.Flagged(), scheduler.now, Pauses(),
+        ]  # fmt: skip
 
     def start(self) -> None:
         """Start the threads that every process has."""
