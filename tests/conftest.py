@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from django.core.management import call_command
 
-from conversations import clock, deadline
+from conversations import clock, deadline, expiry
 from conversations.datasets import Coverage, Dataset
 from conversations.errors import StoreUnavailable
 from conversations.runtime import datasets, state
@@ -58,6 +58,7 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for alias in ALIASES:  # a file has it, of the tests before
         state.state().shared_flags.set_had_flags(alias, False)
     state.forget()
+    monkeypatch.setattr(expiry, "_latest", 0.0)  # the stores have it noted, of the tests before
 
 
 def covered(process: state.ProcessState) -> state.ProcessState:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from conversations import expiry
 from conversations.errors import InvalidTurn
 from conversations.ids import MESSAGE_ID, is_stamped
 from conversations.stores.sessions import is_key, is_of, session_of
@@ -45,7 +46,7 @@ class Contents:
 
     history: History | None
     tombstone: str | None
-    """The id up to which everything was deleted, for one TTL after the deletion; None too where it is no id."""
+    """The id up to which everything was deleted, as long as the tombstone lives; None too where it is no id."""
     flag: str | None
     """Set when the other store is missing turns that this one has; a new value every time."""
     keys: Keys = field(default_factory=dict)
@@ -96,6 +97,11 @@ class HistoryStore(ABC):
         """How long one call may take by the settings."""
         return math.inf
 
+    @property
+    def tombstone_ttl(self) -> int:
+        """How many seconds a tombstone lives: one TTL, and as long as any copy that was written before can live."""
+        return expiry.tombstone_ttl(self.limits.ttl)
+
     def __init__(self, alias: str, limits: Limits) -> None:
         self.alias = alias
         self.limits = limits
@@ -112,7 +118,8 @@ class HistoryStore(ABC):
 
     def append(self, session: str, turn: Turn | None, missing: Sequence[Turn] = (), *, flag: bool = False) -> Receipt:
         """Add the turn, and missing turns of the same conversation, in the place of their
-        ids; drop the oldest over the limits, never the newest; renew the TTL. All that is one atomic step,
+        ids; drop the oldest over the limits, never the newest; renew the TTL. A store that keeps the tombstone with
+        the conversation keeps both for as long as the one that lives longer. All that is one atomic step,
         in which what is there already by id, or for `turn` by key, changes nothing, and what a tombstone
         covers is left out; so is `turn` where its key is kept and its turn is gone. Keys of turns that are added are
         kept. `flag` sets the unsynced flag, no later than the turn is there.
@@ -134,8 +141,9 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
-        """Delete every turn whose id is not later than `upto`, with its quarantined copies, and refuse such
-        turns for one TTL: one atomic step. Return whether there was anything. `flag` as for append."""
+        """Delete every turn whose id is not later than `upto`, with its quarantined copies, and leave a tombstone, by
+        which such turns are refused: one atomic step. It lives for `tombstone_ttl`, and no shorter than the one that
+        was there; of the two the later one counts. Return whether there was anything. `flag` as for append."""
 
     @abstractmethod
     def ttl(self, session: str) -> int | None:

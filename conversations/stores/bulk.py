@@ -242,8 +242,9 @@ class BulkStore(ABC):
         `replace` it loses the turns that its share does not have, unless tombstones leave none of that share.
 
         The later of the tombstones that is there and the share's counts; the share's does what `delete` does where it
-        is the later one. A conversation that was given turns keeps at least the longer of both TTLs; of two turns with
-        one id the one that is there stays. What is no history is quarantined. No two shares are of one session.
+        is the later one, for as long. A conversation that was given turns keeps at least the longer of both TTLs; of
+        two turns with one id the one that is there stays. What is no history is quarantined. No two shares are of one
+        session.
         """
         left, counts = [share for share in shares if share.turns or share.tombstone], Counter[str]()
         for _ in range(_ATTEMPTS):
@@ -269,12 +270,14 @@ class BulkStore(ABC):
     @abstractmethod
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         """Remove conversations unless they have gone on since their last message had this id. With `tombstones`
-        each that went leaves its id as a tombstone for one TTL, unless a later one is there."""
+        each that went leaves its id as a tombstone, as `delete` does."""
 
     @abstractmethod
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
         """Remove the turns up to these ids, and nothing that is later; what is no history stays as it is, and a
-        conversation's TTL is left alone. With `tombstones` as for `remove`."""
+        conversation's TTL is left alone. With `tombstones` as for `remove`; but a store that keeps the tombstone with
+        the conversation keeps it as long as that, and both for `tombstone_ttl` only where the TTL was longer before:
+        else no copy outlives the conversation."""
 
     @abstractmethod
     def expire(self, *, apply: bool) -> int:

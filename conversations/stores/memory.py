@@ -83,10 +83,7 @@ class MemoryStore(HistoryStore, ControlStore):
             quarantined = self.quarantined.pop(session, None)
             if isinstance(value, History) and (rest := value.after(upto)):
                 self.values[session] = rest
-            self._tombstones[session] = (
-                max(upto, self._tombstone(session) or ""),
-                self._clock() + self.limits.ttl,
-            )
+            self._leave_tombstone(session, upto)
             gone = value is not None and self.values.get(session) != value
             return gone or quarantined is not None
 
@@ -225,6 +222,11 @@ class MemoryStore(HistoryStore, ControlStore):
     def _tombstone(self, session: str) -> str | None:
         upto, until = self._tombstones.get(session, ("", 0.0))
         return upto if upto and until > self._clock() else None
+
+    def _leave_tombstone(self, session: str, upto: str) -> None:
+        """Leave a tombstone that covers all up to the id, unless there is a later one; no tombstone lives shorter."""
+        until = max(self._clock() + self.tombstone_ttl, self._tombstones.get(session, ("", 0.0))[1])
+        self._tombstones[session] = max(upto, self._tombstone(session) or ""), until
 
     def _expire(self, session: str) -> None:
         if self._expiry.get(session, self._clock() + 1) <= self._clock():

@@ -94,5 +94,4 @@ class MemoryBulk(BulkStore):
         if value is not None and (rest := value.after(end)):
             self.store.values[session] = rest
         if tombstone:
-            latest = max(end, self.store._tombstone(session) or "")
-            self.store._tombstones[session] = (latest, self.store._clock() + self.limits.ttl)
+            self.store._leave_tombstone(session, end)

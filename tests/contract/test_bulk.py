@@ -287,6 +287,12 @@ class Contract:
         bulk.put([share(new, session=session, ttl=1000)])
         assert (bulk.store.ttl(session) or 0) > 2900
 
+    def test_it_does_not_where_the_ttl_was_longer(self, bulk: BulkStore) -> None:
+        session = self.hold(bulk)
+        bulk.store.limits = test_stores.SHORT
+        bulk.put([share(a_turn(), session=session, ttl=50)])
+        assert (bulk.store.ttl(session) or 0) > test_stores.LIMITS.ttl - 60
+
     def test_no_ttl_is_longer_than_the_limit(self, bulk: BulkStore) -> None:
         one = share(a_turn(), ttl=2**40)
         bulk.put([one])
@@ -383,6 +389,33 @@ class Contract:
         bulk.clear_flags({again: bulk.store.inspect(again).flag or ""})
         assert not seen.keys() & {session for batch in bulk.flagged(100) for session in batch}
         bulk.clear_flags({})
+
+    # --- Tombstones ------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("leave", ["put", "put on turns", "replace", "remove", "trim"])
+    def test_a_tombstone_lives_as_long_as_copies_of_a_longer_ttl(self, leave: str) -> None:
+        bulk, turns = self.make(self.one.make(test_stores.SHORT)), some_turns(3)
+        session = a_session() if leave == "put" else self.hold(bulk, *turns)
+        upto = turns[1].answer.id if leave == "trim" else turns[2].answer.id
+        test_stores.ttl_was(test_stores.LONG)
+        if leave == "remove":
+            bulk.remove({session: upto}, tombstones=True)
+        elif leave == "trim":
+            bulk.trim({session: upto}, tombstones=True)
+        else:
+            bulk.put([share(a_turn(), session=session, tombstone=upto)], replace=leave == "replace")
+        self.one.let_pass(bulk.store, session, test_stores.LONG - 100)
+        assert bulk.store.append(session, turns[0]).tombstone == upto
+
+    def test_turns_that_are_put_do_not_shorten_the_life_of_a_tombstone(self) -> None:
+        bulk, (deleted, *later) = self.make(self.one.make(test_stores.SHORT)), some_turns(3)
+        session = a_session()
+        test_stores.ttl_was(test_stores.LONG)
+        bulk.store.delete(session, deleted.answer.id)
+        for turn in later:
+            bulk.put([share(turn, session=session)])
+        self.one.let_pass(bulk.store, session, test_stores.LONG - 100)
+        assert bulk.store.append(session, deleted).tombstone == deleted.answer.id
 
     # --- Removing --------------------------------------------------------------------------------------
 
@@ -600,6 +633,14 @@ class TestRedisBulk(Contract):
         with environment.REDIS.client() as client:
             assert client.ttl(make_key(session)) == -1
         bulk.expire(apply=True)
+
+    def test_a_tombstone_without_ttl_is_given_its_life(self) -> None:
+        bulk, session = self.make(self.one.make(test_stores.SHORT)), a_session()
+        test_stores.ttl_was(test_stores.LONG)
+        with environment.REDIS.client() as client:
+            client.set(tombstone_key(make_key(session)), a_turn().answer.id)
+            bulk.expire(apply=True)
+            assert client.ttl(tombstone_key(make_key(session))) == pytest.approx(test_stores.LONG, abs=5)
 
     def test_a_key_that_is_no_session_does_not_stop_a_scan(self, bulk: BulkStore) -> None:
         session = self.hold(bulk)

@@ -12,6 +12,7 @@ import pytest
 from django.db import connections
 from pymongo.collection import Collection
 
+from conversations import clock, expiry
 from conversations.clock import now
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
 from conversations.ids import tombstone_for
@@ -30,6 +31,8 @@ from tests.round_trips import from_mongo, from_redis, to_mongo, to_redis
 from tests.servers import eventually
 
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
+SHORT = Limits(100, 16, 262_144)
+LONG = 50_000  # seconds
 
 
 def long_ones(store: HistoryStore) -> list[str]:
@@ -38,6 +41,11 @@ def long_ones(store: HistoryStore) -> list[str]:
     for session in sessions:
         store.append(session, a_turn(answer="x" * 100_000))
     return sessions
+
+
+def ttl_was(seconds: int) -> None:
+    """Let this process know that copies were written with this TTL."""
+    expiry.learn(clock.timestamp() + seconds)
 
 
 def answers(store: HistoryStore) -> bool:
@@ -282,6 +290,60 @@ class Contract:
     def pass_ttl(self, store: HistoryStore) -> None:
         time.sleep(store.limits.ttl + 0.05)  # the server's own clock
 
+    def test_a_tombstone_lives_as_long_as_copies_of_a_longer_ttl(self) -> None:
+        store, session, turn = self.make(SHORT), a_session(), a_turn()
+        ttl_was(LONG)
+        store.delete(session, turn.answer.id)
+        self.let_pass(store, session, LONG - 100)
+        assert store.append(session, turn).tombstone == turn.answer.id
+        self.let_pass(store, session, 200)
+        assert store.inspect(session).tombstone is None
+        assert store.append(session, turn).stored
+
+    def test_turns_do_not_shorten_the_life_of_a_tombstone(self) -> None:
+        store, session, (deleted, *later) = self.make(SHORT), a_session(), some_turns(3)
+        ttl_was(LONG)
+        store.delete(session, deleted.answer.id)
+        for turn in later:
+            assert store.append(session, turn, flag=True).stored
+        self.let_pass(store, session, LONG - 100)
+        assert store.append(session, deleted).tombstone == deleted.answer.id
+
+    def test_deleting_again_does_not_shorten_the_life_of_a_tombstone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The other process may not know how long copies live."""
+        store, (earlier, first, later) = self.make(SHORT), some_turns(3)
+        for again in (earlier, later):
+            session = a_session()
+            ttl_was(LONG)
+            store.delete(session, first.answer.id)
+            monkeypatch.setattr(expiry, "_latest", 0.0)
+            store.delete(session, again.answer.id)
+            self.let_pass(store, session, LONG - 100)
+            assert store.inspect(session).tombstone == max(first, again).answer.id
+
+    def test_deleting_again_renews_the_life_of_a_tombstone(self) -> None:
+        store, session, (earlier, later) = self.make(SHORT), a_session(), some_turns(2)
+        store.delete(session, later.answer.id)
+        for turn in (later, earlier):
+            self.let_pass(store, session, SHORT.ttl - 10)
+            store.delete(session, turn.answer.id)
+        self.let_pass(store, session, SHORT.ttl - 10)
+        assert store.inspect(session).tombstone == later.answer.id
+
+    def test_a_turn_renews_a_longer_ttl_too(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(3)
+        ttl_was(LIMITS.ttl)
+        store.append(session, turns[0])
+        lower = self.with_ttl(store, SHORT.ttl)
+        for turn in turns[1:]:
+            assert lower.append(session, turn) == Receipt(stored=True, created=False)
+            assert lower.ttl(session) in (SHORT.ttl, SHORT.ttl - 1)
+        assert lower.load(session) == History.of(turns)
+
+    def let_pass(self, store: HistoryStore, session: str, seconds: int) -> None:
+        """Let so much time pass for what the store has of the session."""
+        raise NotImplementedError
+
     @pytest.mark.parametrize(
         "text",
         ["", "żółć ☃ 𝄞 \U0001f9d1\u200d\U0001f680", "line\nline\r\n\u2028", 'a "quoted" \\ back', "\x00\x01\x7f",
@@ -506,6 +568,9 @@ class TestMemoryStore(Contract):
     def pass_ttl(self, store: HistoryStore) -> None:
         self.time += store.limits.ttl
 
+    def let_pass(self, store: HistoryStore, session: str, seconds: int) -> None:
+        self.time += seconds
+
     @pytest.fixture
     def outage(self, store: HistoryStore) -> Iterator[None]:
         assert isinstance(store, MemoryStore)
@@ -590,6 +655,12 @@ class TestCacheStore(TombstoneContract):
     def expire(self, store: HistoryStore, session: str) -> None:
         with environment.REDIS.client() as client:
             client.pexpire(make_key(session), 0)
+
+    def let_pass(self, store: HistoryStore, session: str, seconds: int) -> None:
+        with environment.REDIS.client() as client:
+            for key in (make_key(session), tombstone_key(make_key(session))):
+                if (left := client.ttl(key)) >= 0:
+                    client.expire(key, max(left - seconds, 0))
 
     @pytest.fixture
     def outage(self, store: HistoryStore) -> Iterator[None]:
@@ -764,6 +835,12 @@ class TestDocumentStore(TombstoneContract):
         past = datetime.now(UTC) - timedelta(seconds=1)
         self.documents(store).update_one({"_id": make_key(session)}, {"$set": {"expires_at": past}})
 
+    def let_pass(self, store: HistoryStore, session: str, seconds: int) -> None:
+        where = {"_id": make_key(session)}
+        (document,) = self.documents(store).find(where)
+        expiry = document["expires_at"].replace(tzinfo=UTC) - timedelta(seconds=seconds)
+        self.documents(store).update_one(where, {"$set": {"expires_at": expiry}})
+
     @pytest.fixture
     def outage(self, store: HistoryStore) -> Iterator[None]:
         environment.MONGO.kill()
@@ -792,6 +869,26 @@ class TestDocumentStore(TombstoneContract):
         self.documents(store).insert_one(document)
         assert store.summaries([session]) == {session: CORRUPT}
         assert store.last_ids([session]) == {}
+
+    def test_a_turn_after_a_deletion_is_one_round_trip(self, store: HistoryStore) -> None:
+        """Copies live for a TTL, and what is noted is later by the margin, as each process knows."""
+        session, (deleted, *later) = a_session(), some_turns(3)
+        expiry.latest(LIMITS.ttl)
+        store.delete(session, deleted.answer.id)
+        for turn in later:
+            with to_mongo() as sent:
+                store.append(session, turn)
+            assert sent == ["update"]
+
+    def test_a_deletion_between_read_and_append_keeps_its_tombstone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The append had read that there was none, and that the document may live shorter."""
+        store, session, (deleted, *later) = self.make(), a_session(), some_turns(3)
+        store.append(session, deleted)
+        lower = self.with_ttl(store, SHORT.ttl)
+        self.after_next_read(monkeypatch, lambda: lower.delete(session, deleted.answer.id))
+        lower.append(session, later[0])
+        self.let_pass(store, session, LIMITS.ttl - 100)
+        assert lower.append(session, deleted, [later[1]]).tombstone == deleted.answer.id
 
     def test_a_deletion_is_two_round_trips(self, store: HistoryStore) -> None:
         """A conversation that is there, or never was, or is no history."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from conversations import clock
+from conversations import clock, expiry
 from conversations.breaker import CLOSED
 from conversations.datasets import Dataset
 from conversations.history import repair
@@ -26,6 +26,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (pings, "_pings"),
     (clock, "_ahead"),
     (clock, "_differences"),
+    (expiry, "_latest"),
     (datasets, "PROCESS"),
     (pings, "PROCESS"),
     (watcher, "PROCESS"),
@@ -127,7 +128,7 @@ class Process:
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
         self._globals: list[Any] = [
-            state, {}, recent, None, {}, name, name, name, None, repair.Flagged(), scheduler.now, Pauses(),
+            state, {}, recent, None, {}, 0.0, name, name, name, None, repair.Flagged(), scheduler.now, Pauses(),
         ]  # fmt: skip
 
     def start(self) -> None:

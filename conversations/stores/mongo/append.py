@@ -2,23 +2,27 @@
 
 All that the update needs of the document is in its filter, so that the common case is one round trip. A document
 that does not match makes the upsert a duplicate key. Only then is the document read, to find out why.
+
+A tombstone is in the document too and lives as long as that. So an append shortens the life of a document only where
+that has no tombstone: it has to be read first. Documents that live longer than a turn's TTL are rare: those of a
+deletion in the last MARGIN, which are left to live so much longer, and of a time when the TTL was longer.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError, WriteError
 
-from conversations import merge
+from conversations import expiry, merge
 from conversations.clock import now
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
 from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
-from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.filters import expiry_in, unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
 from conversations.stores.mongo.keys import keys_in, keys_pushed
 from conversations.stores.mongo.patient import Document, documents
@@ -26,6 +30,7 @@ from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, question_named
 from conversations.used_keys import Keys, of_turns, oldest
 
+_NEARLY = timedelta(seconds=expiry.MARGIN + 60)  # by which a document may outlive its turns unread
 _IDS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.id"}}
 
 
@@ -43,6 +48,10 @@ class Append:
         self._empty = False
         self._tombstone: str | None = None
         self._expired: int | None = None
+        self._longest = datetime.min.replace(tzinfo=UTC)
+        """When the document expires, as it was read."""
+        self._shorten = False
+        """Whether the document, as it was read, has no tombstone."""
 
     def run(self) -> Receipt:
         """Add the turns; raise CorruptHistory, StoreUnavailable or a driver's error."""
@@ -60,18 +69,21 @@ class Append:
         raise StoreUnavailable(ALIAS, "contended")
 
     def as_update(self) -> UpdateOne:
-        """Return the update that adds all the turns; it is a duplicate key where anything is in the way."""
+        """Return the update that adds all the turns and shortens no life; it is a duplicate key where anything is in
+        the way."""
         turns = self._turns()
         return UpdateOne(self._where(turns), self._update(turns), upsert=True)
 
     def _push(self) -> bool:
         """Add the turns that are left; return whether the document was new. Raise DuplicateKeyError, changing
         nothing, when any of them is there or tombstoned, when it would be too much, or when the document has
-        expired."""
+        expired or lives longer than was known."""
         turns = self._turns()
         if not turns and not self._flag:
             return False
-        result = documents().update_one(self._where(turns), self._update(turns), upsert=True)
+        where = self._where(turns)
+        where["expires_at"]["$lte"] = max(self._expiry() + _NEARLY, self._longest)
+        result = documents().update_one(where, self._update(turns), upsert=True)
         return result.upserted_id is not None
 
     def _where(self, turns: list[Turn]) -> Document:
@@ -86,6 +98,8 @@ class Append:
                 where["messages.key"] = _none_of(self._turn.keys)
             if self._turn and (key := self._turn.question.key):
                 where["keys"] = {"$not": {"$elemMatch": {"key": key, "at": {"$gte": oldest()}}}}
+        if self._shorten:
+            where["tombstone"] = {"$not": {"$regex": TOMBSTONE}}
         return where
 
     def _named(self) -> set[str]:
@@ -96,12 +110,17 @@ class Append:
     def _update(self, turns: list[Turn]) -> Document:
         """Return the update that adds these turns in the places of their ids."""
         messages = [message.as_dict() for turn in turns for message in turn.messages()]
-        fields: Document = {"updated_at": now(), "expires_at": now() + timedelta(seconds=self._limits.ttl)}
+        fields: Document = {"updated_at": now()}
+        expires: Document = {"expires_at": self._expiry()}
         if self._flag:
             fields["mark"] = uuid4().hex
         push = {"$each": messages, "$sort": {"id": 1}, "$slice": -2 * self._limits.max_turns}
         pushes = {"messages": push} | keys_pushed(of_turns(turns))
-        return {"$push": pushes, "$inc": {"bytes": _size(turns)}, "$set": fields}
+        update: Document = {"$push": pushes, "$inc": {"bytes": _size(turns)}}
+        return update | ({"$set": fields | expires} if self._shorten else {"$set": fields, "$max": expires})
+
+    def _expiry(self) -> datetime:
+        return now() + timedelta(seconds=self._limits.ttl)
 
     def _make_room(self) -> None:
         """Find out why the turns could not be added and mend it; leave only turns that still can be added."""
@@ -111,7 +130,9 @@ class Append:
             return
         history = parse(document.get("messages")) or History()
         self._leave_out_expired(history, keys_in(document))
-        self._leave_out_known(history, tombstone_in(ALIAS, self._session, document.get("tombstone")) or "")
+        tombstone = tombstone_in(ALIAS, self._session, document.get("tombstone"))
+        self._longest, self._shorten = expiry_in(document), tombstone is None
+        self._leave_out_known(history, tombstone or "")
         kept = merge.stored([*history.turns(), *self._turns()], self._limits).turns()
         self._leave_out_trimmed(kept)
         self._trim(history, [turn for turn in kept if turn not in self._turns()])

@@ -9,6 +9,7 @@ from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
 
+from conversations import expiry
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
@@ -122,7 +123,10 @@ class MongoBulk(BulkStore):
         return Removal(removed, kept)
 
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
-        self._write(_cut(session, end, tombstones) for session, end in ends.items())
+        tombstone_ttl = self.store.tombstone_ttl if tombstones else 0
+        longer = tombstone_ttl > self.limits.ttl + expiry.MARGIN
+        until = now() + timedelta(seconds=tombstone_ttl) if longer else None
+        self._write(_cut(session, end, tombstones, until) for session, end in ends.items())
         # Counted anew, since MongoDB does not say how long the messages were that went.
         self._write(filter(None, map(_size, self._find(ends, {"messages": 1, "bytes": 1}))))
 
@@ -148,9 +152,9 @@ class MongoBulk(BulkStore):
 
     def _removals(self, last_ids: Mapping[str, str], tombstones: bool) -> list[Any]:
         """Return the updates that empty these documents; one that has a tombstone stays for it."""
-        expiry = now() + timedelta(seconds=self.limits.ttl)
+        until = now() + timedelta(seconds=self.store.tombstone_ttl)
         updates: list[Any] = [
-            UpdateOne(_not_gone_on(session, last), _emptied(last, expiry) if tombstones else _EMPTY)
+            UpdateOne(_not_gone_on(session, last), _emptied(last, until) if tombstones else _EMPTY)
             for session, last in last_ids.items()
         ]
         empty: Document = {"_id": {"$in": list(map(make_key, last_ids))}, "messages": [], "tombstone": None}
@@ -213,17 +217,17 @@ def _not_gone_on(session: str, last: str) -> Document:
     return {"_id": make_key(session), "messages": {"$type": "array"}, "messages.id": {"$not": {"$gt": last}}}
 
 
-def _emptied(last: str, expiry: datetime) -> Document:
-    """Return the update that leaves only a tombstone."""
-    kept = {"updated_at": now(), "expires_at": expiry}
-    return {"$set": {"messages": [], "bytes": 0} | kept, "$max": {"tombstone": last}}
+def _emptied(last: str, until: datetime) -> Document:
+    """Return the update that leaves only a tombstone, which lives until then or longer."""
+    fields = {"messages": [], "bytes": 0, "updated_at": now()}
+    return {"$set": fields, "$max": {"tombstone": last, "expires_at": until}}
 
 
-def _cut(session: str, end: str, tombstones: bool) -> UpdateOne:
-    """Return the update that removes the turns up to an id."""
+def _cut(session: str, end: str, tombstones: bool, until: datetime | None) -> UpdateOne:
+    """Return the update that removes the turns up to an id; what is left is to live until then, if that is given."""
     update: Document = {"$pull": {"messages": {"id": {"$lte": end}}}, "$set": {"updated_at": now()}}
     if tombstones:
-        update["$max"] = {"tombstone": end}
+        update["$max"] = {"tombstone": end} | ({"expires_at": until} if until else {})
     return UpdateOne({"_id": make_key(session), "messages.id": {"$lte": end}}, update)
 
 

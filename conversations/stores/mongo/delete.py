@@ -14,17 +14,16 @@ from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import TOMBSTONE
 from conversations.stores.mongo.patient import Document, documents
-from conversations.turns import Limits
 
 
-def delete(key: str, upto: str, *, flag: bool, limits: Limits) -> bool:
+def delete(key: str, upto: str, *, flag: bool, tombstone_ttl: int) -> bool:
     """Delete the turns up to an id and the quarantined copies, and leave a tombstone; return whether there was
     anything. Raise StoreUnavailable or a driver's error."""
     # Two round trips in all but rare cases. The tombstone goes last: repair deletes again where it is missing.
     quarantined = documents(CorruptConversation._meta.db_table).delete_many({"key": key}).deleted_count
     for _ in range(ATTEMPTS):
         try:
-            return _forget(key, upto, flag, limits) or quarantined > 0
+            return _forget(key, upto, flag, tombstone_ttl) or quarantined > 0
         except DuplicateKeyError:  # what is there has expired, has no valid tombstone, or is newly made
             documents().delete_one({"_id": key, "expires_at": {"$not": {"$gt": now()}}})
             wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": TOMBSTONE}}}
@@ -32,7 +31,7 @@ def delete(key: str, upto: str, *, flag: bool, limits: Limits) -> bool:
     raise StoreUnavailable(ALIAS, "contended")
 
 
-def _forget(key: str, upto: str, flag: bool, limits: Limits) -> bool:
+def _forget(key: str, upto: str, flag: bool, tombstone_ttl: int) -> bool:
     """Remove the messages up to an id and leave a tombstone, in one step; return whether there were any.
     Raise DuplicateKeyError, changing nothing, when the document has expired or its tombstone is no id."""
     later = {"$filter": {"input": "$messages", "as": "one", "cond": {"$gt": ["$$one.id", upto]}}}
@@ -40,7 +39,7 @@ def _forget(key: str, upto: str, flag: bool, limits: Limits) -> bool:
         "messages": {"$cond": [{"$isArray": "$messages"}, later, []]},
         "tombstone": {"$max": ["$tombstone", upto]},
         "updated_at": now(),
-        "expires_at": now() + timedelta(seconds=limits.ttl),
+        "expires_at": {"$max": ["$expires_at", now() + timedelta(seconds=tombstone_ttl)]},
     }
     if flag:
         fields["mark"] = uuid4().hex

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pymongo import UpdateOne, WriteConcern
@@ -17,6 +17,7 @@ from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.document import contents_of
+from conversations.stores.mongo.filters import expiry_in
 from conversations.stores.mongo.patient import NOTES, Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
@@ -140,7 +141,7 @@ class Putting:
     def _renew(self, one: Present) -> None:
         """Have a conversation, if it still is there, live as long as its share."""
         expiry = now() + timedelta(seconds=min(self._store.limits.ttl, one.share.ttl))
-        if _expiry(one.document) + _NEARLY < expiry:
+        if expiry_in(one.document) + _NEARLY < expiry:
             with self._patient():
                 where = {"_id": one.document["_id"], "expires_at": {"$gt": now()}}
                 self._documents().update_one(where, {"$max": {"expires_at": expiry}})
@@ -164,8 +165,8 @@ class Putting:
     def _document(self, share: Share, tombstone: str) -> Document:
         """Return the document of a conversation that has only what its share has."""
         history, size = merge.stored_with_size(share.turns, self._store.limits, tombstone)
-        # One that has a tombstone lives as long as that: for one TTL.
-        ttl = min(self._store.limits.ttl, share.ttl) if history and not tombstone else self._store.limits.ttl
+        # One that has a tombstone lives as long as that.
+        ttl = min(self._store.limits.ttl, share.ttl) if history and not tombstone else self._store.tombstone_ttl
         time = now()
         document: Document = {
             "_id": make_key(share.session),
@@ -194,12 +195,7 @@ class Putting:
 
 def _held(document: Document) -> Contents | CorruptHistory:
     """Return what a document holds, nothing where it has expired."""
-    return _NOTHING if _expiry(document) <= now() else contents_of(document)
-
-
-def _expiry(document: Document) -> datetime:
-    expiry: datetime = document["expires_at"]
-    return expiry if expiry.tzinfo else expiry.replace(tzinfo=UTC)
+    return _NOTHING if expiry_in(document) <= now() else contents_of(document)
 
 
 def _duplicates(error: BulkWriteError) -> set[int]:

@@ -62,7 +62,7 @@ class DocumentStore(DocumentControl, HistoryStore):
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         key = make_key(session)
         with failing_fast(_WRITE_PATIENCE):
-            return delete(key, upto, flag=flag, limits=self.limits)
+            return delete(key, upto, flag=flag, tombstone_ttl=self.tombstone_ttl)
 
     def ttl(self, session: str) -> int | None:
         with failing_fast():

@@ -143,7 +143,7 @@ class RedisBulk(BulkStore):
     # --- Changing --------------------------------------------------------------------------------------
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
-        return put(patient_client(self._cache), self.limits, shares, replace)
+        return put(patient_client(self._cache), self.store, shares, replace)
 
     def keep_keys(self, keys: Mapping[str, Keys]) -> None:
         client = patient_client(self._cache)
@@ -177,7 +177,8 @@ class RedisBulk(BulkStore):
             pipeline.ttl(key)
         lasting = [key for key, ttl in zip(keys, answers(pipeline), strict=True) if ttl == -1]
         for key in lasting if apply else ():
-            pipeline.expire(key, self.limits.ttl)  # a turn in between has set the same
+            # A turn or deletion in between has set the same.
+            pipeline.expire(key, self.store.tombstone_ttl if key.startswith(b"tomb:") else self.limits.ttl)
         answers(pipeline)
         time.sleep(PAUSE)
         return len(lasting)
@@ -229,7 +230,7 @@ class RedisBulk(BulkStore):
     def _run(self, script: str, ids: Mapping[str, str], tombstones: bool) -> dict[str, int]:
         """Run a script on each session with its id; return its answers."""
         run = patient_client(self._cache).register_script(source(script))
-        ttl = self.limits.ttl if tombstones else 0
+        ttl = self.store.tombstone_ttl if tombstones else 0
         found: dict[str, int] = {}
         for names in batches(list(ids), BATCH):
             pipeline = patient_client(self._cache).pipeline(transaction=False)

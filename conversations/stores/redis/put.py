@@ -5,18 +5,18 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from conversations.stores.base import HistoryStore
 from conversations.stores.bulk import Attempt, Share, batches
 from conversations.stores.redis.keys import quarantine_key, tombstone_key
 from conversations.stores.redis.patient import answers, no_error
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import make_key
-from conversations.turns import Limits
 
 _ROUND = 100  # scripts in one pipeline
 
 
-def put(client: Any, limits: Limits, shares: Sequence[Share], replace: bool) -> Attempt:
-    """Attempt to put the shares; raise StoreUnavailable."""
+def put(client: Any, store: HistoryStore, shares: Sequence[Share], replace: bool) -> Attempt:
+    """Attempt to put the shares, within the limits of the store; raise StoreUnavailable."""
     attempt = Attempt()
     script = client.register_script(source("put"))
     for round_ in batches(shares, _ROUND):
@@ -24,7 +24,7 @@ def put(client: Any, limits: Limits, shares: Sequence[Share], replace: bool) -> 
         for share in round_:
             key = make_key(share.session)
             keys = [key, tombstone_key(key), quarantine_key(key)]
-            script(keys, _arguments(limits, share, replace), client=pipeline)
+            script(keys, _arguments(store, share, replace), client=pipeline)
         for share, answer in zip(round_, answers(pipeline, raising=False), strict=True):
             if isinstance(answer, ResponseError) and str(answer).startswith("CORRUPT"):
                 attempt.corrupt.append(share)
@@ -34,9 +34,10 @@ def put(client: Any, limits: Limits, shares: Sequence[Share], replace: bool) -> 
     return attempt
 
 
-def _arguments(limits: Limits, share: Share, replace: bool) -> list[Any]:
+def _arguments(store: HistoryStore, share: Share, replace: bool) -> list[Any]:
+    limits = store.limits
     ttl = max(1, min(share.ttl, limits.ttl))
-    arguments = [ttl, limits.max_turns, limits.max_bytes, share.tombstone, limits.ttl, int(replace)]
+    arguments = [ttl, limits.max_turns, limits.max_bytes, share.tombstone, store.tombstone_ttl, int(replace)]
     for turn in share.turns:
         arguments += (turn.id, turn.lines())
     return arguments

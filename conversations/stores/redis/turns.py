@@ -69,7 +69,7 @@ class CacheStore(HistoryStore, ControlStore):
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._errors():
-            return self._client.forget(session, upto, self.limits.ttl, flag=flag) > 0
+            return self._client.forget(session, upto, self.tombstone_ttl, flag=flag) > 0
 
     def flags(self, limit: int) -> Flags:
         with self._errors():

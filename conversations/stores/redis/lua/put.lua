@@ -80,6 +80,6 @@ if deleted then
   while redis.call('UNLINK', KEYS[3] .. ':' .. number) == 1 do
     number = number + 1
   end
-  redis.call('SET', KEYS[2], tombstone, 'EX', ARGV[5])
+  leave_tombstone(KEYS[2], tombstone, ARGV[5])
 end
 return {given, before}

@@ -10,9 +10,9 @@ local function read_tombstone(key)
   return '', true
 end
 
--- Leave a tombstone that covers all up to the id, unless there is a later one.
+-- Leave a tombstone that covers all up to the id, or a later one that is there, which lives for so many seconds, and not
+-- shorter than what it replaces.
 local function leave_tombstone(key, id, ttl)
-  if read_tombstone(key) < id then
-    redis.call('SET', key, id, 'EX', ttl)
-  end
+  local there = read_tombstone(key)
+  redis.call('SET', key, there > id and there or id, 'EX', math.max(tonumber(ttl), redis.call('TTL', key)))
 end
