@@ -90,6 +90,8 @@ class Known:
     flagged: dict[str, float] = field(default_factory=dict)
     """For each store when an unsynced flag was last set there, by any process, as the other store has it noted: Unix
     time by the stores' clock."""
+    expiry: dict[str, float] = field(default_factory=dict)
+    """For each store until when copies can live, as it has that noted."""
     cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
     """For each store the processes whose heartbeats there have gone stale."""
 

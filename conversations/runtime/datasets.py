@@ -20,11 +20,11 @@ from uuid import uuid4
 import orjson
 from django.conf import settings
 
-from conversations import clock, datasets
+from conversations import clock, datasets, expiry
 from conversations.datasets import Coverage, Dataset, Known, Verdict
 from conversations.errors import StoreUnavailable
 from conversations.runtime.state import UNSURE, state
-from conversations.stores import ALIASES, control, other
+from conversations.stores import ALIASES, control, limits, other
 from conversations.stores.control import Report
 from telemetry import metrics
 from telemetry.logs import event
@@ -35,6 +35,9 @@ PROCESS = f"{socket.gethostname()}:{os.getpid()}"
 MOST_AHEAD = 60.0  # seconds that a noted time may be ahead: a later one was written with a clock that was wrong
 COVERAGE = "coverage"
 """The name of the note, in each store, with the newest coverage."""
+LATEST_EXPIRY = "latest_expiry"
+"""The name of the note, in each store, with the time until which any copy of a conversation can live."""
+_LITTLE = 60.0  # seconds by which noted times may differ
 
 
 def noted_as(alias: str) -> str:
@@ -64,17 +67,27 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     if beat and (epoch := one.beat(PROCESS, dataset)):
         _take_over(known, alias, replace(dataset, epoch=epoch), report)
     known.connections[alias] = connections
+    known.expiry[alias] = _expiry(report)
     known.cut_off[alias] = cut_off(report)
     _learn(known, report)
     return report
 
 
 def ask(alias: str) -> tuple[Report, float]:
-    """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's.
-    Raise StoreUnavailable."""
+    """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's;
+    know from now on until when copies can live. Raise StoreUnavailable."""
     asked = time.time()
-    report = control(alias).report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE))
+    report = control(alias).report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE, LATEST_EXPIRY))
+    expiry.learn(_expiry(report))
     return report, report.time - (asked + time.time()) / 2
+
+
+def learn() -> None:
+    """Know until when copies can live, as the stores that can be reached have it noted: for a process without a
+    watcher, before it deletes anything."""
+    for alias in ALIASES:
+        with suppress(StoreUnavailable):
+            ask(alias)
 
 
 def noted(reports: Iterable[Report]) -> Known:
@@ -125,6 +138,15 @@ def note_flags(known: Known, alias: str, at: float) -> None:
     if at > known.flagged.get(alias, 0.0) + UNSURE:
         control(other(alias)).write_note(flagged_as(alias), str(at))
         known.flagged[alias] = at
+
+
+def note_expiry(known: Known, alias: str) -> None:
+    """Note in the store until when copies can live, where that is later than what it has noted. Raise
+    StoreUnavailable."""
+    latest = expiry.latest(limits().ttl)
+    if latest > known.expiry.get(alias, 0.0) + _LITTLE:
+        control(alias).write_note(LATEST_EXPIRY, str(latest))
+        known.expiry[alias] = latest
 
 
 def note_elsewhere(known: Known, up: list[str]) -> None:
@@ -198,6 +220,15 @@ def _time(text: str | None) -> float:
     except ValueError:  # another program wrote it
         return 0.0
     return at if at < clock.timestamp() + MOST_AHEAD else 0.0
+
+
+def _expiry(report: Report) -> float:
+    """Return until when copies can live, as a store has it noted; 0.0 for not, or for longer than can be."""
+    try:
+        latest = float(report.notes.get(LATEST_EXPIRY) or 0.0)
+    except ValueError:  # another program wrote it
+        return 0.0
+    return latest if 0.0 < latest < report.time + max(expiry.MOST, limits().ttl) + 2 * expiry.MARGIN else 0.0
 
 
 def _parsed(text: str | None) -> Dataset | None:

@@ -87,6 +87,9 @@ def _tick() -> None:
         with suppress(StoreUnavailable):
             reading.result()
     _correct_clock(up)
+    for alias in up:
+        with suppress(StoreUnavailable):
+            datasets.note_expiry(state().known, alias)
     _report_datasets()
     with suppress(StoreUnavailable):
         datasets.note_elsewhere(state().known, up)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conversations.errors import ConversationError
+from conversations.runtime import datasets
 from conversations.stores import do_not_wait_at_exit
 from ops import audit, lease
 from ops.errors import OperatorError
@@ -101,6 +102,8 @@ class OperatorCommand(BaseCommand):
         """Return what was done, audited; raise CommandError when it could not be done."""
         try:
             with self._alone():
+                if self._changing:
+                    datasets.learn()
                 result = self.run(**options)
         except (ConversationError, OperatorError, OSError) as error:
             self._audit("failed: " + str(error), options, None)
