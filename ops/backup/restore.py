@@ -135,7 +135,8 @@ def _shares(
 
 
 def _share(record: Record, tombstone: str, age: int, most: Limits, restored: Restored) -> Share:
-    ttl = most.ttl if record.ttl is None else record.ttl - age
+    # What had no TTL counts from the backup too: it must not come back when its tombstone has expired.
+    ttl = (most.ttl if record.ttl is None else record.ttl) - age
     turns = record.history.after(tombstone).turns()
     if record.history and not turns:
         restored.deleted += 1

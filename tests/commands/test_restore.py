@@ -19,11 +19,13 @@ import pytest
 import time_machine
 from django.conf import settings as django_settings
 
+from conversations import expiry
 from conversations.clock import now
 from conversations.ids import tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.bulk import Share
-from conversations.stores.redis.client import histories
+from conversations.stores.redis.client import histories, tombstone_key
+from conversations.turns import Limits
 from ops.backup import restore
 from ops.backup.manifest import FORMAT
 from ops.backup.record import MAX_LINE
@@ -207,6 +209,27 @@ def test_the_time_since_the_backup_counts(tmp_path: Path, redis_server: RedisSer
     assert (code, told["stores"][REDIS]["expired"], told["stores"][REDIS]["created"]) == (0, 1, 1)
     assert turns_in(REDIS, short) == ()
     assert abs((store(REDIS).ttl(long) or 0) - 20 * 86_400) < 60
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_what_was_deleted_does_not_come_back_after_its_tombstone(
+    tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    """The TTL was lowered before the deletion; the conversation in the backup may have had no TTL."""
+    session = hold(*ALIASES)
+    with redis_server.client() as redis:
+        if lasting:
+            redis.persist(f"conv:{session}")
+        path = make(tmp_path)
+        expiry.latest(store(REDIS).limits.ttl)
+        monkeypatch.setattr(store(REDIS), "limits", Limits(60, 16, 262_144))
+        store(REDIS).delete(session, tombstone_for(None))
+        life = redis.ttl(tombstone_key(f"conv:{session}"))
+    lose(redis_server, mongo_server, *ALIASES)
+    with time_machine.travel(now() + timedelta(seconds=life), tick=True):
+        code, report = run_json("restore", str(path), "--into", "both")
+        assert (code, [report["stores"][alias]["created"] for alias in ALIASES]) == (0, [0, 0])
+        assert turns_in(REDIS, session) == turns_in(MONGO, session) == ()
 
 
 def test_the_limits_of_the_target_apply(tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer) -> None:
