@@ -11,7 +11,7 @@ from conversations.history.pauses import Pauses
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import Found, Share
+from conversations.stores.bulk import Found, Share, batches
 from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed
@@ -90,6 +90,17 @@ def several(sessions: Collection[str], deadline: float = float("inf")) -> int:
         changed += _alone(session)
         if time.monotonic() > deadline:
             break
+    return changed
+
+
+def now_or_later(sessions: Collection[str]) -> int:
+    """Repair the conversations, and flag those that cannot be repaired now; return how many changed. Raise
+    StoreUnavailable when a store is out."""
+    due = (session for session in sessions if not waits(session))
+    changed = sum(map(several, batches(due, BATCH)))
+    for session in filter(waits, sessions):
+        for alias in ALIASES:
+            store(alias).append(session, None, flag=True)
     return changed
 
 
