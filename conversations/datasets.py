@@ -76,6 +76,17 @@ class Coverage:
         return replace(self, complete=left, at=max(now, self.at + 0.001))
 
 
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """How far a scrub came; the newest record counts."""
+
+    at: float = 0.0
+    """When it ended, or was last under way, as Unix time by the stores' clock."""
+    compared: int = 0
+    """Conversations."""
+    out_of_step: int = 0
+
+
 @dataclass
 class Known:
     """What a process knows of the datasets; a part of its state."""
@@ -92,6 +103,10 @@ class Known:
     time by the stores' clock."""
     expiry: dict[str, float] = field(default_factory=dict)
     """For each store until when copies can live, as it has that noted."""
+    scrubbed: Scrubbed = field(default_factory=Scrubbed)
+    """The last scrub that has ended, by any process."""
+    scrubbing: Scrubbed = field(default_factory=Scrubbed)
+    """The last one that was under way."""
     cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
     """For each store the processes whose heartbeats there have gone stale."""
 

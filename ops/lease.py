@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, store
+from conversations.stores.control import OPERATORS
 from ops.errors import Busy
 
 SECONDS = 10.0
-_NAME = "operator"
 
 
 @contextmanager
@@ -49,6 +49,6 @@ def _take(alias: str, holder: str) -> bool:
 def _lease(alias: str, holder: str, seconds: float) -> bool | None:
     """Return whether the store gives the lease, None when it is out."""
     try:
-        return store(alias).lease(_NAME, holder, seconds)
+        return store(alias).lease(OPERATORS, holder, seconds)
     except StoreUnavailable:
         return None

@@ -60,6 +60,11 @@ repaired = Counter("healed_conversations", "Conversations that were repaired.")
 repair_errors = Counter(
     "repair_errors", "Repairs of one conversation that failed; it waits up to a minute and is tried again."
 )
+out_of_step = Counter(
+    "out_of_step_conversations",
+    "Conversations that the scrub found with turns or a deletion missing in the store, and without an unsynced flag.",
+    ["store"],
+)
 clock_offset = Gauge(
     "clock_offset_seconds",
     "How far the stores' clock is ahead of this machine's; it is corrected by that.",
@@ -117,6 +122,7 @@ def start() -> None:
         persist_errors.labels(store=name)
         persist_attempts.labels(store=name)
         corrupt.labels(store=name)
+        out_of_step.labels(store=name)
         for gauge in (unsynced, coverage_missing, cut_off):
             _begin(gauge.labels(store=name))
         for reason in DATASET_REASONS:

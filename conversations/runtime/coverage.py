@@ -36,6 +36,11 @@ def missing(process: ProcessState) -> frozenset[str]:
     return frozenset(process.routing.wanted) - process.known.complete
 
 
+def subject(process: ProcessState) -> tuple[dict[str, str], Routing]:
+    """Return the datasets and the routing that a comparison of everything is of: it ends with either."""
+    return {alias: one.id for alias, one in process.known.datasets.items()}, process.routing
+
+
 def withdraw(process: ProcessState, routing: Routing) -> None:
     """End the coverage of a store that the new routing leaves out, before turns do."""
     coverage = process.known.coverage
@@ -48,7 +53,7 @@ def gain(process: ProcessState, deadline: float) -> None:
     """Go on comparing everything until the deadline on the monotonic clock; once it has ended, the stores that are
     wanted are complete. It begins anew where a dataset or the routing has changed meanwhile. Raise StoreUnavailable."""
     global _sweeping
-    now = ({alias: one.id for alias, one in process.known.datasets.items()}, process.routing)
+    now = subject(process)
     if _is_recent(process) or now[0].keys() != set(ALIASES):
         return
     if _sweeping is None or _sweeping.of != now:

@@ -1,4 +1,4 @@
-"""What this process knows of the two datasets: their identities and epochs, who else is there, and coverage.
+"""What this process knows of the two datasets: their identities and epochs, who else is there, coverage and scrubs.
 
 Once a second the watcher compares what each store reports with the newest that anyone saw: this process, its machine,
 and the other store, where it is noted. A read does the same after a new connection, before its answer is used. A store
@@ -21,7 +21,7 @@ import orjson
 from django.conf import settings
 
 from conversations import clock, datasets, expiry
-from conversations.datasets import Coverage, Dataset, Known, Verdict
+from conversations.datasets import Coverage, Dataset, Known, Scrubbed, Verdict
 from conversations.errors import StoreUnavailable
 from conversations.runtime.state import UNSURE, state
 from conversations.stores import ALIASES, control, limits, other
@@ -38,6 +38,8 @@ COVERAGE = "coverage"
 LATEST_EXPIRY = "latest_expiry"
 """The name of the note, in each store, with the time until which any copy of a conversation can live."""
 _LITTLE = 60.0  # seconds by which noted times may differ
+SCRUBBED, SCRUBBING = "scrubbed", "scrubbing"
+"""The names of the notes, in each store, with the last scrub that has ended, and with the last one under way."""
 
 
 def noted_as(alias: str) -> str:
@@ -77,7 +79,9 @@ def ask(alias: str) -> tuple[Report, float]:
     """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's;
     know from now on until when copies can live. Raise StoreUnavailable."""
     asked = time.time()
-    report = control(alias).report((noted_as(other(alias)), flagged_as(other(alias)), COVERAGE, LATEST_EXPIRY))
+    report = control(alias).report(
+        (noted_as(other(alias)), flagged_as(other(alias)), COVERAGE, LATEST_EXPIRY, SCRUBBED, SCRUBBING)
+    )
     expiry.learn(_expiry(report))
     return report, report.time - (asked + time.time()) / 2
 
@@ -159,11 +163,18 @@ def note_elsewhere(known: Known, up: list[str]) -> None:
 
 def record(coverage: Coverage) -> None:
     """Write coverage to every store that can be reached; the newest counts."""
+    _write_everywhere(COVERAGE, orjson.dumps(asdict(coverage)).decode())
+
+
+def record_scrub(name: str, scrubbed: Scrubbed) -> None:
+    """Write it to every store that can be reached, as the note of that name; the newest counts."""
+    _write_everywhere(name, orjson.dumps(asdict(scrubbed)).decode())
+
+
+def _write_everywhere(name: str, text: str) -> None:
     for alias in ALIASES:
-        try:
-            control(alias).write_note(COVERAGE, orjson.dumps(asdict(coverage)).decode())
-        except StoreUnavailable:
-            continue
+        with suppress(StoreUnavailable):
+            control(alias).write_note(name, text)
 
 
 def _renew(alias: str, report: Report, before: list[Dataset], verdict: Verdict) -> Dataset | None:
@@ -212,6 +223,18 @@ def _learn(known: Known, report: Report) -> None:
         if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
             known.datasets[alias] = dataset
     known.coverage = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+    known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
+    known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
+
+
+def _newer(known: Scrubbed, text: str | None) -> Scrubbed:
+    """Return what is noted, if it is newer than what is known."""
+    try:
+        fields = orjson.loads(text or "")
+        noted = Scrubbed(float(fields["at"]), int(fields["compared"]), int(fields["out_of_step"]))
+    except (ValueError, TypeError, KeyError):  # there is none, or another program wrote it
+        return known
+    return noted if known.at < noted.at < clock.timestamp() + MOST_AHEAD else known
 
 
 def _time(text: str | None) -> float:

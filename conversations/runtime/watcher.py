@@ -1,7 +1,8 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
 It has the stores pinged, and reads unsynced flags and switches. A second thread samples what changes slowly. In a
-process that answers no chat a third repairs unsynced conversations: there it takes no CPU time from requests.
+process that answers no chat a third repairs unsynced conversations and compares everything: there it takes no CPU time
+from requests.
 """
 
 import atexit
@@ -17,7 +18,7 @@ from conversations.breaker import CLOSED
 from conversations.errors import InvalidSession, StoreUnavailable
 from conversations.history import repair
 from conversations.policy import Switch
-from conversations.runtime import coverage, datasets, sampling, switching
+from conversations.runtime import coverage, datasets, sampling, scrub, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
@@ -170,14 +171,18 @@ def _follow() -> None:
 
 def _repair() -> bool:
     """Repair unsynced conversations for a second at most, if both stores are up and no other process repairs;
-    return whether there is more to do."""
+    return whether there is more to do. Where there is nothing to repair, the scrub goes on."""
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
     uncovered = bool(coverage.missing(process))
-    if not (flagged or uncovered) or not closed or not all(health(alias).up for alias in ALIASES):
+    scrubs = not (flagged or uncovered) and scrub.is_due(process)
+    if not (flagged or uncovered or scrubs) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
+        return False
+    if scrubs:
+        scrub.step(process)
         return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
     tried = _flagged.step(deadline)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from conversations.datasets import Dataset
 
+OPERATORS = "operator"
+"""The name of the lease that an operator's command holds while it changes anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:

@@ -12,7 +12,7 @@ from conversations.datasets import Dataset
 from conversations.history import repair
 from conversations.history.pauses import Pauses
 from conversations.policy import Routing
-from conversations.runtime import coverage, datasets, pings, watcher
+from conversations.runtime import coverage, datasets, pings, scrub, watcher
 from conversations.runtime import state as state_module
 from conversations.runtime.state import ProcessState, StoreState
 from conversations.stores import ALIASES
@@ -32,6 +32,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (watcher, "PROCESS"),
     (coverage, "_sweeping"),
     (watcher, "_flagged"),
+    (scrub, "_scrubbing"),
     (watcher, "_STARTED"),
     (repair, "_pauses"),
 )
@@ -128,7 +129,7 @@ class Process:
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
         self._globals: list[Any] = [
-            state, {}, recent, None, {}, 0.0, name, name, name, None, repair.Flagged(), scheduler.now, Pauses(),
+            state, {}, recent, None, {}, 0.0, name, name, name, None, repair.Flagged(), None, scheduler.now, Pauses(),
         ]  # fmt: skip
 
     def start(self) -> None:

@@ -1,0 +1,112 @@
+"""Finding conversations that differ though nothing suggests it: slowly, and only what is wrong beyond doubt.
+
+A turn under way is in one store before it is in the other. So what differs is looked at again at the next step, when
+every request of the first look has ended, and counts only if it differs in the same way and has no unsynced flag.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+
+from conversations import merge
+from conversations.clock import now
+from conversations.history import repair
+from conversations.history.walk import Digests, Walk, differing
+from conversations.ids import time_of
+from conversations.stores import ALIASES, bulk, control, limits
+from conversations.stores.base import Contents
+from conversations.stores.bulk import Found, batches
+from conversations.stores.control import OPERATORS
+from telemetry import metrics
+from telemetry.logs import event, hashed
+
+logger = logging.getLogger(__name__)
+
+_SLACK_SECONDS = 60  # what expires does not do so in both stores at the same moment
+_MOMENT = 0.001  # seconds
+
+
+class Scrub:
+    """One pass over all conversations, in steps that are farther apart than a request takes."""
+
+    def __init__(self) -> None:
+        self.out_of_step = 0
+        self._walk = Walk()
+        self._page: list[str] = []
+        """What is to be compared."""
+        self._suspects: dict[str, Digests] = {}
+        """What differed at the last step."""
+        self._due: list[str] = []
+        """What is to be repaired."""
+
+    @property
+    def compared(self) -> int:
+        """How many conversations have been compared."""
+        return self._walk.seen - len(self._page)
+
+    def step(self, holder: str) -> bool:
+        """Look again at what differed, repair what is out of step, and compare the next page; return whether all has
+        been compared. `holder` is this process. Raise StoreUnavailable: the next step goes on with the same."""
+        if not self._look_again(holder):
+            return False
+        self._repair()
+        if not self._page:
+            page = self._walk.page()
+            if page is None:
+                return True
+            self._page = page
+        self._suspects = differing(self._page)
+        self._page = []
+        return False
+
+    def _look_again(self, holder: str) -> bool:
+        """Decide which of the suspects are out of step; return whether that could be decided."""
+        again = differing(self._suspects)
+        same = [session for session, digests in self._suspects.items() if again.get(session) == digests]
+        if same and _is_changed_by_operators(holder):
+            return False
+        missing = _missing_without_flag(same)
+        self._suspects = {}
+        for session, aliases in missing.items():
+            self._count(session, aliases)
+        return True
+
+    def _count(self, session: str, aliases: Collection[str]) -> None:
+        self.out_of_step += 1
+        self._due.append(session)
+        for alias in aliases:
+            metrics.out_of_step.labels(store=alias).inc()
+            event(logger, logging.WARNING, "out_of_step", store=alias, session=hashed(session))
+
+    def _repair(self) -> None:
+        repair.now_or_later(self._due)
+        self._due = []
+
+
+def _is_changed_by_operators(holder: str) -> bool:
+    """Return whether an operator's command runs that changes conversations: a restore gives them to one store after the
+    other."""
+    return not control(ALIASES[0]).lease(OPERATORS, holder, _MOMENT)
+
+
+def _missing_without_flag(sessions: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the conversations that are out of step, with the stores that are missing something of them."""
+    missing: dict[str, tuple[str, ...]] = {}
+    for batch in batches(sessions, repair.BATCH):
+        found = {alias: bulk(alias).contents(batch) for alias in ALIASES}
+        missing |= {session: _missing_in({alias: found[alias][session] for alias in ALIASES}) for session in batch}
+    return {session: aliases for session, aliases in missing.items() if aliases}
+
+
+def _missing_in(held: Mapping[str, Found]) -> tuple[str, ...]:
+    """Return the stores that should have more of a conversation, or what is no history in its place; none where it has
+    a flag or is about to expire."""
+    whole = {alias: one for alias, one in held.items() if isinstance(one, Contents)}
+    plan = merge.plan(whole, limits())
+    if any(one.flag for one in whole.values()) or not plan.last_id or _has_expired(plan.last_id):
+        return ()
+    return tuple(alias for alias in held if alias not in whole or plan.missing[alias])
+
+
+def _has_expired(last_id: str) -> bool:
+    """Return whether a conversation, or its tombstone, may have gone from a store by itself."""
+    return (now() - time_of(last_id)).total_seconds() > limits().ttl - _SLACK_SECONDS
