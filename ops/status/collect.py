@@ -15,7 +15,7 @@ from conversations.runtime import datasets, sampling, switching
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served
-from ops.status.datasets import Asked, DatasetStatus, judged
+from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, judged, scrubs
 from ops.status.pings import p95, ping_ms
 from ops.status.served import Served, server_url
 
@@ -71,6 +71,8 @@ class Status:
     """The breakers that are open in the server of this machine, as `store kind`."""
     backup: float | None = None
     """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can be asked."""
+    scrub: ScrubStatus | None = None
+    """None when no store can be asked."""
 
     @property
     def trouble(self) -> str:
@@ -106,9 +108,12 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         recorded = pool.submit(_closing, switching.read)
         backups = pool.submit(_closing, sampling.backups_recorded)
         counted = pool.submit(served.served_metrics).result() if here is None else here
-        stores = _with_datasets({alias: answer.result() for alias, answer in asked.items()})
+        answers = {alias: answer.result() for alias, answer in asked.items()}
+        reports = {alias: report for alias, (_, report) in answers.items() if report}
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
+    found = judged(reports)
+    stores = {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
     environment = switching.environment()
     where = server_url()
     return Status(
@@ -121,6 +126,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         f"{where} answers" if counted is not None else f"no server answers on {where}",
         tuple(f"{name[1]} {name[2]}" for name, value in (counted or {}).items() if name[0] == "breaker_open" and value),
         backup,
+        scrubs(reports),
     )
 
 
@@ -130,11 +136,6 @@ def _closing(call: Callable[[], Any]) -> Any:
         return call()
     finally:
         connections.close_all()
-
-
-def _with_datasets(answers: dict[str, tuple[StoreStatus, Asked | None]]) -> dict[str, StoreStatus]:
-    found = judged({alias: asked for alias, (_, asked) in answers.items() if asked})
-    return {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
 
 
 def _ask(alias: str) -> tuple[StoreStatus, Asked | None]:

@@ -1,11 +1,14 @@
-"""What the stores report of their datasets: whether one came back with other data, what is complete, who is there."""
+"""What the stores report of their datasets: whether one came back with other data, what is complete and compared, who
+is there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conversations.datasets import STALE, Known, Verdict, judge
+from conversations.datasets import STALE, Known, Scrubbed, Verdict, judge
 from conversations.runtime import datasets
 from conversations.stores.control import Report
+
+UNDER_WAY_SECONDS = 60.0  # without a step, after which a scrub is taken for cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,15 @@ class DatasetStatus:
     """Seconds that the store's clock is ahead of this machine's."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScrubStatus:
+    """The scrubs, as the stores have them noted."""
+
+    last: Scrubbed | None
+    """None where none has ended."""
+    under_way: Scrubbed | None
+
+
 Asked = tuple[Report, float]
 """A store's report, and how many seconds its clock is ahead of this machine's."""
 
@@ -40,6 +52,16 @@ def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
         else:
             known.datasets.pop(alias, None)  # and with it all coverage
     return {alias: _status(one, verdicts[alias], alias in known.complete) for alias, one in asked.items()}
+
+
+def scrubs(asked: Mapping[str, Asked]) -> ScrubStatus | None:
+    """Return what the reports of the stores that answered have noted of scrubs; None where none answered."""
+    if not asked:
+        return None
+    known = datasets.noted(report for report, _ in asked.values())
+    now = max(report.time for report, _ in asked.values())
+    goes_on = known.scrubbing.at > max(known.scrubbed.at, now - UNDER_WAY_SECONDS)
+    return ScrubStatus(known.scrubbed if known.scrubbed.at else None, known.scrubbing if goes_on else None)
 
 
 def _verdict(alias: str, report: Report, known: Known) -> Verdict:

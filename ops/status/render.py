@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from conversations.datasets import Verdict
+from conversations.datasets import Scrubbed, Verdict
 from conversations.policy import Routing
 from conversations.runtime.watcher import MOST_OFFSET
 from conversations.stores import ALIASES
@@ -81,6 +81,7 @@ def _routing(status: Status) -> list[tuple[str, Cell]]:
         ("server", Cell(status.server)),
         ("breakers open", _breakers(status.breakers)),
         ("newest backup", Cell(_backup(status))),
+        ("scrub", _scrub(status)),
     ]
 
 
@@ -107,7 +108,27 @@ def _breakers(names: tuple[str, ...]) -> Cell:
 def _backup(status: Status) -> str:
     if not status.backup:
         return "not known" if status.backup is None else "none is recorded"
-    at = datetime.fromtimestamp(status.backup, UTC)
+    return _ago(status, status.backup)
+
+
+def _scrub(status: Status) -> Cell:
+    scrub = status.scrub
+    if scrub is None:
+        return Cell("not known")
+    parts = [f"ended {_ago(status, scrub.last.at)}: {_compared(scrub.last)}" if scrub.last else "none has ended"]
+    if scrub.under_way:
+        total = max(one.conversations or 0 for one in status.stores.values())
+        parts.append(f"under way: {_compared(scrub.under_way, f' of about {total}' if total else '')}")
+    wrong = any(one and one.out_of_step for one in (scrub.last, scrub.under_way))
+    return Cell("; ".join(parts), Level.WARN if wrong else None)
+
+
+def _compared(one: Scrubbed, of: str = "") -> str:
+    return f"{one.compared}{of} compared, {one.out_of_step} out of step"
+
+
+def _ago(status: Status, moment: float) -> str:
+    at = datetime.fromtimestamp(moment, UTC)
     hours = (datetime.fromisoformat(status.at) - at).total_seconds() / 3600
     return f"{max(hours, 0):.1f} hours ago, at {at.isoformat(timespec='seconds')}"
 

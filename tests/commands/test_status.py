@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from rich.console import Console
 
-from conversations.datasets import Coverage, Known
+from conversations.datasets import Coverage, Known, Scrubbed
 from conversations.policy import Routing
 from conversations.runtime import datasets, switching
 from conversations.stores import ALIASES, MONGO, REDIS, control, store
@@ -25,7 +25,7 @@ from ops.status import collect
 from ops.status import served as source
 from ops.status.datasets import DatasetStatus
 from ops.status.layout import on_a_terminal
-from ops.status.render import _STORE, Cell, Level, _memory
+from ops.status.render import _STORE, Cell, Level, _memory, _scrub
 from tests.builders import a_session
 from tests.commands.working import hold, run, run_json, run_on_a_terminal
 from tests.servers import RedisServer
@@ -210,7 +210,7 @@ def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level
 def test_the_report_has_the_same_fields() -> None:
     report = run_json("status")[1]
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
-                            "backup", "trouble"]  # fmt: skip
+                            "backup", "scrub", "trouble"]  # fmt: skip
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "processes", "cut_off",
@@ -289,6 +289,27 @@ def test_what_is_known_of_the_datasets_is_shown(redis_server: RedisServer) -> No
     _, output = run("status")
     assert row(output, "dataset")[1] == "wiped"
     assert row(output, "complete")[1:] == ["no", "no"]
+
+
+def test_how_far_scrubs_are_is_shown() -> None:
+    assert row(run("status")[1], "scrub")[1] == "none has ended"
+    hold(REDIS)
+    at = time.time() - 7200
+    datasets.record_scrub(datasets.SCRUBBED, Scrubbed(at, 7, 0))
+    shown = row(run("status")[1], "scrub")[1]
+    assert shown.startswith("ended 2.0 hours ago, at 20")
+    assert shown.endswith(": 7 compared, 0 out of step")
+    datasets.record_scrub(datasets.SCRUBBING, Scrubbed(at + 1, 5, 2))
+    assert row(run("status")[1], "scrub")[1] == shown, "it was cut off long ago"
+    datasets.record_scrub(datasets.SCRUBBING, Scrubbed(time.time(), 5, 2))
+    assert row(run("status")[1], "scrub")[1] == f"{shown}; under way: 5 of about 1 compared, 2 out of step"
+    assert run_json("status")[1]["scrub"]["under_way"]["out_of_step"] == 2
+    assert _scrub(collect.look()).level == Level.WARN
+
+
+@pytest.mark.usefixtures("redis_out", "mongo_out")
+def test_with_both_out_scrubs_are_not_known() -> None:
+    assert row(run("status")[1], "scrub")[1] == "not known"
 
 
 @pytest.mark.parametrize(

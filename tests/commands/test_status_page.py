@@ -56,7 +56,8 @@ class TestLooking:
         output = text(response)
         # Not the verdict: this process' counters include other tests' outages.
         for words in ("traffic primary redis, dual write off", "state up up", "unsynced 0 0",
-                      "breakers open none known", "hours ago, at 2026-11-24T03:17:00+00:00", "P95 latency",
+                      "breakers open none known", "hours ago, at 2026-11-24T03:17:00+00:00",
+                      "scrub none has ended", "P95 latency",
                       "normal: &lt; 50 ms", "persist errors", "memory per 10K", "hit rate"):  # fmt: skip
             assert words in output, words
 
