@@ -126,6 +126,20 @@ def one_unsynced(cluster: Cluster) -> Iterator[None]:
     yield
 
 
+@_before("Alert: ConversationsOutOfStep")
+def one_out_of_step(cluster: Cluster) -> Iterator[None]:
+    """A key is deleted by hand, and the last comparison was long ago."""
+    ask(cluster, "astray")
+    with cluster.redis.client() as redis:
+        redis.delete("conv:astray")
+        coverage = json.loads(redis.get("onesource:coverage"))
+        redis.set("onesource:coverage", json.dumps(coverage | {"since": 0.0, "at": coverage["at"] + 0.001}))
+        found = 'out_of_step_conversations_total{store="redis"}'
+        eventually(lambda: metric(cluster, found) == 1, "it is not found")
+        eventually(lambda: redis.exists("conv:astray", "onesource:scrubbed") == 2, "the scrub does not end")
+    yield
+
+
 @_before("Alert: StoreDataChanged")
 def redis_wiped(cluster: Cluster) -> Iterator[None]:
     with cluster.redis.client() as redis:
