@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping
 
 from conversations import merge
 from conversations.clock import now
-from conversations.history import repair
+from conversations.history import repair, trimmed
 from conversations.history.walk import Digests, Walk, differing
 from conversations.ids import time_of
+from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits
 from conversations.stores.base import Contents
 from conversations.stores.bulk import Found, batches
@@ -90,21 +91,29 @@ def _is_changed_by_operators(holder: str) -> bool:
 
 def _missing_without_flag(sessions: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the conversations that are out of step, with the stores that are missing something of them."""
+    upto = {alias: trimmed.upto(alias) for alias in ALIASES} if sessions else {}
     missing: dict[str, tuple[str, ...]] = {}
     for batch in batches(sessions, repair.BATCH):
         found = {alias: bulk(alias).contents(batch) for alias in ALIASES}
-        missing |= {session: _missing_in({alias: found[alias][session] for alias in ALIASES}) for session in batch}
+        held = {session: {alias: found[alias][session] for alias in ALIASES} for session in batch}
+        missing |= {session: _missing_in(each, upto) for session, each in held.items()}
     return {session: aliases for session, aliases in missing.items() if aliases}
 
 
-def _missing_in(held: Mapping[str, Found]) -> tuple[str, ...]:
+def _missing_in(held: Mapping[str, Found], upto: Mapping[str, str]) -> tuple[str, ...]:
     """Return the stores that should have more of a conversation, or what is no history in its place; none where it has
-    a flag or is about to expire."""
+    a flag or is about to expire. `upto` has for each store the last id of what was removed from it alone."""
     whole = {alias: one for alias, one in held.items() if isinstance(one, Contents)}
     plan = merge.plan(whole, limits())
     if any(one.flag for one in whole.values()) or not plan.last_id or _has_expired(plan.last_id):
         return ()
-    return tuple(alias for alias in held if alias not in whole or plan.missing[alias])
+    return tuple(alias for alias in held if alias not in whole or _lacks(plan, alias, upto[alias]))
+
+
+def _lacks(plan: Plan, alias: str, upto: str) -> bool:
+    """Return whether the store should have more of the conversation, or know of its deletion."""
+    missing = plan.missing[alias]
+    return missing.tombstone or (bool(missing.turns) and (plan.last_id or "") > upto)
 
 
 def _has_expired(last_id: str) -> bool:

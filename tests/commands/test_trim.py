@@ -12,7 +12,8 @@ from django.conf import settings as django_settings
 
 from conversations.clock import now
 from conversations.history import repair
-from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.history.scrub import Scrub
+from conversations.stores import ALIASES, MONGO, REDIS, other, store
 from conversations.stores.redis.client import histories
 from conversations.turns import Turn, make_turn
 from ops import trim
@@ -96,6 +97,42 @@ def test_from_one_store_alone_it_prints_that_the_other_still_has_it(alias: str) 
     assert store(alias).inspect(session).tombstone is None
     repair.conversation(session)
     assert len(turns_in(alias, session)) == 2
+
+
+def scrubbed() -> int:
+    """Compare everything once; return how many conversations were out of step."""
+    done = Scrub()
+    eventually(lambda: done.step("me"), "the scrub does not end")
+    return done.out_of_step
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("words", [("--older-than", "20d"), ("--max-turns", "1")])
+def test_what_goes_from_one_store_alone_is_not_missing_there(alias: str, words: tuple[str, ...]) -> None:
+    """Until it is continued, or something else goes."""
+    session = hold(*ALIASES, turns=aged(25))
+    assert run("trim", *words, "--store", alias, "--apply")[0] == 0
+    assert scrubbed() == 0
+    assert len(turns_in(alias, session)) < 2
+    hold(other(alias), session=session, turns=(a_turn(at=now() + timedelta(seconds=1)),))
+    assert scrubbed() == 1
+    assert len(turns_in(alias, session)) == 3
+    store(other(alias)).delete(session, turns_in(alias, session)[0].answer.id)
+    assert scrubbed() == 1
+
+
+def test_what_goes_from_memory_alone_is_not_missing_there(redis_server: RedisServer) -> None:
+    turns = aged(1)
+    lost = hold(MONGO, turns=turns)
+    sessions = fill(1500)
+    for session in sessions:
+        hold(MONGO, session=session, turns=turns_in(REDIS, session))
+    code, report = run_json("trim", "--to-memory", f"{used(redis_server) - 1_500_000}b", "--apply")
+    removed = sessions[: report["to_memory"]["removed"]]
+    assert (code, len(removed) > 100) == (0, True)
+    hold(MONGO, session=lost, turns=(a_turn(at=now()),))
+    assert scrubbed() == 1
+    assert not store(REDIS).last_ids(removed)
 
 
 def test_the_newest_turns_stay_and_the_others_do_not_come_back() -> None:
