@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from conversations import merge
 from conversations.clock import now
+from conversations.errors import CorruptHistory
 from conversations.history import repair, trimmed
 from conversations.history.walk import Digests, Walk, differing
 from conversations.ids import time_of
@@ -62,7 +63,7 @@ class Scrub:
     def _look_again(self, holder: str) -> bool:
         """Decide which of the suspects are out of step; return whether that could be decided."""
         again = differing(self._suspects)
-        same = [session for session, digests in self._suspects.items() if again.get(session) == digests]
+        same = {session: digests for session, digests in self._suspects.items() if again.get(session) == digests}
         if same and _is_changed_by_operators(holder):
             return False
         missing = _missing_without_flag(same)
@@ -89,15 +90,24 @@ def _is_changed_by_operators(holder: str) -> bool:
     return not control(ALIASES[0]).lease(OPERATORS, holder, _MOMENT)
 
 
-def _missing_without_flag(sessions: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _missing_without_flag(suspects: Mapping[str, Digests]) -> dict[str, tuple[str, ...]]:
     """Return the conversations that are out of step, with the stores that are missing something of them."""
-    upto = {alias: trimmed.upto(alias) for alias in ALIASES} if sessions else {}
+    upto = {alias: trimmed.upto(alias) for alias in ALIASES} if suspects else {}
     missing: dict[str, tuple[str, ...]] = {}
-    for batch in batches(sessions, repair.BATCH):
+    for batch in batches(suspects, repair.BATCH):
         found = {alias: bulk(alias).contents(batch) for alias in ALIASES}
         held = {session: {alias: found[alias][session] for alias in ALIASES} for session in batch}
-        missing |= {session: _missing_in(each, upto) for session, each in held.items()}
+        same = (session for session, each in held.items() if _is_still(suspects[session], each))
+        missing |= {session: _missing_in(held[session], upto) for session in same}
     return {session: aliases for session, aliases in missing.items() if aliases}
+
+
+def _is_still(digests: Digests, held: Mapping[str, Found]) -> bool:
+    """Return whether the stores hold what they did at both looks; what is no history is as it was."""
+    return all(
+        isinstance(one, CorruptHistory) or merge.digest(one.history, one.tombstone) == digest
+        for one, digest in zip(held.values(), digests, strict=True)
+    )
 
 
 def _missing_in(held: Mapping[str, Found], upto: Mapping[str, str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from conversations import clock
 from conversations.clock import now
 from conversations.datasets import Coverage, Scrubbed
 from conversations.errors import StoreUnavailable
-from conversations.history import repair
+from conversations.history import repair, trimmed
 from conversations.history import scrub as scrubbing
 from conversations.history.pauses import Pauses
 from conversations.history.scrub import Scrub
@@ -141,6 +141,20 @@ def test_what_differs_otherwise_at_the_second_look_is_not_counted(monkeypatch: p
     session = a_session()
     put(session, REDIS, *recent_turns(1))
     meanwhile(monkeypatch, session, lambda: put(session, REDIS, a_turn(at=now())))
+    assert scrub_all() == 0
+
+
+def test_a_turn_that_begins_after_the_second_look_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here of a conversation that differs for a good reason."""
+    session, turns, contents = a_session(), recent_turns(1), bulk(MONGO).contents
+    put(session, MONGO, *turns)
+    trimmed.note(REDIS, turns[0].answer.id)
+
+    def read_late(sessions: Collection[str]) -> Any:
+        put(session, MONGO, a_turn(at=now()))
+        return contents(sessions)
+
+    monkeypatch.setattr(bulk(MONGO), "contents", read_late)
     assert scrub_all() == 0
 
 
