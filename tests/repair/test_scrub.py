@@ -367,6 +367,15 @@ def test_it_is_abandoned_where_a_dataset_changes(steps: list[Scrub]) -> None:
     assert steps[0] is steps[1] is not steps[2]
 
 
+def test_it_is_abandoned_where_the_routing_changes(steps: list[Scrub]) -> None:
+    process = watched()
+    scrub.step(process)
+    process.routing = Routing(MONGO, True)
+    assert scrub.is_due(process)
+    scrub.step(process)
+    assert steps[0] is not steps[1]
+
+
 def test_it_is_abandoned_where_another_process_has_ended_one(steps: list[Scrub]) -> None:
     process = watched()
     scrub.step(process)
