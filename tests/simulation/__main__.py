@@ -1,6 +1,7 @@
 """Plays plans: `python -m tests.simulation [--seed N] [--count N]`.
 
-With `--unconfirmed` both stores have the same fault, and what is judged is only that no question is there twice.
+With `--unconfirmed` both stores have the same fault, and what is judged is only that no question is there twice. The
+first plans that break a promise are made smaller and printed with all that happened; `kept.py` makes tests of them.
 """
 
 import argparse
@@ -9,8 +10,6 @@ import os
 import random
 import sys
 import time
-from collections import Counter
-from contextlib import nullcontext
 
 from tests.configured import LONG_SECRET
 
@@ -20,6 +19,7 @@ os.environ.update(
     REDIS_URL="redis://127.0.0.1:9/0",  # named, never called
     MONGO_URL="mongodb://127.0.0.1:9/simulated",
 )
+SHOWN = 3  # plans that are made smaller and printed
 
 
 def show(*lines: object) -> None:
@@ -37,41 +37,41 @@ def main() -> None:
     import django
 
     django.setup()
-    from tests.simulation import plans
-    from tests.simulation.breaks import BREAKS, broken
-    from tests.simulation.checker import check, stored_twice
-    from tests.simulation.world import World
+    from tests.simulation.breaks import BREAKS
+    from tests.simulation.kept import KEPT
+    from tests.simulation.plays import Series, play_all
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--show", action="store_true")
-    parser.add_argument("--unconfirmed", action="store_true")
+    parser.add_argument("--show", action="store_true", help="print one run, whatever came of it")
+    parser.add_argument("--unconfirmed", action="store_true", help="both stores have a fault at once")
     parser.add_argument("--broken", choices=BREAKS, help="break this rule; end when that is found")
+    parser.add_argument("--kept", choices=KEPT, help="play this kept plan, with its seed and those after it")
     options = parser.parse_args()
-    first = options.seed if options.seed is not None else random.randrange(10**9)
+    kept = KEPT[options.kept] if options.kept else None
+    unconfirmed = kept.unconfirmed if kept else options.unconfirmed
+    series = Series(options.broken, unconfirmed, kept.plan if kept else None)
+    first = options.seed
+    if first is None:
+        first = kept.plan.seed if kept else random.randrange(10**9)
     gc.disable()  # a third of the time would go into looking at what is still in use
-    begun, steps, kinds = time.perf_counter(), 0, Counter[str]()
-    for seed in range(first, first + (1 if options.show else options.count)):
-        world = World(plans.unconfirmed(seed) if options.unconfirmed else plans.make(seed))
-        with broken(options.broken) if options.broken else nullcontext():
-            world.play()
-        steps += world.scheduler.steps
-        if not seed % 50:
-            gc.collect()
-        wrong = stored_twice(world) if options.unconfirmed else check(world)
-        if options.show:
-            show(world.plan, *world.events, "", *wrong)
-        for line in {line.split()[0] for line in wrong}:
-            kinds[line] += 1
-        kinds["violating"] += bool(wrong)
-        if wrong and kinds["violating"] <= 5 and not options.show:
-            show(world.plan, *wrong[:2])
-        if wrong and options.broken:
-            break
+    gc.freeze()  # nor does what is there now need a look
+    if options.show:
+        played = series.play(series.plan(first))
+        show(*played.report())
+        sys.exit(bool(played.wrong))
+    begun = time.perf_counter()
+    total = play_all(series, range(first, first + options.count))
     took = time.perf_counter() - begun
-    show(dict(kinds), f"{steps} steps, {steps / options.count:.0f} a run, {took / options.count * 1000:.1f} ms a run")
-    sys.exit(bool(kinds["violating"]))
+    for plan in total.violating[:SHOWN]:
+        show(*series.smaller(plan).report(), "")
+    steps, each = total.steps / total.plans, total.seconds / total.plans * 1000
+    show(
+        f"{total.plans} plans from seed {first} in {took:.0f} s: {len(total.violating)} violating {dict(total.kinds)}",
+        f"{steps:.0f} steps and {each:.1f} ms of processor time a plan",
+    )
+    sys.exit(bool(total.violating))
 
 
 repeatable()

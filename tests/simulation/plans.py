@@ -1,7 +1,7 @@
 """What happens in one run, made from a seed before it begins, so that it can be printed and made smaller."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 STORES = ("redis", "mongo")
@@ -39,6 +39,10 @@ class Request:
     key: bool
     """Whether it sends an Idempotency-Key, and asks again with it when the outcome is unknown."""
 
+    def __str__(self) -> str:
+        sent = ", with its last id" * self.expecting + ", with a key" * self.key
+        return f"{self.at:7.3f}  {self.kind} s{self.client} on {self.machine}{sent}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,12 +54,12 @@ class Plan:
     max_turns: int
     clients: int
     faults: tuple[Fault, ...]
-    requests: tuple[Request, ...] = field(repr=False)
+    requests: tuple[Request, ...]
 
     def __str__(self) -> str:
         head = f"seed {self.seed}: primary {self.primary}, dual write {'on' if self.dual_write else 'off'}, "
         head += f"window {self.max_turns} turns, {self.clients} clients"
-        return "\n".join([head, *map(str, self.faults)])
+        return "\n".join([head, *map(str, sorted((*self.faults, *self.requests), key=lambda each: each.at))])
 
 
 def _lasting(random: Random) -> float:

@@ -1,0 +1,73 @@
+"""Plans that broke a promise once, made smaller: each stays a test.
+
+`python -m tests.simulation` prints a plan that breaks a promise in the form that it has here. Its seed decides only
+in which order things happen, so a kept plan is played with that seed and the next ones.
+"""
+
+from dataclasses import dataclass
+
+from tests.simulation.plans import Fault, Plan, Request
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A plan, and the rule of `breaks.py` that it finds broken; None where it found a fault that is cured."""
+
+    plan: Plan
+    rule: str | None = None
+    unconfirmed: bool = False
+    """Whether it is judged as the plans of `--unconfirmed` are."""
+
+
+KEPT: dict[str, Kept] = {
+    "frozen, then the other out": Kept(
+        Plan(
+            seed=5060,
+            primary="mongo",
+            dual_write=True,
+            max_turns=3,
+            clients=1,
+            faults=(
+                Fault(at=6.0, kind="freeze", target="redis", seconds=2.8),
+                Fault(at=10.9, kind="refuse", target="mongo", seconds=0.2),
+            ),
+            requests=(
+                Request(at=6.0, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=12.5, client=0, kind="ask", machine=0, expecting=False, key=False),
+            ),
+        ),
+        "4 flags are not looked at",
+    ),
+    "rolled back by one turn": Kept(
+        Plan(
+            seed=5087,
+            primary="redis",
+            dual_write=True,
+            max_turns=16,
+            clients=1,
+            faults=(Fault(at=4.7, kind="roll back", target="redis", seconds=0.1),),
+            requests=(
+                Request(at=0.9, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=4.3, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=5.0, client=0, kind="read", machine=0, expecting=False, key=False),
+            ),
+        ),
+        "11 data are always the same",
+    ),
+    "both applied late": Kept(
+        Plan(
+            seed=5007,
+            primary="mongo",
+            dual_write=True,
+            max_turns=16,
+            clients=1,
+            faults=(
+                Fault(at=4.0, kind="apply late", target="redis", seconds=5.0),
+                Fault(at=4.0, kind="apply late", target="mongo", seconds=5.0),
+            ),
+            requests=(Request(at=6.6, client=0, kind="ask", machine=0, expecting=False, key=False),),
+        ),
+        "15 unknown is not stored",
+        unconfirmed=True,
+    ),
+}
