@@ -1,4 +1,4 @@
-"""Plays plans: `python -m tests.simulation [--seed N] [--count N]`.
+"""Plays plans: `python -m tests.simulation [--seed N] [--count N] [--jobs N]`.
 
 With `--unconfirmed` both stores have the same fault, and what is judged is only that no question is there twice. The
 first plans that break a promise are made smaller and printed with all that happened; `kept.py` makes tests of them.
@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes; as many as cores")
     parser.add_argument("--show", action="store_true", help="print one run, whatever came of it")
     parser.add_argument("--unconfirmed", action="store_true", help="both stores have a fault at once")
     parser.add_argument("--broken", choices=BREAKS, help="break this rule; end when that is found")
@@ -62,14 +63,14 @@ def main() -> None:
         show(*played.report())
         sys.exit(bool(played.wrong))
     begun = time.perf_counter()
-    total = play_all(series, range(first, first + options.count))
+    total = play_all(series, range(first, first + options.count), options.jobs)
     took = time.perf_counter() - begun
     for plan in total.violating[:SHOWN]:
         show(*series.smaller(plan).report(), "")
     steps, each = total.steps / total.plans, total.seconds / total.plans * 1000
     show(
         f"{total.plans} plans from seed {first} in {took:.0f} s: {len(total.violating)} violating {dict(total.kinds)}",
-        f"{steps:.0f} steps and {each:.1f} ms of processor time a plan",
+        f"{steps:.0f} steps and {each:.1f} ms of processor time a plan, {options.jobs} processes",
     )
     sys.exit(bool(total.violating))
 

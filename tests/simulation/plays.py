@@ -1,12 +1,15 @@
-"""Plays series of plans, and makes those smaller that break a promise."""
+"""Plays series of plans, in several processes where that is wanted, and makes those smaller that break a promise."""
 
 import gc
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
+from multiprocessing import get_context
 from pprint import pformat
 
 from tests.answers import Event
@@ -17,7 +20,7 @@ from tests.simulation.plans import Plan
 from tests.simulation.shrinking import shrink
 from tests.simulation.world import World
 
-BLOCK = 50  # plans after which memory is given back
+BLOCK = 50  # plans that a process plays before it reports
 _played = count(1)
 
 
@@ -47,7 +50,7 @@ class Series:
     """Plans that are played and judged in the same way, one for each seed."""
 
     rule: str | None = None
-    """A rule that is broken on purpose; the first plan that shows it ends the series."""
+    """A rule that is broken on purpose; the first plan that shows it ends its block."""
     unconfirmed: bool = False
     """Whether both stores have the same fault; what is judged then is only that no question is there twice."""
     kept: Plan | None = None
@@ -88,9 +91,15 @@ class Block:
     kinds: Counter[str] = field(default_factory=Counter)
     violating: list[Plan] = field(default_factory=list)
 
+    def add(self, other: "Block") -> None:
+        self.plans += other.plans
+        self.steps += other.steps
+        self.seconds += other.seconds
+        self.kinds += other.kinds
+        self.violating += other.violating
 
-def play_all(series: Series, seeds: range) -> Block:
-    """Play the plans of these seeds; where a rule is broken, until one shows it."""
+
+def _play(series: Series, seeds: range) -> Block:
     block, begun = Block(), time.process_time()
     for seed in seeds:
         played = series.play(series.plan(seed))
@@ -103,3 +112,22 @@ def play_all(series: Series, seeds: range) -> Block:
                 break
     block.seconds = time.process_time() - begun
     return block
+
+
+def play_all(series: Series, seeds: range, jobs: int) -> Block:
+    """Play the plans of these seeds, in so many processes; where a rule is broken, until one shows it."""
+    total = Block()
+    for block in _blocks(series, [seeds[start : start + BLOCK] for start in range(0, len(seeds), BLOCK)], jobs):
+        total.add(block)
+        if series.rule and total.violating:
+            break
+    return total
+
+
+def _blocks(series: Series, parts: list[range], jobs: int) -> Iterator[Block]:
+    """Yield the blocks in the order of their seeds."""
+    if jobs == 1:
+        yield from (_play(series, seeds) for seeds in parts)
+        return
+    with get_context("fork").Pool(min(jobs, len(parts))) as pool:
+        yield from pool.imap(partial(_play, series), parts)

@@ -47,6 +47,12 @@ def test_a_broken_rule_is_found(rule: str) -> None:
     assert played.stdout.count("Request(") <= MOST_REQUESTS, played.stdout
 
 
+def test_processes_side_by_side_find_the_same() -> None:
+    options = ("--count", "100", "--seed", "5000", "--broken", "10 deletions leave no tombstone")
+    one, two = play(*options), play(*options, "--jobs", "2")
+    assert (one.returncode, one.stdout.splitlines()[:-2]) == (two.returncode, two.stdout.splitlines()[:-2])
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_kept_plan_breaks_no_promise(name: str) -> None:
     played = play("--kept", name)
@@ -61,5 +67,6 @@ def test_a_kept_plan_finds_its_rule_broken(name: str, rule: str) -> None:
 
 
 def play(*options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tests.simulation", *options]
+    """Play in one process: other tests run beside this one."""
+    command = [sys.executable, "-m", "tests.simulation", "--jobs", "1", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
