@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -157,18 +157,18 @@ def note_elsewhere(known: Known, up: list[str]) -> None:
     """Note the datasets in the other store and on this machine. Raise StoreUnavailable."""
     for alias, dataset in known.datasets.items():
         if other(alias) in up and alias in up:
-            control(other(alias)).write_note(noted_as(alias), orjson.dumps(asdict(dataset)).decode())
+            control(other(alias)).write_note(noted_as(alias), orjson.dumps(dataset).decode())
     _note_on_this_machine(known)
 
 
 def record(coverage: Coverage) -> None:
     """Write coverage to every store that can be reached; the newest counts."""
-    _write_everywhere(COVERAGE, orjson.dumps(asdict(coverage)).decode())
+    _write_everywhere(COVERAGE, orjson.dumps(coverage).decode())
 
 
 def record_scrub(name: str, scrubbed: Scrubbed) -> None:
     """Write it to every store that can be reached, as the note of that name; the newest counts."""
-    _write_everywhere(name, orjson.dumps(asdict(scrubbed)).decode())
+    _write_everywhere(name, orjson.dumps(scrubbed).decode())
 
 
 def _write_everywhere(name: str, text: str) -> None:
@@ -294,7 +294,7 @@ def _on_this_machine(alias: str) -> list[Dataset]:
 def _note_on_this_machine(known: Known) -> None:
     draft = _file().with_name(f"datasets.{os.getpid()}")
     try:
-        draft.write_bytes(orjson.dumps({alias: asdict(one) for alias, one in known.datasets.items()}))
+        draft.write_bytes(orjson.dumps(known.datasets))
         draft.replace(_file())
     except OSError as error:  # a full disk must not stop the watcher: the other store has the note too
         event(logger, logging.ERROR, "datasets_not_noted", error=type(error).__name__)

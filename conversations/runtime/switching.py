@@ -1,7 +1,6 @@
 """Recorded switches: a change of primary or dual write that reaches every process without a restart."""
 
 import logging
-from dataclasses import asdict
 
 import orjson
 from django.conf import settings
@@ -50,7 +49,7 @@ def write(switch: Switch) -> tuple[str, ...]:
     recorded_in = []
     for alias in ALIASES:
         try:
-            control(alias).write_note(NOTE, orjson.dumps(asdict(switch)).decode())
+            control(alias).write_note(NOTE, orjson.dumps(switch).decode())
             recorded_in.append(alias)
         except StoreUnavailable:
             continue

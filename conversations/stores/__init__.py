@@ -142,7 +142,7 @@ def do_not_wait_at_exit() -> None:
 
 def other(alias: str) -> str:
     """Return the alias of the other store in use."""
-    return next(one for one in ALIASES if one != alias)
+    return ALIASES[1] if alias == ALIASES[0] else ALIASES[0]
 
 
 def bulk(alias: str) -> BulkStore:
