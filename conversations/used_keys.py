@@ -29,7 +29,8 @@ def unite(*several: Keys) -> dict[str, int]:
         for key, at in keys.items():
             found[key] = max(at, found.get(key, 0))
     newest = sorted(found.items(), key=lambda one: one[1])[-MOST:]
-    return {key: at for key, at in newest if at >= oldest()}
+    least = oldest()
+    return {key: at for key, at in newest if at >= least}
 
 
 def missing(held: Mapping[str, Keys]) -> dict[str, Keys]:
