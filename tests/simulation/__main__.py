@@ -57,7 +57,9 @@ def main() -> None:
     if first is None:
         first = kept.plan.seed if kept else random.randrange(10**9)
     gc.disable()  # a third of the time would go into looking at what is still in use
-    gc.freeze()  # nor does what is there now need a look
+    series.play(series.plan(first))  # loads the modules that are imported late
+    gc.collect()
+    gc.freeze()  # what is there now needs no look at all
     if options.show:
         played = series.play(series.plan(first))
         show(*played.report())

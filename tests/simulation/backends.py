@@ -1,7 +1,7 @@
 """The two stores of the simulation, and what can happen to them and to the links that lead there."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +28,10 @@ class SimulatedStore(MemoryStore):
     """A store whose server has an instance, which changes when it is started again."""
 
     instance = "1"
+
+    def _usable(self) -> AbstractContextManager[Any]:
+        """It is never down, nor are there threads: a lock that costs nothing stands for the check."""
+        return self._lock
 
     def snapshot(self) -> dict[str, Any]:
         return {name: dict(getattr(self, name)) for name in _STATE} | {"_dataset": self._dataset}
@@ -86,6 +90,8 @@ class Link(HistoryStore, ControlStore):
         self._backend = backend
         self._cut = cut
         """The aliases that this process' machine cannot reach."""
+        least, most = LATENCY[self.alias]
+        self._latency = (least, most - least)
         self._connected_to = 0
         self._connections = 0
 
@@ -96,8 +102,9 @@ class Link(HistoryStore, ControlStore):
     def call(self, apply: Callable[[], T], *, write: bool = False) -> T:
         """Return what the store answers; raise StoreUnavailable where it, or the link, fails."""
         backend, random, pause = self._backend, self._backend.scheduler.random, self._backend.scheduler.pause
+        least, spread = self._latency
         if write:  # what reads waits once, between its reading and the use of that
-            pause(random.uniform(*LATENCY[self.alias]))
+            pause(least + spread * random.random())
         if backend.condition == REFUSED:
             raise StoreUnavailable(self.alias, "refused")
         if self.alias in self._cut:
@@ -120,7 +127,7 @@ class Link(HistoryStore, ControlStore):
         result = apply()
         if random.random() < lossy.reply:
             self._give_up()
-        pause(random.uniform(*LATENCY[self.alias]))
+        pause(least + spread * random.random())
         if backend.starts != starts or self.alias in self._cut:
             self._give_up()
         return result

@@ -1,11 +1,11 @@
 """Puts the real modules into the simulation: virtual time, no threads, no metrics and no log."""
 
 import sys
+import time as real_time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import cache, lru_cache, partial
 from typing import Any
-from unittest import mock
 from uuid import UUID
 
 from conversations import chat, ids, stores
@@ -17,6 +17,26 @@ from telemetry import logs, metrics
 from tests.simulation.backends import SimulatedBulk
 from tests.simulation.processes import current
 from tests.simulation.scheduler import Scheduler, Task
+
+
+class Nothing:
+    """A metric that counts nothing, and a log that nobody reads."""
+
+    def __getattr__(self, name: str) -> Any:
+        setattr(self, name, self)  # the next look finds it without a call
+        return self
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+NOTHING = Nothing()
 
 
 class Time:
@@ -60,49 +80,41 @@ class Executor:
         return done, every - done
 
 
-class Nothing:
-    """A metric that counts nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-
 @contextmanager
 def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[None]:
     """Let the service's code run under the scheduler until the end of the block."""
-    time, executor, nothing = Time(scheduler), Executor(scheduler), Nothing()
-    breaker = partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)
+    time, executor = Time(scheduler), Executor(scheduler)
     replaced: list[tuple[Any, str, Any]] = [
         (stores, "_build", lambda alias: current().stores[alias]),
         (stores, "_build_bulk", _bulk),
         (datasets, "_on_this_machine", _noted),
         (datasets, "_note_on_this_machine", lambda known: current().machine.noted.update(known.datasets)),
+        (datasets, "_parsed", _parsed),
+        (datasets, "_coverage", _coverage),
         (datasets, "uuid4", lambda: UUID(int=scheduler.random.getrandbits(128))),
         (switching, "environment", lambda: current().environment),
-        (measured, "Breaker", breaker),
+        (measured, "Breaker", partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)),
         (watcher, "_executor", executor),
         (pings, "_executor", executor),
         (pings, "wait", executor.wait),
         (chat, "answerer", answerer),
         (chat, "idempotency_lock", partial(_idempotency_lock, scheduler)),
         (ids.secrets, "randbits", scheduler.random.getrandbits),
+        *((module, "time", time) for module in _modules_with_time(len(sys.modules))),
+        *_silenced(len(sys.modules)),
     ]
-    for name, module in list(sys.modules.items()):
-        if name.startswith("conversations."):
-            replaced += _in_module(module, time, nothing)
-    with ExitStack() as stack:
-        for owner, name, value in replaced:
-            stack.enter_context(mock.patch.object(owner, name, value))
+    before = [(vars(module), name, vars(module)[name]) for module, name, _ in replaced]
+    try:
+        for module, name, value in replaced:
+            setattr(module, name, value)
         yield
+    finally:
+        for names, name, value in before:
+            names[name] = value
+
+
+_parsed = lru_cache(100)(datasets._parsed)  # what is noted seldom changes, and is read each second
+_coverage = lru_cache(100)(datasets._coverage)
 
 
 def _bulk(alias: str) -> SimulatedBulk:
@@ -114,20 +126,31 @@ def _noted(alias: str) -> list[Dataset]:
     return [noted[alias]] if alias in noted else []
 
 
-def _in_module(module: Any, time: Time, nothing: Nothing) -> list[tuple[Any, str, Any]]:
-    found: list[tuple[Any, str, Any]] = []
-    names = vars(module)
-    if getattr(names.get("time"), "__name__", "") == "time":
-        found.append((module, "time", time))
-    for name, real, stand_in in (
-        ("event", logs.event, nothing),
+@cache
+def _modules_with_time(loaded: int) -> list[Any]:
+    """Return the service's modules that use the module `time`, of so many that are loaded."""
+    return [module for module in _modules() if vars(module).get("time") is real_time]
+
+
+@cache
+def _silenced(loaded: int) -> list[tuple[Any, str, Any]]:
+    """Return what counts, logs, hashes names or reads settings in the service's modules, with what stands in."""
+    stand_ins = (
+        ("event", logs.event, NOTHING),
         ("hashed", logs.hashed, lambda session: session),
-        ("metrics", metrics, nothing),
+        ("metrics", metrics, NOTHING),
         ("limits", stores.limits, lambda: current().stores["redis"].limits),
-    ):
-        if names.get(name) is real:
-            found.append((module, name, stand_in))
-    return found
+    )
+    return [
+        (module, name, stand_in)
+        for module in _modules()
+        for name, real, stand_in in stand_ins
+        if vars(module).get(name) is real
+    ]
+
+
+def _modules() -> list[Any]:
+    return [module for name, module in sys.modules.items() if name.startswith("conversations.")]
 
 
 @contextmanager

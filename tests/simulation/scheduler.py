@@ -5,6 +5,7 @@ All randomness comes from one seeded generator, so a seed always gives the same 
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, Protocol
@@ -57,6 +58,7 @@ class Scheduler:
         self.running: Task | None = None
         self.broken: Exception | None = None
         """What ended a thread that must not end."""
+        self._until = 0.0
         self._queue: list[tuple[float, int, Task, int]] = []
         self._numbers = count()
         self._hub = getcurrent()
@@ -69,19 +71,26 @@ class Scheduler:
         return task
 
     def pause(self, seconds: float) -> None:
-        """Let the running task wait; others run meanwhile."""
-        assert self.running
-        self._wake(self.running, max(seconds, 0.0))
-        self._hub.switch()
+        """Let the running task wait; others run meanwhile. Where none is due before it, it goes on at once."""
+        task, then = self.running, self.now + max(seconds, 0.0)
+        assert task
+        if then <= self._until and (not self._queue or then < self._queue[0][0]):
+            self.now = then
+            task.ticket += 1
+            self.steps += 1
+        else:
+            heapq.heappush(self._queue, (then, next(self._numbers), task, task.ticket))
+            self._hub.switch()
 
     def wait(self, tasks: list[Task], seconds: float | None = None) -> None:
         """Let the running task wait until all of these have ended, or for so many seconds."""
         until = float("inf") if seconds is None else self.now + seconds
         waiting = self.running
         assert waiting
+        wake = partial(self._wake, waiting, 0.0)
         for task in tasks:
-            task.when_done.append(lambda: self._wake(waiting, 0.0))
-        while not all(task.done for task in tasks) and self.now < until:
+            task.when_done.append(wake)
+        while self.now < until and [task for task in tasks if not task.done]:
             if seconds is not None:
                 self._wake(waiting, until - self.now)
             self._hub.switch()
@@ -94,6 +103,8 @@ class Scheduler:
 
     def run(self, until: float) -> None:
         """Run all tasks until this time; raise what a task of the world itself raised."""
+        self._until = until
+        owner: Owner | None = None
         while self._queue and self._queue[0][0] <= until:
             self.now, _, task, ticket = heapq.heappop(self._queue)
             if task.cancelled or ticket != task.ticket:
@@ -101,7 +112,9 @@ class Scheduler:
             task.ticket += 1
             self.steps += 1
             self.running = task
-            task.owner.enter()
+            if task.owner is not owner:
+                owner = task.owner
+                owner.enter()
             task.greenlet.switch()
             if self.broken:
                 raise self.broken

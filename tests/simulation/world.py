@@ -49,6 +49,8 @@ class World:
         self.violations: list[str] = []
         limits = Limits(TTL, plan.max_turns, 10**6)
         self.backends = {alias: Backend(alias, limits, self.scheduler) for alias in ALIASES}
+        back = {fault.target for fault in plan.faults if fault.kind == "roll back"}
+        self._rolled_back = [self.backends[alias] for alias in ALIASES if alias in back]
         self.machines = [Machine(str(number)) for number in range(plans.MACHINES)]
         self.processes: list[Process] = []
         self._numbers = [0] * plan.clients
@@ -94,7 +96,7 @@ class World:
     def _remember(self) -> None:
         """Keep snapshots that a store may be rolled back to."""
         while self.scheduler.now < LENGTH:
-            for backend in self.backends.values():
+            for backend in self._rolled_back:
                 backend.remember()
             self.scheduler.pause(self.scheduler.random.uniform(0.1, 1.0))
 
