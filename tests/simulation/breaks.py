@@ -80,7 +80,7 @@ def _keys_are_forgotten() -> Patch:
 
 
 def _nothing_is_repaired() -> Patch:
-    return repair, "flagged", lambda deadline: 0
+    return repair.Flagged, "step", lambda self, deadline: 0
 
 
 def _deletions_leave_no_tombstone() -> Patch:

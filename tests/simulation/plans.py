@@ -6,7 +6,9 @@ from random import Random
 
 STORES = ("redis", "mongo")
 MACHINES = 2
-LENGTH = 14.0  # virtual seconds in which things happen
+LENGTH = 14.0  # virtual seconds in which things happen, at the most
+LAST = 9.0  # virtual seconds after which no fault begins
+AFTERWARDS = 3.0  # virtual seconds in which clients go on after the last fault
 SEEN_AS_CUT_OFF = (8.5, 11.0)  # virtual seconds after which the others know that a machine does not reach a store
 QUIET = 12.0  # virtual seconds of peace afterwards
 
@@ -20,6 +22,10 @@ class Fault:
     target: str = ""
     seconds: float = 0.0
     """How long it lasts, or how far back or off it is."""
+
+    @property
+    def end(self) -> float:
+        return self.at if self.kind in ("roll back", "skew") else self.at + self.seconds
 
     def __str__(self) -> str:
         return f"{self.at:7.3f}  {self.kind} {self.target} {self.seconds:.2f}"
@@ -143,14 +149,15 @@ def make(seed: int) -> Plan:
     """Return the plan of a seed."""
     random = Random(seed)
     clients = random.randint(1, 3)
-    times = sorted(random.uniform(2.0, LENGTH * 0.8) for _ in range(random.choice((1, 2, 2))))
+    times = sorted(random.uniform(2.0, LAST) for _ in range(random.choice((1, 2, 2))))
     faults = _made(random, times)
+    end = min(LENGTH, max(fault.end for fault in faults) + AFTERWARDS)
     requests = []
     for client in range(clients):
         home, roams = random.randrange(MACHINES), random.random() < 0.5
         expecting, keys = random.random() < 0.7, random.random() < 0.7
         at = random.uniform(0.5, 2.0)
-        while at < LENGTH:
+        while at < end:
             kind = random.choices(("ask", "read", "delete"), (10, 2, 1.5))[0]
             machine = random.randrange(MACHINES) if roams else home
             requests.append(Request(at, client, kind, machine, expecting, keys))

@@ -68,14 +68,14 @@ class World:
             for client in range(self.plan.clients):
                 self._clients.append(self._later(0.0, lambda client=client: self._be_client(client)))
             self._later(0.0, self._remember)
-            self.scheduler.run(LENGTH)
+            self.scheduler.run(max((fault.at for fault in self.plan.faults), default=0.0))
             self._run_until_at_rest()
 
     def _run_until_at_rest(self) -> None:
         """Run on until nothing is left to repair for longer than a look of the watchers takes, or as long as repair
         may take."""
         rested = 0
-        while self.scheduler.now < LENGTH + QUIET and rested < 4:
+        while self.scheduler.now < LENGTH + QUIET and rested < 3:
             self.scheduler.run(self.scheduler.now + 0.4)
             rested = rested + 1 if self._is_at_rest() else 0
 

@@ -53,6 +53,14 @@ def test_a_turn_may_be_shown_or_not_while_it_is_deleted_and_where_that_failed() 
         assert kinds(asked("a", 1), failed, asked("b", 3)) == []
 
 
+def test_a_turn_that_a_retry_answers_is_as_old_as_the_first_try() -> None:
+    """A deletion in between, of which nobody knows whether it was done, may still be done: it covers the turn."""
+    tried = asked("a", 1, outcome="unknown", message_id=None)
+    again = asked("a", 3, replayed=True)
+    assert kinds(tried, deletion(2, outcome="failed"), again, asked("b", 4)) == []
+    assert kinds(tried, again, asked("b", 4)) == [FORGOTTEN]
+
+
 def test_what_was_asked_at_the_same_time_may_be_shown_or_not() -> None:
     assert kinds(asked("a", 1, ended=2.5), asked("b", 2)) == []
     assert kinds(asked("a", 1, ended=2.5), asked("b", 2), asked("c", 3, "b", "a")) == []
