@@ -101,6 +101,8 @@ class Known:
     flagged: dict[str, float] = field(default_factory=dict)
     """For each store when an unsynced flag was last set there, by any process, as the other store has it noted: Unix
     time by the stores' clock."""
+    trimmed: dict[str, str] = field(default_factory=dict)
+    """For each store the last id of what was removed from it alone, to make room: the other may have it still."""
     expiry: dict[str, float] = field(default_factory=dict)
     """For each store until when copies can live, as it has that noted."""
     scrubbed: Scrubbed = field(default_factory=Scrubbed)

@@ -7,6 +7,7 @@ from now. So the latest time of all is noted in every store, and each process ke
 from math import ceil
 
 from conversations import clock
+from conversations.ids import time_of
 
 MARGIN = 3600.0  # seconds by which the noted time is later than needed, so that it is seldom written
 MOST = 10 * 365 * 86_400  # seconds of a TTL; a noted time that is further ahead was written with a clock that was wrong
@@ -32,3 +33,9 @@ def learn(time: float) -> None:
 def tombstone_ttl(ttl: int) -> int:
     """Return how many seconds a tombstone has to live, where the TTL is this one now."""
     return max(ttl, ceil(_latest - clock.timestamp()))
+
+
+def can_live(last_id: str, ttl: int) -> bool:
+    """Return whether a copy of a conversation whose last message has this id can still live."""
+    lowered = tombstone_ttl(ttl) > ttl + 2 * MARGIN  # the TTL: then until when is not known of one conversation
+    return lowered or time_of(last_id).timestamp() + ttl > clock.timestamp()

@@ -75,6 +75,8 @@ class Inputs:
     """The stores that have, or had before they went out, flags that this process has not read."""
     complete: frozenset[str] = frozenset(ALIASES)
     """The stores that hold every conversation, or have a flag in the other for what they are missing."""
+    trimmed: frozenset[str] = frozenset()
+    """The stores from which conversations were removed that the other may still have."""
     cut_off: frozenset[str] = frozenset()
     """The stores that another process has stopped reaching, without a farewell: it may write to the other alone."""
 
@@ -144,6 +146,6 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
     unread = frozenset(ALIASES) - answered
     if not unread:
         return FULL
-    # Dual write says nothing of what was stored before it, nor of what another process cannot reach.
-    alone = answered & inputs.complete - inputs.cut_off
+    # Dual write says nothing of what was stored before it or was trimmed, nor of what another process cannot reach.
+    alone = answered & inputs.complete - inputs.cut_off - inputs.trimmed
     return FULL if alone and not unread & (inputs.may_have_more | inputs.unknown_flags) else BEHIND

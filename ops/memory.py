@@ -120,7 +120,7 @@ def _shrink(oldest: list[tuple[str, str]], report: MemoryReport, discard: bool, 
     while report.used > report.goal and done < len(oldest):
         last_ids = _needed(dict(oldest[done : done + BATCH]), report.used - report.goal)
         safe = last_ids if discard else _copied(last_ids, report)
-        trimmed.note(alias(), max(safe.values(), default=""))
+        trimmed.removed(alias(), max(safe.values(), default=""))
         gone = bulk(alias()).remove(safe, tombstones=False).removed
         done += len(last_ids)
         report.removed += len(gone)

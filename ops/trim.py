@@ -13,7 +13,6 @@ from typing import Any
 
 from conversations import merge
 from conversations.history import trimmed
-from conversations.ids import tombstone_for
 from conversations.stores import ALIASES, bulk
 from conversations.turns import History, Limits, now, time_of
 from ops.memory import MemoryReport
@@ -64,11 +63,10 @@ class Scope:
         """Whether what is removed leaves a tombstone: it does where it is removed from every store."""
         return self.aliases == ALIASES
 
-    def removes(self, last_id: str) -> None:
-        """Note, where it is removed from one store alone, that conversations up to this last id are missing nothing
-        there."""
-        if self.apply and not self.tombstones:
-            trimmed.note(self.aliases[0], last_id)
+    @property
+    def notes(self) -> bool:
+        """Whether it is noted what is removed: the other store has it still."""
+        return self.apply and not self.tombstones
 
     def saw(self, number: int) -> None:
         """Show that so many more were looked at; the total is not known."""
@@ -89,7 +87,8 @@ def older_than(scope: Scope, age: timedelta) -> dict[str, int]:
 def max_turns(scope: Scope, most: int) -> Shortened:
     """Delete the turns of each conversation, over all stores of the scope, before its newest so many."""
     conversations = turns = 0
-    scope.removes(tombstone_for())
+    if scope.notes:
+        trimmed.shortened(scope.aliases[0])
     for page in _histories(scope):
         dropped = {session: over for session, histories in page.items() if (over := _over(histories, most))}
         conversations += len(dropped)
@@ -119,7 +118,8 @@ def remove(scope: Scope, last_ids: Mapping[str, str]) -> dict[str, int]:
     """Remove conversations that have no later message; return how many went from each store. One that has a later
     message in a store stays in the stores after it."""
     gone = {}
-    scope.removes(max(last_ids.values(), default=""))
+    if scope.notes:
+        trimmed.removed(scope.aliases[0], max(last_ids.values(), default=""))
     for alias in scope.aliases:
         if not scope.apply:
             gone[alias] = len(bulk(alias).last_ids(last_ids))

@@ -1,7 +1,10 @@
 """Comparing everything that both stores hold, both ways, tombstones included; what differs is repaired."""
 
-from conversations.history import repair
-from conversations.history.walk import Walk, differing
+from collections.abc import Mapping
+
+from conversations.history import repair, trimmed
+from conversations.history.walk import Digests, Walk, differing
+from conversations.stores import ALIASES
 
 
 class Sweep:
@@ -21,5 +24,16 @@ class Sweep:
         page = self._walk.page()
         if page is None:
             return True
-        self.repaired += repair.now_or_later(differing(page))
+        found = differing(page)
+        self.repaired += repair.now_or_later(found.keys() - _trimmed(found))
         return False
+
+
+def _trimmed(found: Mapping[str, Digests]) -> set[str]:
+    """Return those that were removed from one store alone: what was to make room is not copied back."""
+    return set().union(
+        *(
+            trimmed.removed_from(alias, [session for session, digests in found.items() if digests[place] is None])
+            for place, alias in enumerate(ALIASES)
+        )
+    )

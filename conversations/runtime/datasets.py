@@ -23,6 +23,7 @@ from django.conf import settings
 from conversations import clock, datasets, expiry
 from conversations.datasets import Coverage, Dataset, Known, Scrubbed, Verdict
 from conversations.errors import StoreUnavailable
+from conversations.ids import MESSAGE_ID
 from conversations.runtime.state import UNSURE, state
 from conversations.stores import ALIASES, control, limits, other
 from conversations.stores.control import Report
@@ -52,6 +53,16 @@ def flagged_as(alias: str) -> str:
     return f"flagged:{alias}"
 
 
+def trimmed_as(alias: str) -> str:
+    """Return the name of the note, in each store, with the last id of what was removed from this one alone."""
+    return f"trimmed:{alias}"
+
+
+def last_id_in(note: str | None) -> str:
+    """Return the id that is noted, "" for none."""
+    return note if note and MESSAGE_ID.fullmatch(note) else ""  # another program may have written it
+
+
 def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     """Compare what the store reports with what was noted of it, and give it a new identity where that differs; return
     the report. With `beat` this process leaves its heartbeat, which counts the epoch up. Raise StoreUnavailable."""
@@ -79,9 +90,8 @@ def ask(alias: str) -> tuple[Report, float]:
     """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's;
     know from now on until when copies can live. Raise StoreUnavailable."""
     asked = time.time()
-    report = control(alias).report(
-        (noted_as(other(alias)), flagged_as(other(alias)), COVERAGE, LATEST_EXPIRY, SCRUBBED, SCRUBBING)
-    )
+    noted = (noted_as(other(alias)), flagged_as(other(alias)), *map(trimmed_as, ALIASES))
+    report = control(alias).report((*noted, COVERAGE, LATEST_EXPIRY, SCRUBBED, SCRUBBING))
     expiry.learn(_expiry(report))
     return report, report.time - (asked + time.time()) / 2
 
@@ -219,6 +229,8 @@ def _learn(known: Known, report: Report) -> None:
     """Take over what is noted in a store: of the other store's dataset and flags, and the newest coverage."""
     for alias in ALIASES:
         known.flagged[alias] = max(known.flagged.get(alias, 0.0), _time(report.notes.get(flagged_as(alias))))
+        trimmed = last_id_in(report.notes.get(trimmed_as(alias)))
+        known.trimmed[alias] = max(known.trimmed.get(alias, ""), trimmed)
         dataset = _parsed(report.notes.get(noted_as(alias)))
         if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
             known.datasets[alias] = dataset

@@ -4,8 +4,10 @@ is there."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from conversations import expiry
 from conversations.datasets import STALE, Known, Scrubbed, Verdict, judge
 from conversations.runtime import datasets
+from conversations.stores import limits
 from conversations.stores.control import Report
 
 UNDER_WAY_SECONDS = 60.0  # without a step, after which a scrub is taken for cut off
@@ -21,6 +23,8 @@ class DatasetStatus:
     """`same`, or what no process has dealt with yet: `new`, `restarted`, `wiped` or `rolled_back`."""
     complete: bool
     """Whether the store holds every conversation, or has a flag in the other for what it is missing."""
+    trimmed: bool
+    """Whether conversations were removed from it that the other store may still have."""
     processes: int
     """Those that were there within the last five seconds."""
     cut_off: int
@@ -51,7 +55,7 @@ def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
             known.datasets[alias] = report.dataset
         else:
             known.datasets.pop(alias, None)  # and with it all coverage
-    return {alias: _status(one, verdicts[alias], alias in known.complete) for alias, one in asked.items()}
+    return {alias: _status(alias, one, verdicts[alias], known) for alias, one in asked.items()}
 
 
 def scrubs(asked: Mapping[str, Asked]) -> ScrubStatus | None:
@@ -68,12 +72,14 @@ def _verdict(alias: str, report: Report, known: Known) -> Verdict:
     return judge(report.dataset, report.instance, filter(None, [known.datasets.get(alias)]))
 
 
-def _status(asked: Asked, verdict: Verdict, complete: bool) -> DatasetStatus:
+def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> DatasetStatus:
     report, ahead = asked
+    trimmed = known.trimmed.get(alias, "")
     return DatasetStatus(
         epoch=report.dataset.epoch if report.dataset else None,
         verdict=verdict.value,
-        complete=complete,
+        complete=alias in known.complete,
+        trimmed=bool(trimmed) and expiry.can_live(trimmed, limits().ttl),
         processes=sum(age <= STALE for age in report.heartbeats.values()),
         cut_off=len(datasets.cut_off(report)),
         clock_ahead=round(ahead, 3),

@@ -157,7 +157,9 @@ def _dataset(one: DatasetStatus | None) -> Cell:
 def _complete(one: DatasetStatus | None) -> Cell:
     if one is None:
         return Cell("-")
-    return Cell("yes") if one.complete else Cell("no", Level.WARN)
+    if not one.complete:
+        return Cell("no", Level.WARN)
+    return Cell("but for what was trimmed" if one.trimmed else "yes")
 
 
 def _processes(one: DatasetStatus | None) -> Cell:

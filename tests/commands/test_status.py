@@ -213,8 +213,8 @@ def test_the_report_has_the_same_fields() -> None:
                             "backup", "scrub", "trouble"]  # fmt: skip
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
-    assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "processes", "cut_off",
-                                                          "clock_ahead"]  # fmt: skip
+    assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",
+                                                          "cut_off", "clock_ahead"]  # fmt: skip
     assert list(report["stores"]["redis"]["says"]) == [
         "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
         "persistence",
@@ -315,10 +315,11 @@ def test_with_both_out_scrubs_are_not_known() -> None:
 @pytest.mark.parametrize(
     ("dataset", "name", "cell"),
     [
-        (DatasetStatus(7, "same", True, 4, 2, 0.0), "processes", Cell("4, 2 cut off", Level.WARN)),
-        (DatasetStatus(7, "same", True, 4, 0, -1.5), "clock", Cell("-1.5 s", Level.WARN)),
-        (DatasetStatus(7, "rolled_back", False, 4, 0, 0.2), "dataset", Cell("rolled back", Level.WARN)),
-        (DatasetStatus(7, "same", False, 4, 0, 0.2), "complete", Cell("no", Level.WARN)),
+        (DatasetStatus(7, "same", True, False, 4, 2, 0.0), "processes", Cell("4, 2 cut off", Level.WARN)),
+        (DatasetStatus(7, "same", True, False, 4, 0, -1.5), "clock", Cell("-1.5 s", Level.WARN)),
+        (DatasetStatus(7, "rolled_back", False, False, 4, 0, 0.2), "dataset", Cell("rolled back", Level.WARN)),
+        (DatasetStatus(7, "same", False, False, 4, 0, 0.2), "complete", Cell("no", Level.WARN)),
+        (DatasetStatus(7, "same", True, True, 4, 0, 0.2), "complete", Cell("but for what was trimmed")),
         (None, "complete", Cell("-")),
     ],
 )

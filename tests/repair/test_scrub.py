@@ -148,7 +148,7 @@ def test_a_turn_that_begins_after_the_second_look_is_not_counted(monkeypatch: py
     """Here of a conversation that differs for a good reason."""
     session, turns, contents = a_session(), recent_turns(1), bulk(MONGO).contents
     put(session, MONGO, *turns)
-    trimmed.note(REDIS, turns[0].answer.id)
+    trimmed.removed(REDIS, turns[0].answer.id)
 
     def read_late(sessions: Collection[str]) -> Any:
         put(session, MONGO, a_turn(at=now()))

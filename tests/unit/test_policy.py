@@ -92,6 +92,8 @@ PRIMARY = {"complete": frozenset({R})}  # Redis is complete, MongoDB is not
         (Inputs(DUAL, complete=frozenset()), BOTH, "1", None, False, FULL),
         (Inputs(DUAL, cut_off=frozenset({R})), {R}, "1", None, False, BEHIND),  # another process may write to MongoDB
         (Inputs(DUAL, cut_off=frozenset({R})), {M}, "1", None, False, FULL),
+        (Inputs(DUAL, trimmed=frozenset({R})), {R}, "1", None, False, BEHIND),  # MongoDB may have what was removed
+        (Inputs(DUAL, trimmed=frozenset({R})), {M}, "1", None, False, FULL),
         (Inputs(MONGO), BOTH, "1", None, False, FULL),
         (Inputs(DUAL_MONGO), {M}, "1", None, False, FULL),
     ],
