@@ -129,6 +129,7 @@ class Recorded:
         lost = set().union(*(loss.turns for loss in self.losses if loss.at < event.ended))
         deletions = [each for each in self._deletions if each.began < event.ended]
         later: set[str] = set()
+        tries = 0  # of later turns: each may have a place among those that are kept
         first = {each.text: each for each in reversed(self._asks)}  # a turn is as old as the first try to ask for it
         due = []
         for each in reversed(self._asks):
@@ -136,10 +137,11 @@ class Recorded:
                 continue
             if each.outcome == OK and each.ended < event.began and each.text not in later and each.text not in lost:
                 deleted = any(deletion.ended > first[each.text].began for deletion in deletions)
-                trimmed = len(later) >= self.max_turns
+                trimmed = tries >= self.max_turns
                 if not (deleted or trimmed or self.may_not_be_known(each, event)):
                     due.append(each)
             later.add(each.text)
+            tries += each.outcome != FAILED
         return due
 
     def _undeleted(self, event: Event) -> Iterable[Offence]:

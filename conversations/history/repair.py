@@ -75,9 +75,10 @@ class Flagged:
         return next(self._batches, None)
 
 
-def several(sessions: Collection[str], deadline: float = float("inf")) -> int:
-    """Repair the conversations, together as far as that is possible; return how many of them changed. Each of the
-    others is repaired alone, until the deadline; one that fails waits. Raise StoreUnavailable when a store is out."""
+def several(sessions: Collection[str], deadline: float = float("inf")) -> tuple[int, list[str]]:
+    """Repair the conversations, together as far as that is possible; return how many of them changed, and those that
+    could not be repaired. Each of the others is repaired alone, until the deadline; one that fails waits. Raise
+    StoreUnavailable when a store is out."""
     try:
         left, changed = _together(sessions)
     except StoreUnavailable:
@@ -86,19 +87,27 @@ def several(sessions: Collection[str], deadline: float = float("inf")) -> int:
     except Exception:  # one of them has something that nobody has thought of: alone, it is found out which
         logger.exception("repair_failed")
         left, changed = list(sessions), 0
-    for session in left:
-        changed += _alone(session)
-        if time.monotonic() > deadline:
-            break
-    return changed
+    failed: list[str] = []
+    for place, session in enumerate(left):
+        if time.monotonic() > deadline and place:
+            return changed, failed + left[place:]
+        done = _alone(session)
+        changed += bool(done)
+        if done is None:
+            failed.append(session)
+    return changed, failed
 
 
 def now_or_later(sessions: Collection[str]) -> int:
     """Repair the conversations, and flag those that cannot be repaired now; return how many changed. Raise
     StoreUnavailable when a store is out."""
-    due = (session for session in sessions if not waits(session))
-    changed = sum(map(several, batches(due, BATCH)))
-    for session in filter(waits, sessions):
+    waiting = set(filter(waits, sessions))
+    changed, failed = 0, list(waiting)
+    for batch in batches((session for session in sessions if session not in waiting), BATCH):
+        done = several(batch)
+        changed += done[0]
+        failed += done[1]
+    for session in failed:
         for alias in ALIASES:
             store(alias).append(session, None, flag=True)
     return changed
@@ -154,8 +163,8 @@ def _keys_missing_in(held: Mapping[str, Contents]) -> dict[str, Keys]:
     return used_keys.missing({alias: one.keys for alias, one in held.items()})
 
 
-def _alone(session: str) -> bool:
-    """Repair the conversation and return whether it changed; where it fails, it waits."""
+def _alone(session: str) -> bool | None:
+    """Repair the conversation and return whether it changed; where it fails, it waits, and the answer is None."""
     try:
         changed = conversation(session)
     except Exception as error:  # whatever it is, no other conversation waits for it
@@ -165,7 +174,7 @@ def _alone(session: str) -> bool:
         metrics.repair_errors.inc()
         kind = type(error).__name__
         event(logger, logging.WARNING, "repair_failed", session=hashed(session), error=kind, seconds=seconds)
-        return False
+        return None
     _pauses.done(session)
     return changed
 

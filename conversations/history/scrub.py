@@ -87,7 +87,7 @@ class Scrub:
 def _is_changed_by_operators(holder: str) -> bool:
     """Return whether an operator's command runs that changes conversations: a restore gives them to one store after the
     other."""
-    return not control(ALIASES[0]).lease(OPERATORS, holder, _MOMENT)
+    return not all(control(alias).lease(OPERATORS, holder, _MOMENT) for alias in ALIASES)
 
 
 def _missing_without_flag(suspects: Mapping[str, Digests]) -> dict[str, tuple[str, ...]]:
@@ -112,18 +112,22 @@ def _is_still(digests: Digests, held: Mapping[str, Found]) -> bool:
 
 def _missing_in(held: Mapping[str, Found], upto: Mapping[str, str]) -> tuple[str, ...]:
     """Return the stores that should have more of a conversation, or what is no history in its place; none where it has
-    a flag or is about to expire. `upto` has for each store the last id of what was removed from it alone."""
+    a flag. `upto` has for each store the last id of what was removed from it alone."""
     whole = {alias: one for alias, one in held.items() if isinstance(one, Contents)}
     plan = merge.plan(whole, limits())
-    if any(one.flag for one in whole.values()) or not plan.last_id or _has_expired(plan.last_id):
+    if any(one.flag for one in whole.values()) or not plan.last_id:
         return ()
-    return tuple(alias for alias in held if alias not in whole or _lacks(plan, alias, upto[alias]))
+    return tuple(alias for alias in held if alias not in whole or _needs(plan, alias, upto[alias]))
 
 
-def _lacks(plan: Plan, alias: str, upto: str) -> bool:
-    """Return whether the store should have more of the conversation, or know of its deletion."""
+def _needs(plan: Plan, alias: str, upto: str) -> bool:
+    """Return whether the store should have more of the conversation, unless that is about to expire, or should know of
+    its deletion."""
     missing = plan.missing[alias]
-    return missing.tombstone or (bool(missing.turns) and (plan.last_id or "") > upto)
+    if missing.tombstoned:
+        return True
+    more = missing.tombstone or any(turn.id > upto for turn in missing.turns)
+    return more and not _has_expired(plan.last_id or "")
 
 
 def _has_expired(last_id: str) -> bool:

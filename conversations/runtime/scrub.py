@@ -35,14 +35,13 @@ _scrubbing: Scrubbing | None = None
 
 
 def is_due(process: ProcessState) -> bool:
-    """Return whether everything is to be compared, or goes on being compared: both stores should have every turn, are
-    complete and have no flags, and the last time was a day ago. A sweep is such a time too."""
+    """Return whether everything is to be compared, or goes on being compared: both stores should have every turn and
+    are complete, and the last time was a day ago. A sweep is such a time too."""
     global _scrubbing
     if clock.timestamp() - max(process.known.scrubbed.at, process.known.coverage.since) < EVERY:
         _scrubbing = None  # another process has ended one
         return False
-    settled = all(one.flags is not None and not one.flags.sessions for one in process.stores.values())
-    return settled and set(process.routing.wanted) == set(ALIASES) and not coverage.missing(process)
+    return set(process.routing.wanted) == set(ALIASES) and not coverage.missing(process)
 
 
 def step(process: ProcessState) -> None:

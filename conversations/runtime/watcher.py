@@ -171,24 +171,25 @@ def _follow() -> None:
 
 def _repair() -> bool:
     """Repair unsynced conversations for a second at most, if both stores are up and no other process repairs;
-    return whether there is more to do. Where there is nothing to repair, the scrub goes on."""
+    return whether there is more to do. In what time that leaves, everything is compared."""
     process = state()
     flagged = any(one.flags and one.flags.sessions for one in process.stores.values())
     closed = all(one.reads.state == one.writes.state == CLOSED for one in process.stores.values())
     uncovered = bool(coverage.missing(process))
-    scrubs = not (flagged or uncovered) and scrub.is_due(process)
+    scrubs = not uncovered and scrub.is_due(process)
     if not (flagged or uncovered or scrubs) or not closed or not all(health(alias).up for alias in ALIASES):
         return False
     if not control(ALIASES[0]).lease("healing", PROCESS, _LEASE_SECONDS):
         return False
-    if scrubs:
-        scrub.step(process)
-        return False
     deadline = time.monotonic() + repair.BATCH_SECONDS
-    tried = _flagged.step(deadline)
+    tried = _flagged.step(deadline) if flagged else 0
     if time.monotonic() > deadline:
         left = sum(one.flags.number for one in process.stores.values() if one.flags)
         event(logger, logging.INFO, "repairing", conversations=tried, left=left)
-    if uncovered and time.monotonic() < deadline:
-        coverage.gain(process, deadline)
+    if time.monotonic() < deadline:
+        if uncovered:
+            coverage.gain(process, deadline)
+        elif scrubs:
+            scrub.step(process)
+            return False
     return time.monotonic() > deadline

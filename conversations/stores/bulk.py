@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import ClassVar, TypeVar
 
 from conversations import merge
@@ -207,9 +207,9 @@ class BulkStore(ABC):
         return {session: seconds for session, seconds in found.items() if seconds is not None}
 
     @abstractmethod
-    def tombstones(self) -> Iterator[tuple[str, str]]:
-        """Yield every deleted session with its tombstone, some perhaps twice; a tombstone that is no id is not
-        there."""
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
+        """Yield the tombstones of all deleted sessions, by batches as `sessions` does, of which many may be empty; one
+        that is no id is not there."""
 
     def entries(self, size: int) -> Iterator[list[Entry]]:
         """Yield all that the store has, each conversation and each tombstone once, in lists of about so many."""
@@ -221,7 +221,8 @@ class BulkStore(ABC):
             ttls = self.ttls(valid)
             found = [_entry(session, one, ttls.get(session)) for session, one in self.contents(valid).items()]
             yield found + [Entry(name, History(), b"", None, None, corrupt=True) for name in new - valid]
-        deleted = {session: tombstone for session, tombstone in self.tombstones() if session not in seen}
+        every = chain.from_iterable(page.items() for page in self.tombstones(size))
+        deleted = {session: tombstone for session, tombstone in every if session not in seen}
         for page in batches(deleted.items(), size):
             yield [Entry(session, History(), b"", None, tombstone) for session, tombstone in page]
 

@@ -14,10 +14,10 @@ class MemoryBulk(BulkStore):
 
     store: MemoryStore
 
-    def tombstones(self) -> Iterator[tuple[str, str]]:
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         with self.store._usable():
             found = {session: self.store._tombstone(session) for session in list(self.store._tombstones)}
-        yield from ((session, tombstone) for session, tombstone in found.items() if tombstone)
+        yield {session: tombstone for session, tombstone in found.items() if tombstone}
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
         attempt = Attempt()

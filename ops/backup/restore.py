@@ -16,6 +16,8 @@ from conversations.turns import History, Limits
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
 
+_PAGE = 1_000  # tombstones
+
 BATCH = 500
 
 Advance = Callable[[int, int], None]
@@ -56,8 +58,9 @@ def restore(archive: Archive, aliases: Iterable[str], *, replaces: bool, advance
     """
     plan = check(archive, advance)
     for alias in reachable():
-        for session, tombstone in bulk(alias).tombstones():
-            plan.add_tombstone(session, tombstone)
+        for page in bulk(alias).tombstones(_PAGE):
+            for session, tombstone in page.items():
+                plan.add_tombstone(session, tombstone)
     age = archive.age(now())
     return {alias: _restore(archive, alias, plan, age, replaces, advance) for alias in aliases}
 

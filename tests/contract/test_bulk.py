@@ -139,7 +139,7 @@ class Contract:
         turn, there, deleted = a_turn(), self.hold(bulk), {a_session() for _ in range(5)}
         for session in deleted:
             bulk.store.delete(session, turn.answer.id)
-        found = dict(bulk.tombstones())
+        found = {session: one for page in bulk.tombstones(2) for session, one in page.items()}
         assert {found[session] for session in deleted} == {turn.answer.id}
         assert there not in found
 
@@ -505,7 +505,7 @@ class Contract:
             lambda: list(bulk.all_last_ids(10)),
             lambda: list(bulk.all_histories(10)),
             lambda: bulk.ttls([session]),
-            lambda: list(bulk.tombstones()),
+            lambda: list(bulk.tombstones(10)),
             lambda: list(bulk.entries(10)),
             bulk.estimate,
             lambda: bulk.put([share(a_turn(), session=session)]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from conversations.errors import StoreUnavailable
-from conversations.history import repair
+from conversations.history import repair, walk
 from conversations.history.pauses import Pauses
 from conversations.history.sweep import Sweep
 from conversations.stores import ALIASES, MONGO, REDIS, bulk, other, store
@@ -179,6 +179,33 @@ def test_a_store_that_is_out_ends_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
     assert not repair.waits(session)
     repair_all()
     assert in_step(session)
+
+
+def test_a_sweep_flags_what_failed_though_its_pause_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the page may take longer than that."""
+    sessions, turn = [a_session() for _ in range(3)], a_turn()
+    for session in sessions:
+        store(MONGO).append(session, turn)
+    failing(monkeypatch, sessions[0], ValueError("never seen"))
+    monkeypatch.setattr(Pauses, "holds", lambda self, session: False)
+    sweep = Sweep()
+    while not sweep.step():
+        pass
+    assert sessions[0] in store(MONGO).flags(10_000).sessions
+
+
+def test_a_step_of_a_sweep_ends_where_nothing_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second store's names are known from the first; looking through them takes time."""
+    for _ in range(3):
+        session, turn = a_session(), a_turn()
+        for alias in ALIASES:
+            store(alias).append(session, turn)
+    monkeypatch.setattr(walk, "PAGE", 1)
+    monkeypatch.setattr(walk, "LOOK_SECONDS", 0.0)
+    one, steps = walk.Walk(), 0
+    while (page := one.page()) is not None:
+        steps += not page
+    assert steps > 3
 
 
 def test_a_sweep_flags_what_it_cannot_repair(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,29 @@ def test_a_tombstone_that_is_missing_is_found(alias: str, held: bool) -> None:
 
 
 @pytest.mark.parametrize("alias", ALIASES)
+def test_a_deletion_of_an_old_conversation_is_found(alias: str) -> None:
+    """Its tombstone is as old as its last message."""
+    session, turn = a_session(), a_turn(at=now() - timedelta(seconds=store(REDIS).limits.ttl + 3600))
+    put(session, alias, turn)
+    store(other(alias)).delete(session, turn.answer.id)
+    assert scrub_all() == 1
+    assert store(alias).load(session) is None
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_what_was_shortened_is_left_when_it_goes_on(alias: str) -> None:
+    session, turns = a_session(), recent_turns(3)
+    put(session, other(alias), *turns)
+    put(session, alias, turns[2])
+    trimmed.shortened(alias)
+    more = a_turn(at=now() + timedelta(seconds=1))
+    for each in ALIASES:
+        put(session, each, more)
+    assert scrub_all() == 0
+    assert store(alias).load(session) == History.of([turns[2], more])
+
+
+@pytest.mark.parametrize("alias", ALIASES)
 def test_a_conversation_that_one_store_has_lost_is_found(alias: str) -> None:
     sessions, turns = [a_session() for _ in range(250)], recent_turns(1)
     for session in sessions:
@@ -173,15 +196,17 @@ def test_what_is_about_to_expire_is_not_counted() -> None:
     assert store(REDIS).load(session) is None
 
 
-def test_what_an_operators_command_changes_is_looked_at_afterwards() -> None:
+@pytest.mark.parametrize("alias", ALIASES)
+def test_what_an_operators_command_changes_is_looked_at_afterwards(alias: str) -> None:
+    """It may hold its lease in one store alone: the other was out when it began."""
     session, turns = a_session(), recent_turns(1)
     put(session, MONGO, *turns)
-    assert control(REDIS).lease(OPERATORS, "a restore", 60)
+    assert control(alias).lease(OPERATORS, "a restore", 60)
     done = Scrub()
     for _ in range(5):
         assert done.step("me") is False
     assert done.out_of_step == 0
-    control(REDIS).lease(OPERATORS, "a restore", 0.001)
+    control(alias).lease(OPERATORS, "a restore", 0.001)
     eventually(lambda: done.step("me"), "the scrub does not end")
     assert done.out_of_step == 1
     assert store(REDIS).load(session) == History.of(turns)
@@ -330,12 +355,12 @@ def test_it_does_not_begin_while_one_store_alone_is_wanted() -> None:
     assert not scrub.is_due(process)
 
 
-@pytest.mark.parametrize("flags", [None, Flags(frozenset({"s"}), True, 1)])
-def test_flags_go_first(flags: Flags | None) -> None:
-    """Also those that have not been read."""
+def test_a_flag_that_stays_holds_up_no_scrub(steps: list[Scrub], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conversation cannot be repaired, or waits."""
     process = watched()
-    process.stores[MONGO].flags = flags
-    assert not scrub.is_due(process)
+    process.stores[MONGO].flags = Flags(frozenset({"s"}), True, 1)
+    monkeypatch.setattr(repair.Flagged, "step", lambda self, deadline: 0)
+    eventually(lambda: (watcher._repair(), steps)[1], "it does not begin")
 
 
 def test_only_the_holder_of_the_lease_scrubs(steps: list[Scrub]) -> None:

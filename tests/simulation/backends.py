@@ -212,8 +212,8 @@ class SimulatedBulk(BulkStore):
         super().__init__(store)
         self._link = link
 
-    def tombstones(self) -> Iterator[tuple[str, str]]:
-        yield from self._link.call(lambda: list(self._memory.tombstones()))
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
+        yield from self._link.call(lambda: list(self._memory.tombstones(size)))
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
         return self._link.call(lambda: self._memory._put(shares, replace), write=True)

@@ -107,10 +107,12 @@ def _at_the_end(world: World) -> list[str]:
     for session in {event.session for event in world.events}:
         asks = [each for each in world.events if each.kind == "ask" and each.session == session]
         later: set[str] = set()
+        tries = 0  # each may have a place in the window
         for each in reversed(asks):
             acknowledged = each.outcome == OK and each.text not in later
-            excused = each.text in lost or len(later) >= world.plan.max_turns or _maybe_deleted(world, each)
+            excused = each.text in lost or tries >= world.plan.max_turns or _maybe_deleted(world, each)
             if acknowledged and not excused and not any(each.text in texts for texts in held.values()):
                 wrong.append(f"lost {each.text}: {each}")
             later.add(each.text)
+            tries += each.outcome != FAILED
     return wrong

@@ -84,11 +84,13 @@ class MongoBulk(BulkStore):
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
         return {session_of(one["_id"]): _seconds_until(one["expires_at"]) for one in held}
 
-    def tombstones(self) -> Iterator[tuple[str, str]]:
-        for page in self._pages(unexpired() | {"tombstone": {"$gt": ""}}, _PAGE, {"tombstone": 1}):
-            for session, value in ((session_of(one["_id"]), one["tombstone"]) for one in page):
-                if tombstone := tombstone_in(self.alias, session, value):
-                    yield session, tombstone
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
+        # Those without a tombstone are left out here: there is no index, and the server would look for the first page
+        # of tombstones through all documents.
+        for page in self._pages(unexpired(), size, {"tombstone": 1}):
+            held = {session_of(one["_id"]): one.get("tombstone") for one in page}
+            found = {session: tombstone_in(self.alias, session, value) for session, value in held.items()}
+            yield {session: tombstone for session, tombstone in found.items() if tombstone}
 
     def entries(self, size: int) -> Iterator[list[Entry]]:
         for page in self._pages({}, size):

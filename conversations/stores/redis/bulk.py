@@ -118,15 +118,15 @@ class RedisBulk(BulkStore):
         found = self._each(sessions, lambda pipeline, key: pipeline.ttl(key))
         return {session: self.limits.ttl if ttl == -1 else ttl for session, ttl in found if ttl != -2}
 
-    def tombstones(self) -> Iterator[tuple[str, str]]:
-        for keys in scan(_TOMBSTONES, _SCAN, self._cache):
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
+        for keys in scan(_TOMBSTONES, max(size, _SCAN), self._cache):
             pipeline = patient_client(self._cache).pipeline(transaction=False)
             for key in keys:
                 pipeline.get(key)
-            for key, value in zip(keys, answers(pipeline, raising=False), strict=True):
-                session = key.decode(errors="replace")[len(_TOMBSTONES) - 2 : -1]
-                if tombstone := tombstone_in(self.alias, session, no_error(value)):
-                    yield session, tombstone
+            names = [key.decode(errors="replace")[len(_TOMBSTONES) - 2 : -1] for key in keys]
+            held = zip(names, answers(pipeline, raising=False), strict=True)
+            found = {name: tombstone_in(self.alias, name, no_error(value)) for name, value in held}
+            yield {name: tombstone for name, tombstone in found.items() if tombstone}
 
     def entries(self, size: int) -> Iterator[list[Entry]]:
         return entries(patient_client(self._cache), partial(scan, count=size, cache=self._cache))
