@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conversations import policy
-from conversations.errors import CorruptHistory, KeyExpired, StoreUnavailable
+from conversations.errors import CorruptHistory, InvalidSession, KeyExpired, StoreUnavailable
 from conversations.history.reading import Reading, routing
 from conversations.ids import stamp, time_at, time_of
 from conversations.policy import Inputs
@@ -66,11 +66,26 @@ def restamp(turn: Turn, tombstone: str) -> Turn:
     return make_turn(question.content, answer.content, seen, question.time, answer.time, question.key)
 
 
+def set_flag(session: str, alias: str) -> None:
+    """Set the conversation's unsynced flag in the store, after quarantining what is no history. Where there can be no
+    flag, as for a name that is no session's, that is logged. Raise StoreUnavailable."""
+    one = store(alias)
+    try:
+        try:
+            one.append(session, None, flag=True)
+        except CorruptHistory:
+            one.quarantine(session)
+            one.append(session, None, flag=True)
+    except (InvalidSession, CorruptHistory) as error:
+        kind = type(error).__name__
+        event(logger, logging.WARNING, "not_flagged", store=alias, session=hashed(session), error=kind)
+
+
 def flag_unsynced(session: str, alias: str) -> None:
     """Flag the conversation in a store that has what the other should have; the watcher tries again where the store
     is out."""
     try:
-        store(alias).append(session, None, flag=True)
+        set_flag(session, alias)
     except StoreUnavailable:
         state().pending_flags.add((alias, session))
     state().shared_flags.record(alias)

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from conversations import clock, policy
 from conversations.breaker import CLOSED
-from conversations.errors import InvalidSession, StoreUnavailable
+from conversations.errors import StoreUnavailable
 from conversations.history import repair
+from conversations.history.writing import set_flag
 from conversations.policy import Switch
 from conversations.runtime import coverage, datasets, sampling, scrub, switching
 from conversations.runtime.datasets import PROCESS
@@ -73,31 +75,56 @@ def _forever(step: Callable[[], object], every: float) -> None:
                 rest = PAUSE
         except StoreUnavailable:
             pass  # logged where it was raised; the next second tries again
-        except RuntimeError as error:
-            if "shutdown" in str(error):  # the process is ending, and its thread pool has ended already
+        except Exception as error:  # the watcher must go on, whatever happens
+            if _is_ending(error):
                 return
             logger.exception("watcher_failed")
-        except Exception:  # the watcher must go on, whatever happens
-            logger.exception("watcher_failed")
+
+
+def _is_ending(error: Exception) -> bool:
+    """Return whether it was raised because the process is ending, and its thread pool has ended already."""
+    return isinstance(error, RuntimeError) and "shutdown" in str(error)
 
 
 def _tick() -> None:
-    look()
+    """Do each part in turn; one that fails keeps none of the others from being done."""
+    _try(look)
     up = [alias for alias in ALIASES if health(alias).up]
-    for reading in [_executor.submit(_read_flags, alias) for alias in up]:
-        with suppress(StoreUnavailable):
-            reading.result()
-    _correct_clock(up)
-    for alias in up:
-        with suppress(StoreUnavailable):
-            datasets.note_expiry(state().known, alias)
-    _report_datasets()
-    with suppress(StoreUnavailable):
-        datasets.note_elsewhere(state().known, up)
-        _note_flags(up)
-    _follow()
-    if up:
-        _recover(next(alias for alias in state().routing.order if alias in up))
+    parts: list[Callable[[], object]] = [
+        partial(_in_each, up, _read_flags),
+        partial(_in_each, up, _set_pending_flags),
+        partial(_correct_clock, up),
+        *(partial(datasets.note_expiry, state().known, alias) for alias in up),
+        _report_datasets,
+        partial(datasets.note_elsewhere, state().known, up),
+        partial(_note_flags, up),
+        _follow,
+        partial(_recover, up),
+    ]
+    for part in parts:
+        _try(part)
+
+
+def _try(part: Callable[[], object]) -> None:
+    try:
+        part()
+    except StoreUnavailable:
+        pass  # logged where it was raised; the next second tries again
+    except Exception as error:
+        _has_failed(error)
+
+
+def _has_failed(error: Exception) -> None:
+    """Log why a part failed; raise that again where the process is ending."""
+    if _is_ending(error):
+        raise error
+    logger.error("watcher_failed", exc_info=error)
+
+
+def _in_each(up: list[str], part: Callable[[str], None]) -> None:
+    """Do it in each of the stores, at the same time."""
+    for done in [_executor.submit(part, alias) for alias in up]:
+        _try(done.result)
 
 
 def _correct_clock(up: list[str]) -> None:
@@ -119,16 +146,19 @@ def _report_datasets() -> None:
 
 
 def _read_flags(alias: str) -> None:
-    """Find out whether the store still has the data that it had, leave a heartbeat there, read its unsynced flags, and
-    set those that could not be set before."""
+    """Find out whether the store still has the data that it had, leave a heartbeat there, and read its unsynced
+    flags."""
     process = state()
     datasets.compare(process.known, alias, beat=True)
     read_at = time.monotonic()
     process.remember_flags(alias, control(alias).flags(repair.MOST_FLAGS), read_at)
-    for where, session in list(process.pending_flags):
+
+
+def _set_pending_flags(alias: str) -> None:
+    """Set the unsynced flags that could not be set before."""
+    for where, session in list(state().pending_flags):
         if where == alias:
-            store(alias).append(session, None, flag=True)
-            process.pending_flags.discard((where, session))
+            _flag(alias, session)
 
 
 def _note_flags(up: list[str]) -> None:
@@ -138,16 +168,27 @@ def _note_flags(up: list[str]) -> None:
             datasets.note_flags(process.known, alias, process.flagged_at(alias))
 
 
-def _recover(alias: str) -> None:
+def _recover(up: list[str]) -> None:
     """Set an unsynced flag for what a killed process was writing to both stores."""
-    found = state().journal.recover(lambda session: _flag(alias, session))
+    if not up:
+        return
+    alias = next(alias for alias in state().routing.order if alias in up)
+    found = state().journal.recover(partial(_flag, alias))
     if found:
         event(logger, logging.WARNING, "adopted", conversations=found)
 
 
 def _flag(alias: str, session: str) -> None:
-    with suppress(InvalidSession):  # half a name: the process was killed while it wrote to its journal
-        store(alias).append(session, None, flag=True)
+    """Set the unsynced flag. Where that fails though the store answers, it is tried again each second, and no other
+    flag waits for it. Raise StoreUnavailable where the store is out."""
+    pending = state().pending_flags
+    try:
+        set_flag(session, alias)
+    except StoreUnavailable:
+        store(alias).ping()
+        pending.add((alias, session))
+    else:
+        pending.discard((alias, session))
 
 
 def _follow() -> None:

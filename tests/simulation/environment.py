@@ -80,6 +80,11 @@ class Executor:
         return done, every - done
 
 
+def _raise(error: Exception) -> None:
+    """What the watcher would log and go on after is a mistake here."""
+    raise error
+
+
 @contextmanager
 def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[None]:
     """Let the service's code run under the scheduler until the end of the block."""
@@ -95,6 +100,7 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
         (switching, "environment", lambda: current().environment),
         (measured, "Breaker", partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)),
         (watcher, "_executor", executor),
+        (watcher, "_has_failed", _raise),
         (pings, "_executor", executor),
         (pings, "wait", executor.wait),
         (chat, "answerer", answerer),
