@@ -7,13 +7,15 @@ import pytest
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.ids import tombstone_for
+from conversations.stores.base import Contents
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.patient import documents
 from conversations.stores.mongo.turns import DocumentStore
+from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
-from conversations.stores.redis.keys import DATASET
+from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key
 from conversations.stores.redis.turns import CacheStore
-from conversations.turns import Limits
+from conversations.turns import SESSION, Limits
 from tests import round_trips
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
@@ -176,6 +178,48 @@ class TestRedisControl(ControlContract):
                 store.delete(session, tombstone_for(), flag=True)
         assert store.inspect(session).flag is not None
 
+    @pytest.mark.parametrize("field", ["no session!", b"\xff\xfe", "a:b:c", ""])
+    def test_a_flag_of_no_session_is_not_counted(self, store: CacheStore, field: str | bytes) -> None:
+        client = histories().client.get_client(write=True)
+        client.hset(FLAGS, field, "x")
+        try:
+            found = store.flags(10_000)
+        finally:
+            client.hdel(FLAGS, field)
+        assert all(map(SESSION.fullmatch, found.sessions))
+        assert found.complete and found.number == len(found.sessions)
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_a_flag_that_is_no_utf_8_is_cleared(self, store: CacheStore, together: bool) -> None:
+        session = a_session()
+        histories().client.get_client(write=True).hset(FLAGS, session, b"\xff")
+        contents = RedisBulk(store).contents([session])[session] if together else store.inspect(session)
+        assert isinstance(contents, Contents) and contents.flag
+        if together:
+            RedisBulk(store).clear_flags({session: contents.flag})
+        else:
+            store.clear_flag(session, contents.flag)
+        assert session not in store.flags(10_000).sessions
+
+    @pytest.mark.parametrize(("name", "at"), [("x", "soon"), (b"\xff", "5"), ("x", ""), ("x", b"\xff")])
+    def test_what_is_no_heartbeat_is_ignored_and_removed(
+        self, store: CacheStore, no_dataset: None, name: str | bytes, at: str | bytes
+    ) -> None:
+        client = histories().client.get_client(write=True)
+        client.hset(HEARTBEATS, name, at)
+        store.identify(Dataset("one", 1), None)
+        assert "x" not in store.report().heartbeats
+        assert store.beat("here", Dataset("one", 1)) == 2
+        assert not client.hexists(HEARTBEATS, name)
+        assert "here" in store.report().heartbeats
+        store.farewell("here")
+
+    def test_a_note_that_is_no_utf_8_is_a_text(self, store: CacheStore) -> None:
+        name = a_session()
+        histories().client.get_client(write=True).set(note_key(name), b"\xff")
+        assert store.report([name]).notes == {name: "\N{REPLACEMENT CHARACTER}"}
+        assert store.note(name) == "\N{REPLACEMENT CHARACTER}"
+
 
 class TestMongoControl(ControlContract):
     make = test_stores.TestDocumentStore.make
@@ -184,3 +228,12 @@ class TestMongoControl(ControlContract):
 
     def forget_dataset(self, store: Store) -> None:
         documents("onesource_notes").delete_one({"_id": "dataset"})
+
+    def test_a_flag_of_no_session_is_not_counted(self, store: DocumentStore) -> None:
+        documents().insert_one({"_id": "conv:no session!", "mark": "0123"})
+        try:
+            found = store.flags(10_000)
+        finally:
+            documents().delete_one({"_id": "conv:no session!"})
+        assert all(map(SESSION.fullmatch, found.sessions))
+        assert found.number == len(found.sessions)

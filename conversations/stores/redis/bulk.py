@@ -24,7 +24,7 @@ from conversations.stores.bulk import (
 )
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.entries import entries
-from conversations.stores.redis.format import kept_arguments, keys_of, turn_ids
+from conversations.stores.redis.format import flag_bytes, flag_text, kept_arguments, keys_of, turn_ids
 from conversations.stores.redis.keys import used_keys_key
 from conversations.stores.redis.patient import (
     Cache,
@@ -194,7 +194,7 @@ class RedisBulk(BulkStore):
         while True:
             with errors():
                 cursor, fields = client.hscan(FLAGS, int(cursor), count=size)
-            yield [field.decode(errors="replace") for field in fields]
+            yield [flag_text(field) for field in fields]
             if not int(cursor):
                 return
 
@@ -202,7 +202,7 @@ class RedisBulk(BulkStore):
         if values:
             clear = turns_client(self._cache).register_script(source("clear_flag"))
             with errors():
-                clear([FLAGS], list(chain.from_iterable(values.items())))
+                clear([FLAGS], list(chain.from_iterable((name, flag_bytes(flag)) for name, flag in values.items())))
 
     # --- Memory ----------------------------------------------------------------------------------------
 
@@ -249,7 +249,9 @@ def _found(session: str, value: Any, tombstone: Any, flag: Any, keys: Any) -> Fo
         history = None if value is None else HistorySerializer({}).loads(value)
     except CorruptHistory as error:
         return error
-    return Contents(history, tombstone_in("redis", session, tombstone), flag.decode() if flag else None, keys_of(keys))
+    return Contents(
+        history, tombstone_in("redis", session, tombstone), flag_text(flag) if flag else None, keys_of(keys)
+    )
 
 
 def _digest(session: str, value: Any, deleted: Any) -> bytes | None:

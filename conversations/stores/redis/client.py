@@ -17,7 +17,16 @@ from redis.exceptions import NoPermissionError, RedisError
 
 from conversations.datasets import SILENT, Dataset
 from conversations.stores.control import Report
-from conversations.stores.redis.format import TAIL, HistorySerializer, keeping, kept_arguments, report_of, stamps
+from conversations.stores.redis.format import (
+    TAIL,
+    HistorySerializer,
+    flag_bytes,
+    flag_text,
+    keeping,
+    kept_arguments,
+    report_of,
+    stamps,
+)
 from conversations.stores.redis.keys import (
     DATASET,
     FLAGS,
@@ -29,7 +38,7 @@ from conversations.stores.redis.keys import (
     used_keys_key,
 )
 from conversations.stores.redis.scripts import registered, run_each
-from conversations.turns import History, Limits, Turn
+from conversations.turns import SESSION, History, Limits, Turn
 from conversations.used_keys import Keys, asked_at
 
 __all__ = ["FLAGS", "TAIL", "HistoryClient", "HistorySerializer", "histories", "tombstone_key"]
@@ -56,7 +65,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         pipeline.get(key).get(tombstone_key(key)).hget(flags_key(key), session)
         pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
         value, tombstone, flag, keys = self._call(lambda _: _inspected(pipeline))
-        return None if value is None else self.decode(value), tombstone, _text(flag), keys
+        return None if value is None else self.decode(value), tombstone, None if flag is None else flag_text(flag), keys
 
     def append(
         self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool
@@ -97,18 +106,19 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return int(self._run("delete", keys, [upto, ttl, *flags]))
 
     def flags(self, limit: int) -> tuple[set[str], bool, int]:
-        """Return flagged sessions, about `limit` of them at the most, whether those are all, and how many there are."""
+        """Return flagged sessions, about `limit` of them at the most, whether those are all, and how many there are. A
+        field that is no session's name is no flag: another program wrote it."""
         found: set[str] = set()
         cursor, number = 0, 0
         while True:
             (cursor, fields), number = self._call(partial(_hscan, cursor=cursor, count=limit))
-            found |= {field.decode() for field in fields}
+            found |= {name for name in map(flag_text, fields) if SESSION.fullmatch(name)}
             if not cursor or len(found) >= limit:
                 return found, not cursor, number if cursor else len(found)
 
     def clear_flag(self, session: str, flag: str) -> None:
         """Take the flag away if it is still this one."""
-        self._run("clear_flag", [flags_key(self.make_key(session))], [session, flag])
+        self._run("clear_flag", [flags_key(self.make_key(session))], [session, flag_bytes(flag)])
 
     def note(self, name: str) -> str | None:
         """Return what is written under this name."""
@@ -238,7 +248,7 @@ def _values(pipeline: Any) -> list[Any]:
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    return None if value is None else value.decode(errors="replace")
 
 
 def histories() -> Any:

@@ -1,7 +1,8 @@
 """How a history is kept in Redis: JSON lines, readable by redis-cli, each with its id and time at the end."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -66,6 +67,16 @@ def stamps(tail: bytes) -> tuple[str, str]:
     return text[6:42], text[50:74]
 
 
+def flag_text(value: bytes) -> str:
+    """Return a part of a flag as it is stored, also where another program wrote it and it is no UTF-8."""
+    return value.decode(errors="surrogateescape")
+
+
+def flag_bytes(text: str) -> bytes:
+    """Return what flag_text made a text of."""
+    return text.encode(errors="surrogateescape")
+
+
 def report_of(
     dataset: Mapping[bytes, bytes], instance: str, time: tuple[int, int], heartbeats: Mapping[bytes, bytes],
     notes: Mapping[str, bytes | None],
@@ -77,6 +88,13 @@ def report_of(
         known,
         instance,
         now,
-        {name.decode(): max(now - int(at) / 1000, 0.0) for name, at in heartbeats.items()},
-        {name: text.decode() for name, text in notes.items() if text is not None},
+        dict(_ages(heartbeats, now)),
+        {name: text.decode(errors="replace") for name, text in notes.items() if text is not None},
     )
+
+
+def _ages(heartbeats: Mapping[bytes, bytes], now: float) -> Iterator[tuple[str, float]]:
+    """Yield each process with the seconds since it was here; what another program wrote is left out."""
+    for name, at in heartbeats.items():
+        with suppress(ValueError):
+            yield name.decode(), max(now - float(at) / 1000, 0.0)

@@ -10,7 +10,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local all = redis.call('HGETALL', KEYS[2])
 for place = 1, #all, 2 do
-  if now - tonumber(all[place + 1]) > ARGV[3] * 1000 then
+  local at = tonumber(all[place + 1]) or 0 -- no number: another program wrote it
+  if now - at > ARGV[3] * 1000 then
     redis.call('HDEL', KEYS[2], all[place])
   end
 end
