@@ -155,7 +155,8 @@ def note_flags(known: Known, alias: str, at: float) -> None:
 
 
 def note_expiry(known: Known, alias: str) -> None:
-    """Note in the store until when copies can live, where that is later than what it has noted. Raise
+    """Note in the store until when copies can live, where that is later than what it has noted. Two processes may write
+    at once; where the earlier time stays, any that knows the later one writes it in the next second. Raise
     StoreUnavailable."""
     latest = expiry.latest(limits().ttl)
     if latest > known.expiry.get(alias, 0.0) + _LITTLE:

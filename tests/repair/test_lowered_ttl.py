@@ -114,6 +114,23 @@ def test_a_store_that_lost_it_is_given_it_again(start, alias: str) -> None:  # t
     assert noted(alias) > BEFORE
 
 
+@pytest.mark.parametrize("alias", ALIASES)
+def test_any_process_mends_a_lower_time_that_another_wrote(start, alias: str) -> None:  # type: ignore[no-untyped-def]
+    """It had read the note before a later one was written."""
+    start(BEFORE)
+    control(alias).write_note(datasets.LATEST_EXPIRY, str(clock.timestamp() + LOWERED))
+    start(LOWERED)
+    assert noted(alias) == pytest.approx(noted(other(alias)), abs=1)
+
+
+def test_a_process_that_knows_a_later_time_than_both_stores_writes_it_again(start) -> None:  # type: ignore[no-untyped-def]
+    start(BEFORE)
+    for alias in ALIASES:
+        control(alias).write_note(datasets.LATEST_EXPIRY, str(clock.timestamp() + LOWERED))
+    watcher._tick()
+    assert min(map(noted, ALIASES)) > BEFORE
+
+
 @pytest.mark.parametrize("wrong", ["x", "nan", "inf", "-inf", "1e300", "4e9x"])
 def test_what_cannot_be_is_written_over(start, wrong: str) -> None:  # type: ignore[no-untyped-def]
     for alias in ALIASES:
