@@ -208,7 +208,7 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     if before and dataset.epoch < before.epoch:
         return False
     ids = {**known.datasets, alias: dataset}
-    recorded = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+    recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
     known.coverage = left or recorded
     known.datasets[alias] = dataset
@@ -235,9 +235,16 @@ def _learn(known: Known, report: Report) -> None:
         dataset = _parsed(report.notes.get(noted_as(alias)))
         if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
             known.datasets[alias] = dataset
-    known.coverage = datasets.newest_coverage([known.coverage, _coverage(report.notes.get(COVERAGE))])
+    known.coverage = _newest_coverage(known, report)
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
+
+
+def _newest_coverage(known: Known, report: Report) -> Coverage:
+    """Return the newest record, known or noted, leaving out one that was noted with a clock that was wrong."""
+    noted, latest = _coverage(report.notes.get(COVERAGE)), clock.timestamp() + MOST_AHEAD
+    possible = noted and noted.since < latest and noted.at < latest
+    return datasets.newest_coverage([known.coverage, noted if possible else None])
 
 
 def _newer(known: Scrubbed, text: str | None) -> Scrubbed:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -255,3 +256,17 @@ def test_the_time_of_a_flag_is_noted_in_the_other_store() -> None:
     history_writing.flag_unsynced(a_session(), REDIS)
     watcher._tick()
     assert before - 1 < float(control(MONGO).note(datasets.flagged_as(REDIS)) or 0) <= clock.timestamp()
+
+
+@pytest.mark.parametrize("time", ["since", "at"])
+@pytest.mark.usefixtures("watched")
+def test_coverage_that_was_noted_with_a_wrong_clock_does_not_count(time: str) -> None:
+    """Else no scrub would be due, and no newer record would count, until then."""
+    coverage = state.state().known.coverage
+    ahead = {"at": coverage.at + 1, time: clock.timestamp() + 2 * datasets.MOST_AHEAD}
+    try:
+        datasets.record(replace(coverage, **ahead))
+        watcher._tick()
+        assert state.state().known.coverage == coverage
+    finally:
+        datasets.record(coverage)
