@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from embedded.errors import EmbeddedError
+
 LOOPBACK = "127.0.0.1"
 ADDRESS = {
     "redis": "redis://{login}127.0.0.1:{port}/0",
@@ -31,10 +33,6 @@ _REDIS_RIGHTS = (
     "~* +@all -@dangerous +keys +info +role +client +slowlog +latency +monitor +lastsave +save +bgsave +bgrewriteaof"
     " +flushdb +flushall +shutdown +sort +sync +psync +replconf +config|get +acl|whoami"
 )
-
-
-class EmbeddedError(Exception):
-    """What prevents an embedded store from starting, in one line for the person who starts it."""
 
 
 class Child:

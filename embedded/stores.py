@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from embedded.children import ADDRESS, Child, EmbeddedError, Mongo, Redis, keep_secret, make_private, write_private
-
-__all__ = ["EmbeddedError", "Stores", "dev_secret", "start", "url"]
+from embedded.children import ADDRESS, Child, Mongo, Redis, keep_secret, make_private, write_private
+from embedded.errors import EmbeddedError
 
 UNUSED_PORT = 9  # "discard": privileged and unused, so a connection is refused and reaches no other program
 HANDOVER_SECONDS = 5  # for a serve that is about to end

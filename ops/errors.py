@@ -1,4 +1,4 @@
-"""Every error of operators' commands and pages on one screen: one line for a person, and no HTTP status."""
+"""Every error of this app. One of an operator's command or page is one line for a person, and has no HTTP status."""
 
 
 class OperatorError(Exception):
@@ -26,3 +26,43 @@ class NoServer(OperatorError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class BackupRunning(OperatorError):
+    """Another backup is being written to this folder"""
+
+
+class BadBackup(OperatorError):
+    """This file cannot be restored"""
+
+
+class NotVerified(OperatorError):
+    """The backup could not be tried out"""
+
+
+class NoMemoryLimit(OperatorError):
+    """A percentage is of Redis' maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"""
+
+
+class NoMemoryStore(OperatorError):
+    """No store in use keeps conversations in a memory that can be full"""
+
+
+class NotInMongo(OperatorError):
+    """MongoDB cannot be reached, and Redis gives up only what MongoDB has; --discard deletes it for good"""
+
+
+class CannotListen(Exception):
+    """A port where this machine cannot listen, in one line for the person who starts the service."""
+
+
+class RequestRefused(Exception):
+    """A request that Django never sees."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+
+class ClientGone(Exception):
+    """The client has closed its connection."""

@@ -10,10 +10,10 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
-from conversations.errors import ConversationError
 from conversations.history import trimmed
 from conversations.stores import ALIASES, bulk, other, reachable
 from conversations.stores.bulk import Share
+from ops.errors import NoMemoryLimit, NoMemoryStore, NotInMongo
 
 BATCH = 50  # conversations between two looks at the memory
 _PAGE = 200
@@ -22,18 +22,6 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)(%|[kmg]?b)?")
 _UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
 
 Advance = Callable[[int, int], None]
-
-
-class NoMemoryLimit(ConversationError):
-    """A percentage is of Redis' maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"""
-
-
-class NoMemoryStore(ConversationError):
-    """No store in use keeps conversations in a memory that can be full"""
-
-
-class NotInMongo(ConversationError):
-    """MongoDB cannot be reached, and Redis gives up only what MongoDB has; --discard deletes it for good"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import orjson
 from ops.backup.container import DUMP, MANIFEST, Container
 from ops.backup.format1 import Tar
 from ops.backup.format2 import Zip
-from ops.backup.manifest import FOREIGN, BadBackup, Manifest
+from ops.backup.manifest import FOREIGN, Manifest
 from ops.backup.record import MAX_LINE, Record, likeness
+from ops.errors import BadBackup
 from ops.long_work import prefetched
 
 _BEGIN = 64  # bytes, which show what the file is

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from ops.backup.manifest import BadBackup, Member
+from ops.backup.manifest import Member
+from ops.errors import BadBackup
 
 DUMP, MANIFEST = "dump.rdb", "manifest.json"
 CHUNK = 2**20  # bytes; smaller ones are handed over so often that a thread waits more for the interpreter than it works

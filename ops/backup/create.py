@@ -14,7 +14,7 @@ from django.conf import settings
 from filelock import FileLock, Timeout
 
 from conversations.clock import now
-from conversations.errors import ConversationError, NoStore, StoreUnavailable
+from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
 from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, REDIS, bulk, reachable, store
@@ -24,6 +24,7 @@ from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE
 from ops.backup.writer import Writer
+from ops.errors import BackupRunning
 from ops.long_work import prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
@@ -31,10 +32,6 @@ _PAGE = 250
 _COUNT_SECONDS = 2.0
 
 Advance = Callable[[int, int], None]
-
-
-class BackupRunning(ConversationError):
-    """Another backup is being written to this folder"""
 
 
 @dataclass(frozen=True, slots=True)

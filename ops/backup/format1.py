@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ops.backup.container import CHUNK, DUMP, MANIFEST, Container, Digest
-from ops.backup.manifest import FOREIGN, MAX_MANIFEST, BadBackup, Member
+from ops.backup.manifest import FOREIGN, MAX_MANIFEST, Member
+from ops.errors import BadBackup
 
 _LINES = "conversations.jsonl.gz"
 _BLOCK = tarfile.BLOCKSIZE

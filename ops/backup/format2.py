@@ -13,7 +13,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from ops.backup.container import CHUNK, DUMP, MANIFEST, Container, Digest
-from ops.backup.manifest import FOREIGN, MAX_MANIFEST, BadBackup, Member
+from ops.backup.manifest import FOREIGN, MAX_MANIFEST, Member
+from ops.errors import BadBackup
 
 LINES = "conversations.jsonl"
 _MAGIC = b"PK\3\4"

@@ -7,18 +7,12 @@ from typing import Any
 
 import orjson
 
-from conversations.errors import ConversationError
 from conversations.ids import stamp
+from ops.errors import BadBackup
 
 FORMAT, VERSION = "onesource-backup", 2
 MAX_MANIFEST = 2**20  # bytes
 FOREIGN = "foreign: not a backup made by `backup --to`"
-
-
-class BadBackup(ConversationError):
-    """This file cannot be restored"""
-
-    code = "bad_backup"
 
 
 @dataclass(frozen=True, slots=True)

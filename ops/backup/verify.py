@@ -18,7 +18,7 @@ import django
 from filelock import FileLock
 
 import embedded
-from conversations.errors import BadSnapshot, ConversationError
+from conversations.errors import BadSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, MONGO, REDIS, scratch
 from conversations.stores.bulk import BulkStore, Entry, Share, batches
@@ -28,6 +28,7 @@ from ops.backup import store_snapshot
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
 from ops.backup.restore import Putting
+from ops.errors import NotVerified
 from ops.long_work import collect_seldom
 
 _WINDOW = 1500  # lines that are restored and compared at a time: what a backup of any size needs of memory
@@ -37,10 +38,6 @@ _SCRATCH = "onesource-verify-"
 _OF_REDIS = b'{"store":"redis",'
 
 Advance = Callable[[int, int], None]
-
-
-class NotVerified(ConversationError):
-    """The backup could not be tried out"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 from conversations.runtime.urls import PROBES
+from ops.errors import ClientGone, RequestRefused
 from ops.server.environ import environ
 
 BODY_SECONDS = 20.0  # for a whole body
@@ -27,25 +28,6 @@ MAX_WAITING = 1024  # requests that have no thread yet
 _PROBE_THREADS = 2
 _ASKING = {"readyz", "metrics"}  # probes that take their time
 T = TypeVar("T")
-
-
-class Refused(Exception):
-    """A request that Django never sees."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-
-    def reply(self) -> "Reply":
-        headers = {"Cache-Control": "no-store", "Connection": "close"}
-        if self.status == 503:
-            headers["Retry-After"] = "1"
-        body = orjson.dumps({"code": self.code, "detail": self.detail})
-        return _reply(self.status, body, "application/json", headers)
-
-
-class Gone(Exception):
-    """The client has closed its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +69,22 @@ class Gate:
                     await self._answer(self._threads(name), scope, body, receive, send)
             finally:
                 self._held -= _held(len(body))
-        except Refused as refusal:
+        except RequestRefused as refusal:
             await self._refuse(refusal, receive, send)
-        except Gone:
+        except ClientGone:
             return
 
     def _check(self, scope: HTTPScope, name: str) -> None:
-        """Raise Refused for a request that needs no body to be refused."""
+        """Raise RequestRefused for a request that needs no body to be refused."""
         encodings = [value for header, value in scope["headers"] if header == b"transfer-encoding"]
         if scope["http_version"] not in ("1.0", "1.1"):
-            raise Refused(505, "http_version", "This is HTTP/1.1 and 1.0 only.")
+            raise RequestRefused(505, "http_version", "This is HTTP/1.1 and 1.0 only.")
         if scope["http_version"] == "1.1" and b"host" not in dict(scope["headers"]):
-            raise Refused(400, "bad_request", "A request of HTTP/1.1 must have a Host header.")
+            raise RequestRefused(400, "bad_request", "A request of HTTP/1.1 must have a Host header.")
         if encodings and (encodings != [b"chunked"] or scope["http_version"] == "1.0"):
-            raise Refused(501, "transfer_encoding", "The only Transfer-Encoding here is chunked, of HTTP/1.1.")
+            raise RequestRefused(501, "transfer_encoding", "The only Transfer-Encoding here is chunked, of HTTP/1.1.")
         if self._probes_only and name not in PROBES:
-            raise Refused(404, "not_found", "The management port has probes and metrics only.")
+            raise RequestRefused(404, "not_found", "The management port has probes and metrics only.")
 
     def _threads(self, name: str) -> "Threads":
         if name in _ASKING:
@@ -110,7 +92,8 @@ class Gate:
         return self._probes if name in PROBES else self._requests
 
     async def _read_body(self, scope: HTTPScope, receive: ASGIReceiveCallable) -> bytes:
-        """Return the whole body, counted as held; raise Refused where it is too long or comes too slowly, or Gone."""
+        """Return the whole body, counted as held; raise RequestRefused where it is too long or
+        comes too slowly, or ClientGone."""
         length = _announced_length(scope)
         if length == 0:
             return b""
@@ -121,7 +104,9 @@ class Gate:
             async with asyncio.timeout(BODY_SECONDS):
                 await self._fill(body, receive)
         except TimeoutError:
-            raise Refused(408, "timeout", f"The request body was not there after {BODY_SECONDS:.0f} s.") from None
+            raise RequestRefused(
+                408, "timeout", f"The request body was not there after {BODY_SECONDS:.0f} s."
+            ) from None
         return bytes(body)
 
     async def _fill(self, body: bytearray, receive: ASGIReceiveCallable) -> None:
@@ -136,7 +121,7 @@ class Gate:
         while more:
             message: Any = await receive()
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientGone
             more = message["more_body"]
             before = _held(len(body))
             body += message["body"]
@@ -144,7 +129,7 @@ class Gate:
             if len(body) > settings.MAX_BODY_BYTES:
                 raise _too_long()
             if self._held > MAX_HELD_BYTES and len(body) > FREE_BYTES:
-                raise Refused(503, "busy", "Too many request bodies are being read. Try again.")
+                raise RequestRefused(503, "busy", "Too many request bodies are being read. Try again.")
 
     async def _answer(
         self, threads: "Threads", scope: HTTPScope, body: bytes, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -165,8 +150,8 @@ class Gate:
                 gone.cancel()
             await send(_piece(b"", more=False))
 
-    async def _refuse(self, refusal: Refused, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        reply = refusal.reply()
+    async def _refuse(self, refusal: RequestRefused, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        reply = _refusal(refusal)
         await send(reply.start())
         await send(_piece(reply.body or b"", more=True))
         # Closing while the client sends would take the answer away from it.
@@ -186,8 +171,8 @@ class Threads:
 
     @asynccontextmanager
     async def free(self, receive: ASGIReceiveCallable) -> AsyncIterator[None]:
-        """Have a thread free until the end of the block. Raise Refused where too many wait already, and Gone where
-        the client has gone by the time that one is free: nothing was begun."""
+        """Have a thread free until the end of the block. Raise RequestRefused where too many wait already, and
+        ClientGone where it has gone by the time that a thread is free: nothing was begun."""
         if self._free.locked():
             await self._wait(receive)
         else:
@@ -202,7 +187,7 @@ class Threads:
 
     async def _wait(self, receive: ASGIReceiveCallable) -> None:
         if self._waiting >= MAX_WAITING:
-            raise Refused(503, "busy", "Too many requests are waiting. Try again.")
+            raise RequestRefused(503, "busy", "Too many requests are waiting. Try again.")
         self._waiting += 1
         gone = asyncio.create_task(_disconnect(receive))
         try:
@@ -213,7 +198,7 @@ class Threads:
             gone.cancel()
         if left:
             self._free.release()
-            raise Gone
+            raise ClientGone
 
 
 def _announced_length(scope: HTTPScope) -> int | None:
@@ -227,13 +212,21 @@ def _announced_length(scope: HTTPScope) -> int | None:
     return length
 
 
-def _too_long() -> Refused:
-    return Refused(413, "too_large", f"The request body is longer than {settings.MAX_BODY_BYTES} bytes.")
+def _too_long() -> RequestRefused:
+    return RequestRefused(413, "too_large", f"The request body is longer than {settings.MAX_BODY_BYTES} bytes.")
 
 
 def _held(length: int) -> int:
     """Return what of a body counts as held."""
     return max(0, length - FREE_BYTES)
+
+
+def _refusal(refused: RequestRefused) -> Reply:
+    headers = {"Cache-Control": "no-store", "Connection": "close"}
+    if refused.status == 503:
+        headers["Retry-After"] = "1"
+    body = orjson.dumps({"code": refused.code, "detail": refused.detail})
+    return _reply(refused.status, body, "application/json", headers)
 
 
 def _reply(status: int, body: bytes, kind: str, headers: dict[str, str]) -> Reply:

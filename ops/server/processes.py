@@ -16,6 +16,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from embedded import children
+from ops.errors import CannotListen
 
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that does not stay up
 _TICK_SECONDS = 0.2
@@ -26,10 +27,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _spawn = multiprocessing.get_context("spawn")
 
 logger = logging.getLogger(__name__)
-
-
-class CannotListen(Exception):
-    """A port where this machine cannot listen, in one line for the person who starts the service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 from conversations.stores import REDIS
 from conversations.turns import History
 from ops.backup import archive, format1
-from ops.backup.manifest import BadBackup
 from ops.backup.record import Record, in_batches, likeness
+from ops.errors import BadBackup
 
 
 def records(*sizes: int) -> list[Record]:

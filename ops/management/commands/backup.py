@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from conversations.errors import UnverifiedSnapshot
 from ops import audit
 from ops.backup import create, verify
-from ops.backup.manifest import BadBackup
+from ops.errors import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 

@@ -10,7 +10,7 @@ from conversations.ids import stamp
 from conversations.stores import ALIASES, other, reachable
 from ops.backup import restore
 from ops.backup.archive import Archive
-from ops.backup.manifest import BadBackup
+from ops.errors import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup lacks stays as it is."

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 import embedded
 from embedded import children
+from ops.errors import CannotListen
 from ops.server import migrate, processes
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -38,7 +39,7 @@ class Command(BaseCommand):
                 share_metrics()
                 migrate.migrate()
                 processes.serve(public, management, lambda: self.announce(stores.urls))
-        except (processes.CannotListen, embedded.EmbeddedError) as error:
+        except (CannotListen, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None
 
     def announce(self, embedded_urls: dict[str, str]) -> None:
