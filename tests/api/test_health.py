@@ -235,7 +235,8 @@ class TestLogs:
         post({"question": WORDS, "session_id": session})
         answerer.cache_clear()
         assert "answerer_error" in {line["event"] for line in log.events()}
-        assert not [line for line in log.lines if session in line or WORDS in line]
+        assert not [line for line in log.lines if session in line]
+        assert not [line for line in log.lines if WORDS in line]
 
     def test_no_line_has_them_while_a_value_is_corrupt_or_a_store_is_down(self, log: Lines, redis_out: None) -> None:
         session = a_session()
@@ -246,7 +247,8 @@ class TestLogs:
         get(f"conversations/{session}/")
         ask(WORDS, session)
         assert "corrupt_history" in {line["event"] for line in log.events()}
-        assert not [line for line in log.lines if session in line or WORDS in line]
+        assert not [line for line in log.lines if session in line]
+        assert not [line for line in log.lines if WORDS in line]
 
     def test_each_session_has_its_own_stable_hash(self, settings: Settings) -> None:
         one, other = a_session(), a_session()
