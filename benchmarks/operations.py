@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.operations [--conversations 25000 50000 100000]
 
 Each size has stores of its own, filled directly; each command is the real one, in a process of its own, of which the
-kernel tells the CPU seconds and the peak memory, children included; on a busy machine the former say more than the
-clock. While `trim --to-memory` frees half of Redis, a client pings it. docs/capacity.md quotes the figures.
+kernel counts the CPU seconds and the peak memory, children included; on a busy machine the clock is less exact. While
+`trim --to-memory` frees half of Redis, a client pings it. docs/capacity.md quotes the figures.
 """
 
 import argparse
@@ -180,8 +180,8 @@ def measure(number: int) -> None:
             print(f"  idle: {pinging(stack.redis, lambda: time.sleep(5))}")
             half = empty + (used(stack.redis) - empty) // 2
             words = ("trim", "--to-memory", f"{half}b", "--apply")
-            told = pinging(stack.redis, lambda: show("trim --to-memory half", *stack.manage(*words)))
-            print(f"  meanwhile: {told}")
+            pings = pinging(stack.redis, lambda: show("trim --to-memory half", *stack.manage(*words)))
+            print(f"  meanwhile: {pings}")
             assert used(stack.redis) <= half * 1.05
             show("backup verify", *stack.manage("backup", "verify", str(file)))
             with Stack(home / "to") as target:

@@ -141,8 +141,8 @@ def compare(title: str, found: dict[str, list[list[float]]], ours: str, theirs: 
         p95 = every[int(0.95 * len(every))]
         print(f"  {name:<8}{len(every):>6} turns, median {middle(every):6.1f} ms, p95 {p95:6.1f} ms")
     ratios = [middle(one) / middle(other) for one, other in zip(found[ours], found[theirs], strict=True)]
-    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"  {ours} / {theirs} by round: {told}; median {middle(ratios):.2f}", flush=True)
+    listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"  {ours} / {theirs} by round: {listed}; median {middle(ratios):.2f}", flush=True)
 
 
 def middle(values: list[float]) -> float:

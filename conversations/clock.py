@@ -34,7 +34,7 @@ def offset() -> float:
 
 def correct(measured: Mapping[str, float], order: tuple[str, ...]) -> None:
     """Correct the clock by what was measured just now: for each store that could be asked, how many seconds it is
-    ahead of this machine. `order` says whose clock counts."""
+    ahead of this machine. The first of them in `order` counts."""
     global _ahead, _differences
     if not measured:
         return

@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 def judge(found: Dataset | None, instance: str, noted: Iterable[Dataset]) -> Verdict:
-    """Return what became of a store: `found` is what it says now, None where it has no identity, `instance` its
+    """Return what became of a store: `found` is what it has now, None where it has no identity, `instance` its
     server's, and `noted` what was seen of it before, by anyone."""
     newest = max(noted, key=lambda one: one.epoch, default=None)
     if found is None:
@@ -65,8 +65,8 @@ class Coverage:
         return frozenset(self.complete) if same else frozenset()
 
     def survives(self, renewed: str, dataset: Dataset, now: float) -> "Coverage":
-        """Return what is left when a store has a new dataset and had no unsynced flags before: the other one lacks
-        nothing that was in it. Else the flags may be lost, and with them all coverage."""
+        """Return what is left when a store has a new dataset and had no unsynced flags before: the other one is
+        missing nothing that was in it. Else the flags may be lost, and with them all coverage."""
         rest = self.only([alias for alias in self.complete if alias != renewed], now)
         return replace(rest, datasets={**self.datasets, renewed: dataset.id})
 

@@ -71,7 +71,7 @@ class NoStore(ConversationError):
 
 
 class Behind(ConversationError):
-    """What was read lacks messages that you were given, and `require_context` asks for them. Try again."""
+    """What was read is missing messages that you were given, and `require_context` asks for them. Try again."""
 
     code = "context_behind"
     status = 503

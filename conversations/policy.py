@@ -146,6 +146,6 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
     unread = frozenset(ALIASES) - answered
     if not unread:
         return FULL
-    # Dual write says nothing of what was stored before it or was trimmed, nor of what another process cannot reach.
+    # Dual write does not cover what was stored before it or was trimmed, nor what another process cannot reach.
     alone = answered & inputs.complete - inputs.cut_off - inputs.trimmed
     return FULL if alone and not unread & (inputs.may_have_more | inputs.unknown_flags) else BEHIND

@@ -105,7 +105,7 @@ class Child:
         with self.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
-        return next(filter(None, reversed(lines)), "it said nothing")
+        return next(filter(None, reversed(lines)), "its log is empty")
 
     def terminate(self) -> None:
         if self._process:

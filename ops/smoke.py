@@ -16,7 +16,7 @@ FOLLOW_UP = "What did I just ask about?"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried, and its outcome, which machines know as `said`."""
+    """One thing that was tried, and its outcome, which the JSON has as `said`."""
 
     name: str
     ok: bool

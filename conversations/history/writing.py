@@ -246,7 +246,7 @@ class Write:
 
     def _count_skipped(self, alias: str) -> None:
         metrics.persist_attempts.labels(store=alias).inc()
-        self._count_error(alias, "passed over")
+        self._count_error(alias, "skipped")
 
     def _count_error(self, alias: str, reason: str) -> None:
         """A turn that a store should have and does not is an error of that store, also where it was skipped."""

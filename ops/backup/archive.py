@@ -101,7 +101,7 @@ class Archive:
                     raise BadBackup(f"oversized: line {number} is longer than the manifest allows")
                 yield line
         if (number, size) != (member.lines, most):
-            raise BadBackup(f"damaged: {name} has other lengths than the manifest says")
+            raise BadBackup(f"damaged: {name} has other lengths than in the manifest")
 
     def check_dump(self) -> None:
         """Return when the Redis snapshot is as it was written, or there is none."""
@@ -124,13 +124,13 @@ class Archive:
             raise BadBackup(FOREIGN)
         sizes = {name: member.bytes for name, member in self.manifest.files.items()}
         if sizes != {name: size for name, size in self._container.sizes.items() if name != MANIFEST}:
-            raise BadBackup("damaged: a file in it has another length than the manifest says")
+            raise BadBackup("damaged: a file in it has another length than in the manifest")
         if self.manifest.files[self._container.lines].lines is None:
             raise BadBackup("damaged: its manifest is not one")
 
 
 def is_ours(path: Path) -> bool:
-    """Return whether the file is a complete backup, as far as can be told without reading it all."""
+    """Return whether the file is a complete backup, as far as is known without reading it all."""
     with suppress(OSError, BadBackup), Archive(path):
         return True
     return False

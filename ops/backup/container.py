@@ -51,4 +51,4 @@ class Digest:
     def check(self) -> None:
         """Raise BadBackup where it is not the manifest's."""
         if self._hash.hexdigest() != self._wanted:
-            raise BadBackup(f"damaged: {self._name} has another SHA-256 than the manifest says")
+            raise BadBackup(f"damaged: {self._name} has another SHA-256 than in the manifest")

@@ -70,11 +70,11 @@ class Zip(Container):
         except _DAMAGE:
             raise BadBackup(f"damaged: {name} cannot be unpacked") from None
         if left:
-            raise BadBackup(f"damaged: {name} has another length than the directory says")
+            raise BadBackup(f"damaged: {name} has another length than in the directory")
 
 
 class _Bounded(io.FileIO):
-    """A file of which only so much can be read at a time, whatever it says of its own lengths."""
+    """A file of which only so much can be read at a time, whatever lengths it states."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:

@@ -69,9 +69,9 @@ def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[
 
 
 def _second_look(found: Reconciled, suspects: list[Comparison]) -> list[Comparison]:
-    stubborn = compare.stays_so(suspects, time.monotonic())
-    found.counts[IN_STEP] += len(suspects) - len(stubborn)
-    return stubborn
+    remaining = compare.stays_so(suspects, time.monotonic())
+    found.counts[IN_STEP] += len(suspects) - len(remaining)
+    return remaining
 
 
 def _judge(found: Reconciled, batch: list[Comparison], apply: bool) -> None:
@@ -150,7 +150,7 @@ def in_words(found: Reconciled) -> list[str]:
 
 
 def _sentence(kind: str, one: Comparison) -> str:
-    parts = [f"{alias} lacks {_turns(ids)}" for alias, ids in one.missing.items() if ids]
+    parts = [f"{alias} is missing {_turns(ids)}" for alias, ids in one.missing.items() if ids]
     if one.corrupt:
         parts.append(f"no history in {' and '.join(one.corrupt)}")
     if one.conflicting:
@@ -163,4 +163,4 @@ def _sentence(kind: str, one: Comparison) -> str:
 def _turns(ids: frozenset[str]) -> str:
     number = len(ids - {"tombstone"})
     parts = [f"{number} turn{'s' * (number != 1)}"] if number else []
-    return " and ".join(parts + ["that it was deleted"] * ("tombstone" in ids))
+    return " and ".join(parts + ["the deletion"] * ("tombstone" in ids))

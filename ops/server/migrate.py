@@ -107,4 +107,4 @@ class Migration(threading.Thread):
 def _last_line(text: str) -> str:
     """Return the line of a traceback or of a driver's message that names the problem."""
     lines = [line for line in text.splitlines() if line and not line[0].isspace()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no message"

@@ -203,7 +203,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_verify_says_that_the_snapshot_cannot_be_read(tmp_path: Path, damage: str) -> None:
-    """Whatever the manifest says: what could not be read was written as it is. The conversations are whole."""
+    """Whatever is in the manifest: what could not be read was written as it is. The conversations are whole."""
     hold(REDIS)
     whole = make(tmp_path)
     path = with_dump(whole, DAMAGED[damage](dump_of(whole)))
@@ -245,17 +245,17 @@ def test_the_checksum_is_the_one_that_redis_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "said"),
+    ("whole", "reason"),
     [
         (b"", "foreign: not a backup made by `backup --to`"),
         (b"REDIS0011" + bytes(range(256)), "foreign: not a backup made by `backup --to`"),
     ],
     ids=["empty", "a snapshot alone"],
 )
-def test_verify_refuses_what_is_no_backup(tmp_path: Path, whole: bytes, said: str) -> None:
+def test_verify_refuses_what_is_no_backup(tmp_path: Path, whole: bytes, reason: str) -> None:
     path = tmp_path / "backup.zip"
     path.write_bytes(whole)
-    assert run("backup", "verify", str(path)) == (1, f"{path}: This file cannot be restored: {said}\n")
+    assert run("backup", "verify", str(path)) == (1, f"{path}: This file cannot be restored: {reason}\n")
 
 
 def test_verify_refuses_an_archive_whose_snapshot_is_empty(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_what_only_the_fallback_has_is_trouble_and_is_given_to_the_primary() -> 
     session = hold(MONGO)
     code, output = run("reconcile")
     assert code == 1
-    assert f"  {session}: only in mongo: redis lacks 3 turns\n" in output
+    assert f"  {session}: only in mongo: redis is missing 3 turns\n" in output
     assert output.endswith("1 conversations are not in step; --apply mends them\n")
     assert turns_in(REDIS, session) == ()
     code, output = run("reconcile", "--apply")
@@ -91,7 +91,7 @@ def test_a_difference_in_the_middle_is_found() -> None:
     hold(MONGO, session=session, turns=(turns[0], turns[2], turns[3]))
     code, output = run("reconcile", "--apply")
     assert code == 0
-    assert f"{session}: differing: redis lacks 1 turn, mongo lacks 1 turn\n" in output
+    assert f"{session}: differing: redis is missing 1 turn, mongo is missing 1 turn\n" in output
     assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns
 
 
@@ -112,7 +112,7 @@ def test_a_deletion_that_one_store_missed_is_done_there() -> None:
     store(MONGO).delete(session, turns[-1].answer.id)
     code, output = run("reconcile")
     assert code == 1
-    assert f"{session}: differing: redis lacks that it was deleted\n" in output
+    assert f"{session}: differing: redis is missing the deletion\n" in output
     assert run("reconcile", "--apply")[0] == 0
     assert turns_in(REDIS, session) == ()
 

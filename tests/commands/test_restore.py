@@ -302,7 +302,7 @@ def _with_file(*more: tuple[str, bytes]) -> Callable[[bytes], bytes]:
 
 
 def _with_sizes(name: str, size: int) -> Callable[[bytes], bytes]:
-    """Return what has the directory say another length of a file."""
+    """Return what puts another length into the directory of a file."""
 
     def damage(data: bytes) -> bytes:
         place = data.index(name.encode(), data.index(b"PK\1\2")) - 46
@@ -326,7 +326,7 @@ def _with_a_long_directory(data: bytes) -> bytes:
 
 
 def _grown(lines: bytes) -> Callable[[bytes], bytes]:
-    """Return what has more lines than its manifest says, which has the bytes right."""
+    """Return what has more lines than its manifest has, which has the bytes right."""
 
     def change(manifest: dict[str, Any], old: bytes) -> tuple[dict[str, Any], bytes]:
         manifest["files"][LINES]["bytes"] = len(old + lines)
@@ -413,7 +413,7 @@ def test_a_bad_file_of_format_1_is_refused_too(tmp_path: Path, name: str) -> Non
     assert everything() == ()
 
 
-def test_a_store_that_is_out_is_told_before_anything_changes(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_an_unavailable_store_is_reported_before_any_change(tmp_path: Path, redis_server: RedisServer) -> None:
     session = hold(MONGO)
     path = make(tmp_path)
     redis_server.kill()

@@ -298,7 +298,7 @@ class Contract:
         bulk.put([one])
         assert bulk.store.ttl(one.session) == pytest.approx(bulk.limits.ttl, abs=5)
 
-    def test_replacing_takes_the_turns_that_the_share_lacks(self, bulk: BulkStore) -> None:
+    def test_replacing_takes_the_turns_that_the_share_does_not_have(self, bulk: BulkStore) -> None:
         turns = some_turns(5)
         session, other, new = self.hold(bulk, *turns), self.hold(bulk), a_session()
         bulk.store.append(session, None, flag=True)

@@ -64,14 +64,14 @@ def containers(of: Manifest) -> list[Manifest]:
     return template["spec"]["containers"] if template else []
 
 
-def environment_of(container: Manifest, **facts: str) -> dict[str, str]:
+def environment_of(container: Manifest, **values: str) -> dict[str, str]:
     """Return the plain variables of a container, with `$(NAME)` replaced as Kubernetes does."""
     found: dict[str, str] = {}
     for each in container["env"]:
         if "value" in each:
             value = str(each["value"])
-            for name, fact in facts.items():
-                value = value.replace(f"$({name})", fact)
+            for name, text in values.items():
+                value = value.replace(f"$({name})", text)
             found[each["name"]] = value
     return found
 

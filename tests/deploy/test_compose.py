@@ -68,21 +68,21 @@ class TestCompose:
         assert setup["network_mode"] == "service:mongo"
         assert setup["environment"]["MEMBERS"] == "mongo:27017"
 
-    def test_the_service_starts_with_what_it_is_told(self, tmp_path: Path) -> None:
+    def test_the_service_starts_with_its_variables(self, tmp_path: Path) -> None:
         made = make_secrets("compose", tmp_path)
-        told = {
+        variables = {
             name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", str(value))
             for name, value in SERVICES["onesource"]["environment"].items()
         }
         for name, source in secrets_of("onesource").items():
             file = made / Path(COMPOSE["secrets"][source]["file"]).relative_to("secrets/compose")
-            told = {each: value.replace(f"/run/secrets/{name}", str(file)) for each, value in told.items()}
+            variables = {each: value.replace(f"/run/secrets/{name}", str(file)) for each, value in variables.items()}
         code = "from onesource import settings as s; print(s.EMBEDDED, s.CONV_DUAL_WRITE, s.ALLOWED_HOSTS[2])"
-        said = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **told},
+        output = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        assert said == "False True [::1]\n"
+        assert output == "False True [::1]\n"
 
 
 class TestMakeSecrets:

@@ -129,8 +129,8 @@ class TestHowItRuns:
         assert json.loads(one("CMD")) == ["python", "manage.py", "serve"]
 
     def test_no_secret_is_built_in(self) -> None:
-        said = " ".join(argument for word, argument in instructions() if word in {"ENV", "ARG"})
-        assert not re.search(r"SECRET|PASSWORD|TOKEN|KEY|REDIS_URL|MONGO_URL", said)
+        variables = " ".join(argument for word, argument in instructions() if word in {"ENV", "ARG"})
+        assert not re.search(r"SECRET|PASSWORD|TOKEN|KEY|REDIS_URL|MONGO_URL", variables)
 
     @pytest.mark.parametrize(("path", "well"), [("/livez", True), ("/elsewhere", False)])
     def test_its_health_is_asked_at_livez(self, answering: HTTPServer, path: str, well: bool) -> None:
@@ -184,13 +184,13 @@ class TestRedisCli:
         return done.stdout.splitlines()
 
     def test_it_logs_in_as_the_service(self, tmp_path: Path) -> None:
-        said = self.run(tmp_path, "-h", "redis-service", "ping", REDIS_URL=self.URL)
-        assert said == ["--user", "onesource", "-h", "redis-service", "ping", "auth=pass@word"]
+        arguments = self.run(tmp_path, "-h", "redis-service", "ping", REDIS_URL=self.URL)
+        assert arguments == ["--user", "onesource", "-h", "redis-service", "ping", "auth=pass@word"]
 
     def test_the_url_may_be_in_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "url").write_text(self.URL)
-        said = self.run(tmp_path, "ping", REDIS_URL_FILE=str(tmp_path / "url"))
-        assert said == ["--user", "onesource", "ping", "auth=pass@word"]
+        arguments = self.run(tmp_path, "ping", REDIS_URL_FILE=str(tmp_path / "url"))
+        assert arguments == ["--user", "onesource", "ping", "auth=pass@word"]
 
     def test_a_password_without_a_user_is_the_default_users(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "ping", REDIS_URL="redis://:word@here:6379/0") == ["ping", "auth=word"]
@@ -201,5 +201,5 @@ class TestRedisCli:
 
     def test_whoever_logs_in_is_left_alone(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "-a", "mine", "ping", REDIS_URL=self.URL) == ["-a", "mine", "ping", "auth="]
-        said = self.run(tmp_path, "ping", REDIS_URL=self.URL, REDISCLI_AUTH="mine")
-        assert said == ["ping", "auth=mine"]
+        arguments = self.run(tmp_path, "ping", REDIS_URL=self.URL, REDISCLI_AUTH="mine")
+        assert arguments == ["ping", "auth=mine"]

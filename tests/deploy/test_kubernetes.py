@@ -61,7 +61,7 @@ class TestValidity:
         for each in [*manifests(), *others]:
             assert kubernetes_validate.validate(each, version, strict=True) == version
 
-    def test_a_wrong_one_would_be_told(self) -> None:
+    def test_a_wrong_one_is_refused(self) -> None:
         wrong = yaml.safe_load(yaml.safe_dump(manifest("Deployment", "onesource")))
         wrong["spec"]["template"]["spec"]["containers"][0]["readOnly"] = True
         with pytest.raises(kubernetes_validate.ValidationError):
@@ -136,22 +136,22 @@ class TestSettings:
         for name, template in pods():
             for container in template["spec"]["containers"]:
                 if container["image"].startswith("onesource:"):
-                    told = {each["name"].removesuffix("_FILE") for each in container["env"]} - {"POD_IP"}
-                    assert told <= known, name
+                    variables = {each["name"].removesuffix("_FILE") for each in container["env"]} - {"POD_IP"}
+                    assert variables <= known, name
 
     def test_the_service_starts_with_them(self, tmp_path: Path) -> None:
         secrets = make_secrets("k8s", tmp_path)
-        told = environment_of(service(), POD_IP="10.1.2.3")
-        told = {name: value.replace("/run/secrets", str(secrets)) for name, value in told.items()}
+        variables = environment_of(service(), POD_IP="10.1.2.3")
+        variables = {name: value.replace("/run/secrets", str(secrets)) for name, value in variables.items()}
         code = (
             "from onesource import settings as s; print(s.EMBEDDED, s.REDIS_URL.rpartition('@')[2], "
             "s.DATABASES['mongo']['NAME'], '10.1.2.3' in s.ALLOWED_HOSTS, s.CHAT_AUTH, s.CONV_DUAL_WRITE)"
         )
-        said = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **told},
+        output = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        assert said == "False redis-service:6379/0 onesource True token True\n"
+        assert output == "False redis-service:6379/0 onesource True token True\n"
 
     @pytest.mark.parametrize("kind", ["startupProbe", "livenessProbe", "readinessProbe"])
     def test_a_probe_by_the_pods_address_is_answered(self, kind: str, settings: Settings) -> None:

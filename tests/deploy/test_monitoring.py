@@ -32,7 +32,7 @@ _MISSING = "promtool is not installed: apt-get install --no-install-recommends p
 
 @pytest.fixture
 def promtool() -> str:
-    """Return the path of promtool; a laptop may lack it, CI may not."""
+    """Return the path of promtool; a laptop may be without it, CI may not."""
     found = shutil.which("promtool")
     if not found:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(_MISSING)
@@ -67,9 +67,9 @@ def series() -> list[tuple[str, dict[str, str]]]:
 
 class TestAlerts:
     def test_the_runbooks_conditions_are_there_word_for_word(self) -> None:
-        told = {name: (ALERTS[name]["expr"], ALERTS[name]["labels"]["severity"]) for name in
+        described = {name: (ALERTS[name]["expr"], ALERTS[name]["labels"]["severity"]) for name in
                 ("PersistenceErrorsHigh", "RedisDown")}  # fmt: skip
-        assert told == {
+        assert described == {
             "PersistenceErrorsHigh": ("rate(history_persist_errors_total[10m]) > 0.001", "page"),
             "RedisDown": ("redis_up == 0", "page"),
         }

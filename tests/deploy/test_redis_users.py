@@ -46,9 +46,9 @@ def until_saved(server: DeployedRedis) -> None:
 
 
 def use(settings: Settings, url: str) -> None:
-    told = deepcopy(ours.CACHES)
-    told["conversations"]["LOCATION"] = url
-    settings.CACHES = told
+    changed = deepcopy(ours.CACHES)
+    changed["conversations"]["LOCATION"] = url
+    settings.CACHES = changed
 
 
 class AsTheServicesUser:
@@ -107,9 +107,9 @@ class TestTheJobsUser:
         """Run the command of the CronJob as it is written, with another place for its folder."""
         (container,) = containers(manifest("CronJob", f"onesource-{name}"))
         words = [places.get(word, word) for word in container["command"][2:]]
-        said = StringIO()
-        call_command(*words, "--json", stdout=said)
-        answer: dict[str, Any] = json.loads(said.getvalue())
+        output = StringIO()
+        call_command(*words, "--json", stdout=output)
+        answer: dict[str, Any] = json.loads(output.getvalue())
         return answer
 
     def test_it_can_back_up(self, deployed: DeployedRedis, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ class TestTheJobsUser:
                 client.delete(key)
         CacheStore("redis", test_stores.LIMITS).append(a_session(), a_turn())
         until_saved(deployed)
-        said = json.dumps(self.run("backup", **{"/backups": str(tmp_path)}))
-        assert "fetched by redis-cli" in said, said
+        output = json.dumps(self.run("backup", **{"/backups": str(tmp_path)}))
+        assert "fetched by redis-cli" in output, output
         assert [file.suffix for file in tmp_path.iterdir() if not file.name.startswith(".")]
 
     def test_it_can_trim(self) -> None:

@@ -100,7 +100,7 @@ def test_a_store_that_was_wiped_is_filled_again(alias: str, servers: dict[str, S
         store(each).append(session, None, turns)
     wipe(alias, servers)
     watcher._tick()
-    assert state.state().known.complete == {other(alias)}  # it had no flag for something that the other one lacks
+    assert state.state().known.complete == {other(alias)}  # it had no flag: the other one is missing nothing
     reading = history.read(session)
     assert (reading.history, reading.context) == (History.of(turns), "full")
     covered()

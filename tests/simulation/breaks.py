@@ -126,7 +126,7 @@ def _unknown_is_not_stored() -> Patch:
 
 BREAKS: dict[str, Callable[[], Patch]] = {
     "1 only the primary is read": _only_the_primary,
-    "2 what the primary lacks is new": _missing_is_new,
+    "2 what the primary is missing is new": _missing_is_new,
     "3 any last id will do": _any_last_id_will_do,
     "4 flags are not looked at": _flags_are_not_looked_at,
     "5 no flag is set": _no_flag_is_set,

@@ -40,7 +40,7 @@ class Command(OperatorCommand):
             made = create.create(folder, keep, advance)
         manifest = made.manifest
         counts = {alias: asdict(count) for alias, count in manifest.counts.items()}
-        facts = {
+        report = {
             "file": str(made.path),
             "bytes": made.bytes,
             "counts": counts,
@@ -54,8 +54,8 @@ class Command(OperatorCommand):
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
         trouble += [f"{corrupt} corrupt conversations are not in the archive"] if corrupt else []
-        audit.record("backup", "; ".join(trouble) or "done", after=facts)
-        return Result(facts, lines, trouble="; ".join(trouble))
+        audit.record("backup", "; ".join(trouble) or "done", after=report)
+        return Result(report, lines, trouble="; ".join(trouble))
 
     def verify(self, path: Path) -> Result:
         try:

@@ -13,7 +13,7 @@ from ops.backup.archive import Archive
 from ops.errors import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
-DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup lacks stays as it is."
+DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup does not have stays as it is."
 
 
 class Command(OperatorCommand):
@@ -37,29 +37,29 @@ class Command(OperatorCommand):
             with Archive(file) as archive:
                 self.say(f"{file}: made {stamp(archive.manifest.created)}, {archive.lines:,} entries")
                 if replace:
-                    self.confirm(f"Conversations in {into} lose the turns that this backup lacks.", "yes", noinput)
+                    self.confirm(f"Conversations in {into} lose turns that are not in this backup.", "yes", noinput)
                 with self.progress("Restoring") as advance:
                     restored = restore.restore(archive, aliases, replaces=replace, advance=advance)
                 age = archive.age(now())
         except BadBackup as error:
             raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
-        facts = {
+        report = {
             "file": str(file),
             "age_seconds": age,
             "stores": {name: one.as_dict() for name, one in restored.items()},
         }
         lines = [f"  {alias}: {_in_words(one)}" for alias, one in restored.items()]
-        return Result(facts, [*lines, f"  {DELETED_STAYS}", *self._advice(into, replace, reached)])
+        return Result(report, [*lines, f"  {DELETED_STAYS}", *self._advice(into, replace, reached)])
 
     def _advice(self, into: str, replace: bool, reached: tuple[str, ...]) -> list[str]:
         if into == "both":
             return []
-        told = []
+        advice = []
         if other(into) not in reached:
-            told.append(f"  {other(into)} is out: what only it knows to be deleted may have come back.")
+            advice.append(f"  {other(into)} is out: what only it knows to be deleted may have come back.")
         if replace:
-            told.append(f"  {other(into)} keeps its turns; where the two are compared they are merged again.")
-        return told
+            advice.append(f"  {other(into)} keeps its turns; where the two are compared they are merged again.")
+        return advice
 
 
 _WORDS = {"expired": "expired since", "deleted": "deleted since", "corrupt": "corrupt, quarantined"}
