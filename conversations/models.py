@@ -1,5 +1,7 @@
 """The documents in MongoDB, as Django models."""
 
+from typing import Any
+
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
@@ -14,6 +16,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def living(self) -> "ConversationQuerySet":
         """Return the conversations that have messages; a document without any is kept for its tombstone."""
         return self.filter(expires_at__gt=now(), bytes__gt=0)
+
+    def as_stored(self, *fields: str) -> "models.QuerySet[Conversation, tuple[Any, ...]]":
+        """Return these fields as MongoDB has them: Django's conversion fails where another program has written values
+        of other types."""
+        raw = [models.ExpressionWrapper(models.F(field), models.TextField()) for field in fields]
+        return self.values_list(*raw)
 
 
 class Conversation(models.Model):

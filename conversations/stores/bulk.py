@@ -283,7 +283,7 @@ class BulkStore(ABC):
     @abstractmethod
     def expire(self, *, apply: bool) -> int:
         """Remove what has expired and give a TTL to what has none; return how many there were of both. Without
-        `apply` only count them."""
+        `apply` only count them. A document without an expiry has expired: it is not known how old it is."""
 
     # --- Unsynced flags --------------------------------------------------------------------------------
 

@@ -670,6 +670,34 @@ class TestMongoBulk(Contract):
         environment.MONGO.start()
         eventually(lambda: test_stores.answers(bulk.store), "the driver does not see that MongoDB is back")
 
+    @pytest.mark.parametrize("replace", [True, False])
+    @pytest.mark.parametrize("expiry", test_stores.WRONG_EXPIRIES)
+    def test_without_a_valid_expiry_a_document_has_expired(
+        self, bulk: BulkStore, expiry: object, replace: bool
+    ) -> None:
+        (old, *turns) = some_turns(3)
+        session = self.hold(bulk, old)
+        self.one.spoil_expiry(session, expiry)  # type: ignore[attr-defined]
+        assert session not in {name for batch in bulk.sessions(100) for name in batch}
+        assert session not in {entry.session for batch in bulk.entries(100) for entry in batch}
+        assert bulk.contents([session]) == {session: Contents(None, None, None)}
+        assert (bulk.ttls([session]), bulk.last_ids([session]), bulk.present([session])) == ({}, {}, set())
+        bulk.put([share(*turns, session=session)], replace=replace)
+        assert bulk.store.load(session) == History.of(turns)
+        assert bulk.ttls([session])[session] == pytest.approx(5000, abs=5)
+
+    @pytest.mark.parametrize("expiry", test_stores.WRONG_EXPIRIES)
+    def test_what_has_no_valid_expiry_is_removed(self, bulk: BulkStore, expiry: object) -> None:
+        session = self.hold(bulk)
+        documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
+        documents.insert_one({"_id": (other := a_session())})  # another program's
+        before = bulk.expire(apply=False)
+        self.one.spoil_expiry(session, expiry)  # type: ignore[attr-defined]
+        assert bulk.expire(apply=False) == before + 1
+        assert bulk.expire(apply=True) == before + 1
+        assert [one["_id"] for one in documents.find({"_id": {"$in": [make_key(session), other]}})] == [other]
+        documents.delete_one({"_id": other})
+
     @pytest.mark.parametrize("most", [1, 5, 100])
     def test_many_flags_are_listed_by_parts(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         """Each part is a range of their values; the embedded MongoDB reads all that a condition selects."""
@@ -691,7 +719,8 @@ class TestMongoBulk(Contract):
 
     def test_what_another_program_flagged_is_not_named(self, bulk: BulkStore) -> None:
         documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
-        others = [{"_id": _id, "mark": "z", "expires_at": now()} for _id in (7, "other", "conv:a b")]
+        later = now() + timedelta(hours=1)
+        others = [{"_id": _id, "mark": "z", "expires_at": later} for _id in (7, "other", "conv:a b")]
         documents.insert_many(others)
         found = {session for batch in bulk.flagged(100) for session in batch}
         assert not found & {"a b", "other", ""}

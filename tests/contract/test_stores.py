@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import Timestamp
 from django.db import connections
 from pymongo.collection import Collection
 
@@ -33,6 +34,7 @@ from tests.servers import eventually
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
 SHORT = Limits(100, 16, 262_144)
 LONG = 50_000  # seconds
+WRONG_EXPIRIES = ("missing", None, "x", 5, True, [datetime(2126, 1, 1, tzinfo=UTC)], Timestamp(2**32 - 1, 1))
 
 
 def long_ones(store: HistoryStore) -> list[str]:
@@ -937,6 +939,32 @@ class TestDocumentStore(TombstoneContract):
             return document
 
         monkeypatch.setattr(Collection, "find_one", read_and_call)
+
+    @pytest.mark.parametrize("expiry", WRONG_EXPIRIES)
+    def test_without_a_valid_expiry_a_document_has_expired(self, store: HistoryStore, expiry: object) -> None:
+        """MongoDB itself would keep it for ever."""
+        session, (old, new) = a_session(), some_turns(2)
+        store.append(session, old, flag=True)
+        self.spoil_expiry(session, expiry)
+        assert store.load(session) is None
+        assert store.inspect(session) == Contents(None, None, None)
+        assert store.ttl(session) is None
+        assert store.summaries([session]) == {}
+        assert session not in store.flags(10_000).sessions  # type: ignore[attr-defined]
+        assert store.append(session, new) == Receipt(stored=True, created=True)
+        assert store.load(session) == History.of([new])
+
+    @pytest.mark.parametrize("expiry", WRONG_EXPIRIES)
+    def test_deleting_replaces_what_has_no_valid_expiry(self, store: HistoryStore, expiry: object) -> None:
+        session, turn = a_session(), a_turn()
+        store.append(session, turn)
+        self.spoil_expiry(session, expiry)
+        assert store.delete(session, turn.answer.id) is False
+        assert store.inspect(session) == Contents(None, turn.answer.id, None)
+
+    def spoil_expiry(self, session: str, expiry: object) -> None:
+        change = {"$unset": {"expires_at": ""}} if expiry == "missing" else {"$set": {"expires_at": expiry}}
+        assert self.documents(self.make()).update_one({"_id": make_key(session)}, change).modified_count == 1
 
     def test_mongo_deletes_what_has_expired(self) -> None:
         indexes = self.documents(self.make()).index_information().values()

@@ -22,7 +22,7 @@ from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
 from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
-from conversations.stores.mongo.filters import expiry_in, unexpired
+from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
 from conversations.stores.mongo.keys import keys_in, keys_pushed
 from conversations.stores.mongo.patient import Document, documents
@@ -124,7 +124,7 @@ class Append:
 
     def _make_room(self) -> None:
         """Find out why the turns could not be added and mend it; leave only turns that still can be added."""
-        documents().delete_one({"_id": self._key, "expires_at": {"$lte": now()}})
+        documents().delete_one({"_id": self._key} | expired())
         document = documents().find_one({"_id": self._key})
         if document is None:
             return

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share, batches
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import contents_of, digest_in, entry_of, histories_of, history_of, last_ids_of
-from conversations.stores.mongo.filters import living, unexpired
+from conversations.stores.mongo.filters import expired, expiry_in, living, unexpired
 from conversations.stores.mongo.keys import keys_pushed
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
@@ -82,7 +82,7 @@ class MongoBulk(BulkStore):
 
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
-        return {session_of(one["_id"]): _seconds_until(one["expires_at"]) for one in held}
+        return {session_of(one["_id"]): round((expiry_in(one) - now()).total_seconds()) for one in held}
 
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         # Those without a tombstone are left out here: there is no index, and the server would look for the first page
@@ -177,15 +177,15 @@ class MongoBulk(BulkStore):
 
     def _count_expired(self, table: str) -> int:
         with self._patient():
-            return self._documents(table).count_documents({"expires_at": {"$lte": now()}})
+            return self._documents(table).count_documents(_expired_in(table))
 
     def _expired(self, table: str) -> int:
         """Delete the expired documents of a collection, a page at a time; return how many there were."""
-        gone, where = 0, {"expires_at": {"$lte": now()}}
+        gone, where = 0, _expired_in(table)
         while page := self._page_of(table, where):
             with self._patient():
                 # Asked again: a turn may have renewed one meanwhile.
-                gone += self._documents(table).delete_many({"_id": {"$in": page}, **where}).deleted_count
+                gone += self._documents(table).delete_many({"$and": [{"_id": {"$in": page}}, where]}).deleted_count
             time.sleep(PAUSE)
         return gone
 
@@ -206,12 +206,13 @@ class MongoBulk(BulkStore):
 _EMPTY: Document = {"$set": {"messages": [], "bytes": 0}}
 
 
-def _seconds_until(time: datetime) -> int:
-    return round((time.replace(tzinfo=UTC) - now()).total_seconds())  # the driver gives UTC without saying so
-
-
 def _named(sessions: Iterable[str]) -> Document:
     return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
+
+
+def _expired_in(table: str) -> Document:
+    """Return the filter of what has expired in a collection; a document without an expiry may be another program's."""
+    return {"_id" if table == _TABLES[0] else "key": {"$gte": "conv:", "$lt": "conv;"}} | expired()
 
 
 def _not_gone_on(session: str, last: str) -> Document:

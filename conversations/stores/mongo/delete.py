@@ -11,7 +11,7 @@ from conversations.clock import now
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS, CorruptConversation
 from conversations.stores.mongo.faults import ATTEMPTS
-from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.filters import expired, unexpired
 from conversations.stores.mongo.format import TOMBSTONE
 from conversations.stores.mongo.patient import Document, documents
 
@@ -25,7 +25,7 @@ def delete(key: str, upto: str, *, flag: bool, tombstone_ttl: int) -> bool:
         try:
             return _forget(key, upto, flag, tombstone_ttl) or quarantined > 0
         except DuplicateKeyError:  # what is there has expired, has no valid tombstone, or is newly made
-            documents().delete_one({"_id": key, "expires_at": {"$not": {"$gt": now()}}})
+            documents().delete_one({"_id": key} | expired())
             wrong = {"_id": key, "tombstone": {"$exists": True, "$not": {"$regex": TOMBSTONE}}}
             documents().update_one(wrong, {"$unset": {"tombstone": ""}})
     raise StoreUnavailable(ALIAS, "contended")

@@ -1,6 +1,5 @@
 """What is in the documents of MongoDB, whatever another program has written there."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from conversations.clock import now
@@ -9,6 +8,7 @@ from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk import Entry, Found
+from conversations.stores.mongo.filters import expiry_in
 from conversations.stores.mongo.keys import keys_in
 from conversations.stores.mongo.patient import Document
 from conversations.stores.sessions import is_key, session_of
@@ -44,8 +44,8 @@ def _ids(records: Any) -> list[str] | None:
 
 def entry_of(document: Document) -> Entry | None:
     """Return what a backup has of the document; None where it has expired, or has nothing."""
-    key, expiry = document["_id"], document.get("expires_at")
-    if not isinstance(expiry, datetime) or (expiry := expiry.replace(tzinfo=UTC)) <= now():
+    key, expiry = document["_id"], expiry_in(document)
+    if expiry <= now():
         return None
     if not _is_key(key):
         return Entry(session_of(str(key)), History(), b"", None, None, corrupt=True)

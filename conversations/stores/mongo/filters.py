@@ -12,8 +12,15 @@ _PAST = datetime.min.replace(tzinfo=UTC)
 
 
 def unexpired() -> dict[str, Any]:
-    """Return the filter of documents that have not expired; some hold only a tombstone."""
-    return {"expires_at": {"$gt": now()}}
+    """Return the filter of documents that have not expired; some hold only a tombstone. One without a valid expiry has
+    expired: MongoDB compares values of one type only, except that it looks into arrays."""
+    return {"expires_at": {"$gt": now(), "$not": {"$type": "array"}}}
+
+
+def expired() -> dict[str, Any]:
+    """Return the filter of all other documents."""
+    # Not by $nor: for that SecantusDB reads every document, where the key is given too.
+    return {field: {"$not": condition} for field, condition in unexpired().items()}
 
 
 def living() -> dict[str, Any]:
@@ -22,6 +29,10 @@ def living() -> dict[str, Any]:
 
 
 def expiry_in(document: dict[str, Any]) -> datetime:
-    """Return when the document expires; what no program of ours wrote there is past."""
-    found = document.get("expires_at")
-    return found.replace(tzinfo=UTC) if isinstance(found, datetime) else _PAST  # the driver gives UTC, perhaps naive
+    """Return when the document expires; without a valid expiry that is long past."""
+    return expiry_of(document.get("expires_at"))
+
+
+def expiry_of(value: object) -> datetime:
+    """Return the expiry that is stored as this."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else _PAST  # the driver gives UTC, perhaps naive

@@ -12,6 +12,7 @@ from pymongo import WriteConcern
 from pymongo.collection import Collection
 
 from conversations.stores.bulk import batches
+from conversations.stores.mongo.filters import unexpired
 from conversations.stores.sessions import is_key, session_of
 
 Documents = Collection[dict[str, Any]]
@@ -54,5 +55,5 @@ def clear(documents: Documents, flags: Mapping[str, str]) -> None:
 
 def _find(documents: Documents, begin: str, end: str | None) -> list[str]:
     values = {"$gte" if begin else "$gt": begin} | ({"$lt": end} if end else {})
-    keys = (one["_id"] for one in documents.find({"mark": values}, {"_id": 1}))
+    keys = (one["_id"] for one in documents.find({"mark": values} | unexpired(), {"_id": 1}))
     return [session_of(key) for key in keys if isinstance(key, str) and is_key(key)]

@@ -17,7 +17,7 @@ from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.document import contents_of
-from conversations.stores.mongo.filters import expiry_in
+from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.patient import NOTES, Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
@@ -65,7 +65,7 @@ class Putting:
         present, replaced = list[Present](), list[Present]()
         for share in shares:
             if document := found.get(make_key(share.session)):
-                held = _held(document)
+                held = contents_of(document)
                 if isinstance(held, CorruptHistory):
                     self.attempt.corrupt.append(share)
                 else:
@@ -75,10 +75,14 @@ class Putting:
         self._replace_all(replaced)
 
     def _find(self, shares: Sequence[Share]) -> dict[str, Document]:
-        """Return the documents of the sessions by key, those that have expired too."""
+        """Return the documents of the sessions by key; delete those that have expired, which are in the way."""
+        keys = [make_key(share.session) for share in shares]
         with self._patient():
-            keys = [make_key(share.session) for share in shares]
-            return {one["_id"]: one for one in self._documents().find({"_id": {"$in": keys}})}
+            found = {one["_id"]: one for one in self._documents().find({"_id": {"$in": keys}})}
+            past = [key for key, one in found.items() if expiry_in(one) <= now()]
+            if past:
+                self._documents().delete_many({"_id": {"$in": past}} | expired())
+        return {key: one for key, one in found.items() if key not in past}
 
     def _insert(self, shares: Sequence[Share]) -> None:
         """Insert those that are not there."""
@@ -143,7 +147,7 @@ class Putting:
         expiry = now() + timedelta(seconds=min(self._store.limits.ttl, one.share.ttl))
         if expiry_in(one.document) + _NEARLY < expiry:
             with self._patient():
-                where = {"_id": one.document["_id"], "expires_at": {"$gt": now()}}
+                where = {"_id": one.document["_id"]} | unexpired()
                 self._documents().update_one(where, {"$max": {"expires_at": expiry}})
 
     def _replace_all(self, replaced: Sequence[Present]) -> None:
@@ -191,11 +195,6 @@ class Putting:
 
     def _count(self, one: Present) -> None:
         self.attempt.count(len(one.given), len(one.held.history or ()), self._replace)
-
-
-def _held(document: Document) -> Contents | CorruptHistory:
-    """Return what a document holds, nothing where it has expired."""
-    return _NOTHING if expiry_in(document) <= now() else contents_of(document)
 
 
 def _duplicates(error: BulkWriteError) -> set[int]:

@@ -15,7 +15,7 @@ from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.control import DocumentControl
 from conversations.stores.mongo.delete import delete
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.filters import expiry_of, unexpired
 from conversations.stores.mongo.format import parse
 from conversations.stores.mongo.keys import keys_in, keys_pushed
 from conversations.stores.mongo.patient import documents
@@ -37,8 +37,8 @@ class DocumentStore(DocumentControl, HistoryStore):
         with failing_fast():
             # By the key alone: one more condition, and the ORM sends `$and`, which not every server answers from
             # its index.
-            row = Conversation.objects.filter(pk=make_key(session)).values_list("messages", "expires_at").first()
-        return parse(row[0]) if row and row[1] > now() else None
+            row = Conversation.objects.filter(pk=make_key(session)).as_stored("messages", "expires_at").first()
+        return parse(row[0]) if row and expiry_of(row[1]) > now() else None
 
     def inspect(self, session: str) -> Contents:
         with failing_fast():
@@ -66,10 +66,10 @@ class DocumentStore(DocumentControl, HistoryStore):
 
     def ttl(self, session: str) -> int | None:
         with failing_fast():
-            row = Conversation.objects.filter(pk=make_key(session)).values_list("bytes", "expires_at").first()
-        if row is None or not row[0] or row[1] <= now():
+            row = Conversation.objects.filter(pk=make_key(session)).as_stored("bytes", "expires_at").first()
+        if row is None or not row[0] or (expiry := expiry_of(row[1])) <= now():
             return None
-        return round((row[1] - now()).total_seconds())
+        return round((expiry - now()).total_seconds())
 
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         return listing.scan(cursor, limit, tenant, contains)
