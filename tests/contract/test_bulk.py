@@ -686,6 +686,13 @@ class TestMongoBulk(Contract):
         assert bulk.store.load(session) == History.of(turns)
         assert bulk.ttls([session])[session] == pytest.approx(5000, abs=5)
 
+    def test_what_is_in_the_place_of_the_keys_is_replaced(self, bulk: BulkStore) -> None:
+        sessions, keys = [self.hold(bulk), self.hold(bulk)], {"kept": asked_at(a_turn(at=now()))}
+        where = {"_id": make_key(sessions[0])}
+        self.one.documents(bulk.store).update_one(where, {"$set": {"keys": "x"}})  # type: ignore[attr-defined]
+        bulk.keep_keys(dict.fromkeys(sessions, keys))
+        assert [bulk.store.inspect(session).keys for session in sessions] == [keys, keys]
+
     @pytest.mark.parametrize("expiry", test_stores.WRONG_EXPIRIES)
     def test_what_has_no_valid_expiry_is_removed(self, bulk: BulkStore, expiry: object) -> None:
         session = self.hold(bulk)

@@ -962,6 +962,18 @@ class TestDocumentStore(TombstoneContract):
         assert store.delete(session, turn.answer.id) is False
         assert store.inspect(session) == Contents(None, turn.answer.id, None)
 
+    @pytest.mark.parametrize("other", ["x", None, 5, {"key": "x"}])
+    def test_what_is_in_the_place_of_the_keys_is_replaced(self, store: HistoryStore, other: object) -> None:
+        turn = a_turn(at=now(), key="kept")
+        for add in (
+            lambda name: store.append(name, turn),
+            lambda name: store.keep_keys(name, {"kept": asked_at(turn)}),
+        ):
+            store.append(session := a_session(), a_turn())
+            self.documents(store).update_one({"_id": make_key(session)}, {"$set": {"keys": other}})
+            add(session)
+            assert store.inspect(session).keys == {"kept": asked_at(turn)}
+
     def spoil_expiry(self, session: str, expiry: object) -> None:
         change = {"$unset": {"expires_at": ""}} if expiry == "missing" else {"$set": {"expires_at": expiry}}
         assert self.documents(self.make()).update_one({"_id": make_key(session)}, change).modified_count == 1

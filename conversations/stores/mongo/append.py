@@ -24,7 +24,7 @@ from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
-from conversations.stores.mongo.keys import keys_in, keys_pushed
+from conversations.stores.mongo.keys import keys_in, keys_pushed, remove_wrong
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, question_named
@@ -62,7 +62,8 @@ class Append:
                 self._make_room()
             except WriteError:
                 self._make_room()  # raises CorruptHistory if what is there is no history
-                raise
+                if not remove_wrong(documents(), [self._key]):
+                    raise
             else:
                 created = created or (self._empty and not self._tombstone)
                 return Receipt(self._stored, created, self._tombstone, self._expired)

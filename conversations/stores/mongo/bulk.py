@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
+from pymongo.errors import BulkWriteError
 
 from conversations import expiry
 from conversations.clock import now
@@ -17,7 +18,7 @@ from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import contents_of, digest_in, entry_of, histories_of, history_of, last_ids_of
 from conversations.stores.mongo.filters import expired, expiry_in, living, unexpired
-from conversations.stores.mongo.keys import keys_pushed
+from conversations.stores.mongo.keys import keys_pushed, remove_wrong
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
 from conversations.stores.sessions import make_key, session_of
@@ -115,7 +116,15 @@ class MongoBulk(BulkStore):
         ]
         if updates:
             with self._patient():
-                self._documents().bulk_write(updates, ordered=False)
+                self._keep(updates, list(map(make_key, keys)))
+
+    def _keep(self, updates: Sequence[UpdateOne], ids: Sequence[str]) -> None:
+        try:
+            self._documents().bulk_write(updates, ordered=False)
+        except BulkWriteError:
+            if not remove_wrong(self._documents(), ids):
+                raise
+            self._documents().bulk_write(updates, ordered=False)
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         there = self.last_ids(last_ids)
