@@ -39,9 +39,10 @@ def session_of(key: str) -> str:
     return key.partition(":")[2]
 
 
-def is_key(key: str) -> bool:
-    """Return whether it is the key of a conversation: another program may have written others."""
-    return key.startswith(f"{_PREFIX}:") and SESSION.fullmatch(session_of(key)) is not None
+def is_key(key: object) -> bool:
+    """Return whether it is the key of a conversation: another program may have written others, in MongoDB of any
+    type."""
+    return isinstance(key, str) and key.startswith(f"{_PREFIX}:") and SESSION.fullmatch(session_of(key)) is not None
 
 
 def part_of_name(text: str) -> str:

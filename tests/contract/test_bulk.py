@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from conversations import merge
 from conversations.clock import now
@@ -17,7 +18,7 @@ from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import tombstone_key
 from conversations.stores.sessions import make_key
-from conversations.turns import History, Turn
+from conversations.turns import SESSION, History, Turn
 from conversations.used_keys import asked_at
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
@@ -704,6 +705,27 @@ class TestMongoBulk(Contract):
         assert bulk.expire(apply=True) == before + 1
         assert [one["_id"] for one in documents.find({"_id": {"$in": [make_key(session), other]}})] == [other]
         documents.delete_one({"_id": other})
+
+    @pytest.mark.parametrize("key", [ObjectId(), 5, {"conv:": 1}, "elsewhere", "conv:not a name"])
+    def test_a_document_that_is_no_conversation_stops_nothing(self, bulk: BulkStore, key: object) -> None:
+        session, turns = a_session(), some_turns(2)
+        bulk.store.append(session, turns[1])
+        bulk.store.delete(session, turns[0].answer.id)
+        later = now() + timedelta(hours=1)
+        other = {"messages": ["x"], "bytes": 5, "expires_at": later, "tombstone": turns[0].answer.id, "mark": "z"}
+        documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
+        documents.insert_one({"_id": key} | other)
+        try:
+            for read in (bulk.sessions, bulk.all_last_ids, bulk.all_histories, bulk.flagged):
+                named = {name for batch in read(100) for name in batch}  # type: ignore[operator]
+                assert all(map(SESSION.fullmatch, named))
+            assert session in {name for batch in bulk.sessions(100) for name in batch}
+            assert (session, turns[0].answer.id) in list(bulk.tombstones())
+            assert session in {entry.session for batch in bulk.entries(100) for entry in batch}
+            assert session in bulk.store.scan("", 1000, None).sessions
+            assert all(map(SESSION.fullmatch, bulk.store.scan("", 1000, None).sessions))
+        finally:
+            documents.delete_one({"_id": key})
 
     @pytest.mark.parametrize("most", [1, 5, 100])
     def test_many_flags_are_listed_by_parts(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch, most: int) -> None:

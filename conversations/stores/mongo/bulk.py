@@ -13,15 +13,23 @@ from pymongo.errors import BulkWriteError
 from conversations import expiry
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, tombstone_in
+from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share, batches
 from conversations.stores.mongo import flags
-from conversations.stores.mongo.document import contents_of, digest_in, entry_of, histories_of, history_of, last_ids_of
+from conversations.stores.mongo.document import (
+    contents_of,
+    digest_in,
+    entry_of,
+    histories_of,
+    history_of,
+    last_ids_of,
+    tombstones_of,
+)
 from conversations.stores.mongo.filters import expired, expiry_in, living, unexpired
 from conversations.stores.mongo.keys import keys_pushed, remove_wrong
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
-from conversations.stores.sessions import make_key, session_of
+from conversations.stores.sessions import is_key, make_key, session_of
 from conversations.turns import History
 from conversations.used_keys import Keys
 
@@ -46,7 +54,7 @@ class MongoBulk(BulkStore):
     def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
         self.store.ping()  # which fails fast
         for page in self._pages(living(), size, {"_id": 1}):
-            yield tuple(session_of(document["_id"]) for document in page)
+            yield tuple(session_of(one["_id"]) for one in page if is_key(one["_id"]))
 
     def present(self, sessions: Collection[str]) -> set[str]:
         with errors():
@@ -88,10 +96,7 @@ class MongoBulk(BulkStore):
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         # Those without a tombstone are left out here: there is no index, and the server would look for the first page
         # of tombstones through all documents.
-        for page in self._pages(unexpired(), size, {"tombstone": 1}):
-            held = {session_of(one["_id"]): one.get("tombstone") for one in page}
-            found = {session: tombstone_in(self.alias, session, value) for session, value in held.items()}
-            yield {session: tombstone for session, tombstone in found.items() if tombstone}
+        return map(tombstones_of, self._pages(unexpired(), size, {"tombstone": 1}))
 
     def entries(self, size: int) -> Iterator[list[Entry]]:
         for page in self._pages({}, size):

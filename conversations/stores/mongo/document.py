@@ -47,7 +47,7 @@ def entry_of(document: Document) -> Entry | None:
     key, expiry = document["_id"], expiry_in(document)
     if expiry <= now():
         return None
-    if not _is_key(key):
+    if not is_key(key):
         return Entry(session_of(str(key)), History(), b"", None, None, corrupt=True)
     history, value = history_of(document.get("messages")), document.get("tombstone")
     tombstone = tombstone_in("mongo", session_of(key), value)
@@ -60,7 +60,7 @@ def entry_of(document: Document) -> Entry | None:
 
 def last_ids_of(page: list[Document]) -> dict[str, str]:
     """Return the last id of each session that has one."""
-    found = {session_of(one["_id"]): _last_id(one.get("messages")) for one in page if _is_key(one["_id"])}
+    found = {session_of(one["_id"]): _last_id(one.get("messages")) for one in page if is_key(one["_id"])}
     return {session: last for session, last in found.items() if last}
 
 
@@ -73,8 +73,15 @@ def _last_id(records: Any) -> str:
 
 def histories_of(page: list[Document]) -> dict[str, History]:
     """Return the histories of those that hold one."""
-    found = {session_of(one["_id"]): history_of(one.get("messages")) for one in page if _is_key(one["_id"])}
+    found = {session_of(one["_id"]): history_of(one.get("messages")) for one in page if is_key(one["_id"])}
     return {session: history for session, history in found.items() if history}
+
+
+def tombstones_of(page: list[Document]) -> dict[str, str]:
+    """Return the tombstone of each session that has one."""
+    there = [(session_of(one["_id"]), one.get("tombstone")) for one in page if is_key(one["_id"])]
+    found = {session: tombstone_in("mongo", session, value) for session, value in there}
+    return {session: tombstone for session, tombstone in found.items() if tombstone}
 
 
 def history_of(records: Any) -> History | None:
@@ -83,7 +90,3 @@ def history_of(records: Any) -> History | None:
         return History() if records == [] else History.parse(records)
     except (TypeError, ValueError):
         return None
-
-
-def _is_key(key: Any) -> bool:
-    return isinstance(key, str) and is_key(key)

@@ -56,4 +56,4 @@ def clear(documents: Documents, flags: Mapping[str, str]) -> None:
 def _find(documents: Documents, begin: str, end: str | None) -> list[str]:
     values = {"$gte" if begin else "$gt": begin} | ({"$lt": end} if end else {})
     keys = (one["_id"] for one in documents.find({"mark": values} | unexpired(), {"_id": 1}))
-    return [session_of(key) for key in keys if isinstance(key, str) and is_key(key)]
+    return [session_of(key) for key in keys if is_key(key)]

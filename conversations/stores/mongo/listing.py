@@ -8,7 +8,7 @@ from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.mongo.format import last_fields
 from conversations.stores.mongo.patient import Document, documents
-from conversations.stores.sessions import is_of, make_key, part_of_name, session_of
+from conversations.stores.sessions import is_key, is_of, make_key, part_of_name, session_of
 
 _WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
@@ -30,7 +30,7 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         if contains:
             keys = keys.filter(pk__contains=contains)
         page = list(keys.order_by("pk").values_list("pk", flat=True)[: limit + 1])
-    sessions = [session_of(key) for key in page[:limit]]
+    sessions = [session_of(key) for key in page[:limit] if is_key(key)]
     found = tuple(session for session in sessions if is_of(session, tenant))
     return Page(found, page[limit - 1] if len(page) > limit else "")
 
