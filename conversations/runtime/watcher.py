@@ -1,8 +1,8 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
 It has the stores pinged, and reads unsynced flags and switches. A second thread samples what changes slowly. In a
-process that answers no chat a third repairs unsynced conversations and compares everything: there it takes no CPU time
-from requests.
+process that answers no chat a third repairs unsynced conversations and compares everything, where it takes no CPU time
+from requests, and a fourth has the stores create indexes that they have lost.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import coverage, datasets, sampling, scrub, switching
+from conversations.runtime import coverage, datasets, preparing, sampling, scrub, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
@@ -55,7 +55,7 @@ def start(*, repairs: bool) -> None:
                 _tick()
             steps: list[Step] = [("watcher", _tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]
             if repairs:
-                steps.append(("repair", _repair, EVERY))
+                steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
             for name, step, every in steps:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:

@@ -63,7 +63,11 @@ class ControlStore(ABC):
     @abstractmethod
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         """Give the store this identity, unless it has another by now than before: one atomic step. Return whether it
-        was given. What else an empty store needs, such as indexes, is made too."""
+        was given."""
+
+    def prepare(self) -> None:  # noqa: B027
+        """Create what the store needs beside its data, as indexes, and has not; what is there is left. This has a
+        timeout of its own, which is long."""
 
     @abstractmethod
     def farewell(self, process: str) -> None:

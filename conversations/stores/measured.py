@@ -126,6 +126,9 @@ class MeasuredStore(HistoryStore, ControlStore):
         with deadline.call(self.alias):
             return self._control.identify(dataset, before)
 
+    def prepare(self) -> None:
+        self._control.prepare()
+
     def farewell(self, process: str) -> None:
         self._control.farewell(process)
 

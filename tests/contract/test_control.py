@@ -15,7 +15,7 @@ from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key
 from conversations.stores.redis.turns import CacheStore
-from conversations.turns import SESSION, Limits
+from conversations.turns import SESSION, History, Limits
 from tests import round_trips
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
@@ -129,6 +129,12 @@ class ControlContract:
         before = store.report().time
         assert before <= store.report().time
 
+    def test_a_store_can_be_prepared_again(self, store: Store) -> None:
+        store.append(session := a_session(), turn := a_turn())
+        store.prepare()
+        store.prepare()
+        assert store.load(session) == History.of([turn])
+
     def test_an_outage_raises_and_is_never_empty(self, store: Store, outage: None) -> None:
         for call in (
             lambda: store.flags(1),
@@ -238,3 +244,7 @@ class TestMongoControl(ControlContract):
             documents().delete_one({"_id": "conv:no session!"})
         assert all(map(SESSION.fullmatch, found.sessions))
         assert found.number == len(found.sessions)
+
+    def test_it_is_not_prepared_in_an_outage(self, store: Store, outage: None) -> None:
+        with pytest.raises(StoreUnavailable):
+            store.prepare()

@@ -16,11 +16,12 @@ from pymongo.errors import NetworkTimeout, OperationFailure
 from conversations import clock, history
 from conversations.datasets import Dataset
 from conversations.history import writing as history_writing
-from conversations.runtime import datasets, state, watcher
+from conversations.runtime import datasets, preparing, state, watcher
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
 from conversations.stores.mongo.patient import documents
 from conversations.turns import History
 from tests.builders import a_session, some_turns
+from tests.round_trips import to_mongo
 from tests.servers import RedisServer, Server, eventually
 
 
@@ -66,10 +67,13 @@ def wipe(alias: str, servers: dict[str, Server]) -> None:
                 client["onesource"].drop_collection(name)
 
 
+@pytest.mark.parametrize("wiped", [True, False])
 @pytest.mark.usefixtures("watched")
-def test_an_emptied_mongodb_deletes_again_what_has_expired(servers: dict[str, Server]) -> None:
-    wipe(MONGO, servers)
+def test_an_emptied_mongodb_deletes_again_what_has_expired(wiped: bool, servers: dict[str, Server]) -> None:
+    """One too whose notes are still there, and with them its identity."""
+    wipe(MONGO, servers) if wiped else documents().drop()
     watcher._tick()
+    preparing.prepare()
     indexes = documents().index_information()
     expiring = [each for each in indexes.values() if each.get("expireAfterSeconds") == 0]
     assert [each["key"] for each in expiring] == [[("expires_at", 1)]]
@@ -77,19 +81,29 @@ def test_an_emptied_mongodb_deletes_again_what_has_expired(servers: dict[str, Se
 
 
 @pytest.mark.parametrize("failing", [OperationFailure("not allowed", 13), NetworkTimeout("timed out")])
-@pytest.mark.usefixtures("watched")
-def test_a_mongodb_that_lets_no_index_be_made_serves_without(
-    failing: Exception, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+def test_indexes_that_cannot_be_made_are_logged_once(
+    failing: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise failing
 
-    monkeypatch.setattr(Collection, "create_index", refuse)
+    preparing.prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "create_index", refuse)
+        preparing.prepare()
+        preparing.prepare()
+    preparing.prepare()
+    logged = [vars(line)["reason"] for line in caplog.records if line.message == "indexes_not_created"]
+    assert logged == [type(failing).__name__]
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_request_waits_for_no_index(servers: dict[str, Server]) -> None:
+    """A read that finds an emptied store gives it an identity, and has a deadline."""
     wipe(MONGO, servers)
-    known = state.state().known
-    before = known.datasets[MONGO]
-    watcher._tick()
-    assert known.datasets[MONGO].id != before.id
+    with to_mongo() as sent:
+        datasets.compare(state.state().known, MONGO)
+    assert "createIndexes" not in sent
 
 
 @pytest.mark.parametrize("alias", ALIASES)

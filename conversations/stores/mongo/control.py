@@ -1,6 +1,5 @@
 """What processes agree on through MongoDB: flags in the conversations' documents, and a collection of notes."""
 
-import logging
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,17 +10,14 @@ from pymongo.errors import DuplicateKeyError
 
 from conversations.clock import now
 from conversations.datasets import SILENT, Dataset
-from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.mongo import connection, flags, indexes
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.patient import NOTES, documents
+from conversations.stores.mongo.patient import NOTES, documents, patient
 from conversations.stores.sessions import make_key
-from telemetry.logs import event
 
-logger = logging.getLogger(__name__)
-
+_INDEXING = 120.0  # seconds: many documents may be there already
 _DATASET, _HEARTBEAT, _PAST = "dataset", "heartbeat:", "heartbeat;"
 
 
@@ -95,7 +91,6 @@ class DocumentControl(ControlStore):
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         fields = {"dataset": dataset.id, "epoch": dataset.epoch, "instance": dataset.instance}
         where = {"_id": _DATASET, "dataset": before.id if before else None}
-        _create_indexes()
         with failing_fast():
             try:
                 done = documents(NOTES).update_one(where, {"$set": fields}, upsert=before is None)
@@ -103,19 +98,13 @@ class DocumentControl(ControlStore):
                 return False
         return bool(done.matched_count or done.upserted_id)
 
+    def prepare(self) -> None:
+        with patient(_INDEXING):
+            indexes.create()
+
     def farewell(self, process: str) -> None:
         with failing_fast():
             documents(NOTES).delete_one({"_id": f"{_HEARTBEAT}{process}"})
-
-
-def _create_indexes() -> None:
-    """Create the indexes that an emptied store has lost: without them nothing would expire until the service starts
-    again. Where that fails the store serves without."""
-    try:
-        with failing_fast(times=3):
-            indexes.create()
-    except StoreUnavailable as error:
-        event(logger, logging.ERROR, "indexes_not_created", store=ALIAS, reason=error.reason)
 
 
 def _dataset(document: dict[str, Any] | None) -> Dataset | None:
