@@ -8,6 +8,7 @@ from itertools import chain
 from conversations import merge, used_keys
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history.pauses import Pauses
+from conversations.history.writing import set_flag
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
@@ -109,7 +110,7 @@ def now_or_later(sessions: Collection[str]) -> int:
         failed += done[1]
     for session in failed:
         for alias in ALIASES:
-            store(alias).append(session, None, flag=True)
+            set_flag(session, alias)
     return changed
 
 
