@@ -720,7 +720,9 @@ class TestMongoBulk(Contract):
                 named = {name for batch in read(100) for name in batch}  # type: ignore[operator]
                 assert all(map(SESSION.fullmatch, named))
             assert session in {name for batch in bulk.sessions(100) for name in batch}
-            assert (session, turns[0].answer.id) in list(bulk.tombstones())
+            deleted = {name: tombstone for page in bulk.tombstones(100) for name, tombstone in page.items()}
+            assert deleted[session] == turns[0].answer.id
+            assert all(map(SESSION.fullmatch, deleted))
             assert session in {entry.session for batch in bulk.entries(100) for entry in batch}
             assert session in bulk.store.scan("", 1000, None).sessions
             assert all(map(SESSION.fullmatch, bulk.store.scan("", 1000, None).sessions))

@@ -1,11 +1,13 @@
 """The watcher's second: whatever is stored, and whatever fails, the rest of it is done."""
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
+from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history import writing
 from conversations.runtime import datasets, state, watcher
@@ -22,7 +24,7 @@ def corrupt(alias: str) -> str:
         with environment.REDIS.client() as client:
             client.set(f"conv:{session}", "junk", ex=600)
     else:
-        documents().insert_one({"_id": f"conv:{session}", "messages": "junk"})
+        documents().insert_one({"_id": f"conv:{session}", "messages": "junk", "expires_at": now() + timedelta(hours=1)})
     return session
 
 
