@@ -237,28 +237,22 @@ def step_through_failures(done: Scrub) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", ["digests", "contents", "put"])
-def test_a_step_that_failed_is_done_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left out, and nothing is counted twice."""
+@pytest.mark.parametrize(
+    ("name", "held", "at"),
+    [("digests", REDIS, bool), ("contents", REDIS, bool), ("put", REDIS, bool), ("sessions", MONGO, lambda size: True)],
+)
+def test_a_step_that_failed_is_done_again(
+    name: str, held: str, at: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left out, and nothing is counted twice; a walk that left a page out begins anew."""
     session, turns = a_session(), recent_turns(1)
-    put(session, REDIS, *turns)
-    failed = failing_once(monkeypatch, bulk(MONGO), name, bool)
+    put(session, held, *turns)
+    failed = failing_once(monkeypatch, bulk(MONGO), name, at)
     done = Scrub()
     eventually(lambda: step_through_failures(done), "the scrub does not end")
     assert len(failed) == 1
     assert (done.compared, done.out_of_step) == (1, 1)
-    assert store(MONGO).load(session) == History.of(turns)
-
-
-def test_a_walk_that_left_a_page_out_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    session, turns = a_session(), recent_turns(1)
-    put(session, MONGO, *turns)
-    failed = failing_once(monkeypatch, bulk(MONGO), "sessions", lambda size: True)
-    done = Scrub()
-    eventually(lambda: step_through_failures(done), "the scrub does not end")
-    assert len(failed) == 1
-    assert (done.compared, done.out_of_step) == (1, 1)
-    assert store(REDIS).load(session) == History.of(turns)
+    assert store(other(held)).load(session) == History.of(turns)
 
 
 def test_what_cannot_be_repaired_gets_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
