@@ -1,6 +1,7 @@
 """Real stores of a test's own, on free ports: started in half a second, and exactly those stopped."""
 
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -86,8 +87,10 @@ class Server:
         self.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
+        """Return once every thread has stopped: until then the server may answer one more call."""
         assert self.process
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         assert self.process
