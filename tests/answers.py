@@ -156,10 +156,12 @@ class Recorded:
                     yield Offence(UNDELETED, str(sorted(back)), event)
 
     def _gone(self, deletion: Event) -> set[str]:
-        """Return the questions that the deletion has removed: those answered before, and not asked again."""
+        """Return the questions that the deletion has removed: those answered before, and not asked again. One that no
+        store had any more was not seen by it, and a late write can bring it back."""
         again = {each.text for each in self._asks if each.ended > deletion.began}
         before = {each.text for each in self._asks if each.outcome == OK and each.ended < deletion.began}
-        return before - again
+        lost = set().union(*(loss.turns for loss in self.losses if loss.at < deletion.ended))
+        return before - again - lost
 
     def _disordered(self, event: Event) -> list[Offence]:
         """Return the turns that are shown before one that had been answered before they were asked."""

@@ -70,4 +70,23 @@ KEPT: dict[str, Kept] = {
         "15 unknown is not stored",
         unconfirmed=True,
     ),
+    "lost, deleted, and applied late elsewhere": Kept(
+        Plan(
+            seed=2,
+            primary="mongo",
+            dual_write=True,
+            max_turns=3,
+            clients=1,
+            faults=(
+                Fault(at=3.9, kind="apply late", target="redis", seconds=1.4),
+                Fault(at=5.1, kind="roll back", target="mongo", seconds=0.1),
+            ),
+            requests=(
+                Request(at=1.7, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=4.8, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=6.0, client=0, kind="delete", machine=0, expecting=False, key=False),
+                Request(at=8.6, client=0, kind="ask", machine=0, expecting=False, key=False),
+            ),
+        ),
+    ),
 }

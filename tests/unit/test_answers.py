@@ -73,6 +73,14 @@ def test_what_was_trimmed_or_lost_or_cannot_be_known_is_excused() -> None:
     assert kinds(*events, may_not_be_known=lambda earlier, event: earlier.ended < 2) == []
 
 
+def test_a_lost_turn_that_a_late_write_brings_back_after_a_deletion_is_excused() -> None:
+    """The deletion had not seen it."""
+    events = (asked("a", 1), asked("b", 2, "a"), deletion(3), asked("c", 4, "b"))
+    assert kinds(*events) == [UNDELETED]
+    assert kinds(*events, losses=[Loss(2.5, "mongo", {"b"})]) == []
+    assert kinds(*events, losses=[Loss(3.5, "mongo", {"b"})]) == [UNDELETED]
+
+
 def test_only_turns_of_one_client_are_in_order() -> None:
     events = (asked("a", 1), asked("b", 2, client=1), asked("c", 3), asked("d", 4, "b", "a", "c"))
     assert kinds(*events) == []
