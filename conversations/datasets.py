@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from conversations import expiry
+
 STALE = 5.0  # seconds without a heartbeat after which a process may have been cut off
 SILENT = 3600.0  # seconds after which it is taken for ended
 
@@ -116,6 +118,10 @@ class Known:
     def complete(self) -> frozenset[str]:
         """The stores that hold every conversation, or have a flag for what they are missing."""
         return self.coverage.holds(self.datasets)
+
+    def trimmed_alone(self, ttl: int) -> frozenset[str]:
+        """Return the stores from which conversations were removed that the other may still have."""
+        return frozenset(alias for alias, last_id in self.trimmed.items() if expiry.can_live(last_id, ttl))
 
 
 def newest_coverage(found: Iterable[Coverage | None]) -> Coverage:

@@ -36,6 +36,8 @@ def tombstone_ttl(ttl: int) -> int:
 
 
 def can_live(last_id: str, ttl: int) -> bool:
-    """Return whether a copy of a conversation whose last message has this id can still live."""
+    """Return whether a copy of a conversation whose last message has this id can still live; not where that is ""."""
+    if not last_id:
+        return False
     lowered = tombstone_ttl(ttl) > ttl + 2 * MARGIN  # the TTL: then until when is not known of one conversation
     return lowered or time_of(last_id).timestamp() + ttl > clock.timestamp()

@@ -105,9 +105,9 @@ def now_or_later(sessions: Collection[str]) -> int:
     waiting = set(filter(waits, sessions))
     changed, failed = 0, list(waiting)
     for batch in batches((session for session in sessions if session not in waiting), BATCH):
-        done = several(batch)
-        changed += done[0]
-        failed += done[1]
+        repaired, not_repaired = several(batch)
+        changed += repaired
+        failed += not_repaired
     for session in failed:
         for alias in ALIASES:
             set_flag(session, alias)

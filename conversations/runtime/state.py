@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from conversations import clock, expiry
+from conversations import clock
 from conversations.breaker import Breaker
 from conversations.datasets import Known
 from conversations.policy import Inputs, Routing, Switch
@@ -102,16 +102,10 @@ class ProcessState:
             may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
             recovering=any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
             complete=self.known.complete,
-            trimmed=self.trimmed,
+            trimmed=self.known.trimmed_alone(limits().ttl),
             cut_off=frozenset(alias for alias, names in self.known.cut_off.items() if names),
             unknown_flags=frozenset(alias for alias in self.stores if self._has_unknown_flags(alias)),
         )
-
-    @property
-    def trimmed(self) -> frozenset[str]:
-        """The stores from which conversations were removed that the other may still have."""
-        ttl = limits().ttl
-        return frozenset(alias for alias, last in self.known.trimmed.items() if last and expiry.can_live(last, ttl))
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""

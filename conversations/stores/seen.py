@@ -1,4 +1,4 @@
-"""Which names a walk has come by already: a store may name one twice."""
+"""The names that a walk has seen: a store may name one twice."""
 
 from collections.abc import Iterable
 from hashlib import blake2b

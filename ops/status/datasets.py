@@ -4,7 +4,6 @@ is there."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conversations import expiry
 from conversations.datasets import STALE, Known, Scrubbed, Verdict, judge
 from conversations.runtime import datasets
 from conversations.stores import limits
@@ -74,12 +73,11 @@ def _verdict(alias: str, report: Report, known: Known) -> Verdict:
 
 def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> DatasetStatus:
     report, ahead = asked
-    trimmed = known.trimmed.get(alias, "")
     return DatasetStatus(
         epoch=report.dataset.epoch if report.dataset else None,
         verdict=verdict.value,
         complete=alias in known.complete,
-        trimmed=bool(trimmed) and expiry.can_live(trimmed, limits().ttl),
+        trimmed=alias in known.trimmed_alone(limits().ttl),
         processes=sum(age <= STALE for age in report.heartbeats.values()),
         cut_off=len(datasets.cut_off(report)),
         clock_ahead=round(ahead, 3),
