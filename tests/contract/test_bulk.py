@@ -13,7 +13,7 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import BulkStore, Entry, Put, Removal, Share
 from conversations.stores.memory_bulk import MemoryBulk
-from conversations.stores.mongo import put
+from conversations.stores.mongo import flags, put
 from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import tombstone_key
@@ -732,7 +732,7 @@ class TestMongoBulk(Contract):
     @pytest.mark.parametrize("most", [1, 5, 100])
     def test_many_flags_are_listed_by_parts(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         """Each part is a range of their values; the embedded MongoDB reads all that a condition selects."""
-        monkeypatch.setattr("conversations.stores.mongo.flags._MOST", most)
+        monkeypatch.setattr(flags, "_MOST", most)
         seen = self.flag(bulk, 40)
         found = [session for batch in bulk.flagged(7) for session in batch]
         assert len(found) == len(set(found)) >= len(seen)
@@ -740,13 +740,31 @@ class TestMongoBulk(Contract):
         bulk.clear_flags(seen)
 
     def test_many_flags_are_counted_by_a_part_of_them(self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("conversations.stores.mongo.flags._ENOUGH", 5)
+        monkeypatch.setattr(flags, "_ENOUGH", 5)
         seen = self.flag(bulk, 300)
-        flags = self.one.make().flags(1000)
-        assert flags.complete is False
-        assert len(flags.sessions) < 300
-        assert 80 <= flags.number <= 1200
+        found = self.one.make().flags(1000)
+        assert found.complete is False
+        assert len(found.sessions) < 300
+        assert 80 <= found.number <= 1200
         bulk.clear_flags(seen)
+
+    def test_flags_that_a_walk_has_repaired_half_of_are_counted_as_quickly(
+        self, bulk: BulkStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those with low values are gone then."""
+        monkeypatch.setattr(flags, "_ENOUGH", 5)
+        documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
+        later = now() + timedelta(hours=1)
+        values = [f"{value:04x}" for value in range(0x8000, 0x10000, 0x40)]
+        documents.insert_many([{"_id": f"conv:half-{one}", "mark": one, "expires_at": later} for one in values])
+        read, find = list[str](), flags._find
+        monkeypatch.setattr(flags, "_find", lambda *given: read.extend(found := find(*given)) or found)
+        try:
+            _, number = flags.counted(documents, 1_000)
+            assert 256 <= number <= 1024
+            assert len(read) <= 64
+        finally:
+            documents.delete_many({"mark": {"$in": values}})
 
     def test_what_another_program_flagged_is_not_named(self, bulk: BulkStore) -> None:
         documents = self.one.documents(bulk.store)  # type: ignore[attr-defined]
