@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
 
 import embedded
+from conversations.stores import ALIASES, BACKENDS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -87,7 +88,9 @@ _ALL_EMBEDDED = EMBEDDED_REDIS and EMBEDDED_MONGO
 REDIS_URL = REDIS_URL or embedded.url(VAR_DIR, "redis")
 MONGO_URL = MONGO_URL or embedded.url(VAR_DIR, "mongo")
 
-CONV_STORE_PRIMARY = _read("CONV_STORE_PRIMARY", "redis", validate=_one_of("redis", "mongo"))
+# The addresses of other stores in use. CACHES and DATABASES have those of Redis and MongoDB.
+STORE_URLS = {name: _url(f"{name.upper()}_URL", *BACKENDS[name].schemes) for name in ALIASES if BACKENDS[name].schemes}
+CONV_STORE_PRIMARY = _read("CONV_STORE_PRIMARY", ALIASES[0], validate=_one_of(*ALIASES))
 CONV_DUAL_WRITE = _switch("CONV_DUAL_WRITE", "0")
 CONV_TTL_SECONDS = _read("CONV_TTL_SECONDS", 2_592_000, "int", validate=_at_least(1))
 CONV_MAX_TURNS = _read("CONV_MAX_TURNS", 16, "int", validate=_at_least(1))

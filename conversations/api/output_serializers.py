@@ -5,7 +5,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-STORES = [("redis", "redis"), ("mongo", "mongo")]
+from conversations.stores import ALIASES
+
+STORES = [(alias, alias) for alias in ALIASES]
 
 
 class AnswerSerializer(serializers.Serializer[Any]):

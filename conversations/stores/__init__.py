@@ -34,6 +34,9 @@ class Backend:
     """A BulkStore of it."""
     info: str
     """Returns the StoreInfo of an alias."""
+    schemes: tuple[str, ...] = ()
+    """Those of its address, which the environment has as ALIAS_URL and settings.STORE_URLS by alias. None where it has
+    no address, or Django's own settings have it."""
     connect: str = ""
     """Makes the driver's client."""
     at_exit: str = ""

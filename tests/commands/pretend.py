@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 import django
+from django.conf import settings
 
 from conversations import stores
 from conversations.stores.info import StoreInfo
@@ -32,13 +33,15 @@ class PretendBulk(MemoryBulk):
 
 
 def read_info(alias: str) -> StoreInfo:
-    return StoreInfo(version="1.0")
+    """Report the address, as a version, to show that the settings have it."""
+    return StoreInfo(version=settings.STORE_URLS[alias])
 
 
 def register() -> None:
     """Do what a line in BACKENDS would, before anything else imports ALIASES."""
     parts = {"store": PretendStore, "bulk": PretendBulk, "info": read_info}
-    ours = stores.Backend(label="Pretend", **{name: f"{__name__}.{one.__name__}" for name, one in parts.items()})
+    paths = {name: f"{__name__}.{one.__name__}" for name, one in parts.items()}
+    ours = stores.Backend(label="Pretend", schemes=("pretend",), **paths)
     stores.BACKENDS = {PRETEND: ours} | stores.BACKENDS
     stores.ALIASES = (PRETEND, stores.MONGO)
 
@@ -51,6 +54,15 @@ def ask(question: str) -> dict[str, Any]:
     headers = {"host": "localhost"}
     answer: dict[str, Any] = Client().post("/api/chat/ask", body, "application/json", headers=headers).json()
     return answer
+
+
+def schema() -> list[str]:
+    """Return the stores that the API's schema allows in an answer."""
+    from django.test import Client
+
+    page = Client().get("/api/schema/?format=json", headers={"host": "localhost"}).json()
+    found: list[str] = page["components"]["schemas"]["StoreEnum"]["enum"]
+    return found
 
 
 def command(*words: str) -> dict[str, Any]:
@@ -86,6 +98,7 @@ def use() -> dict[str, Any]:
         "trim": ("trim", "--max-turns", "1", "--apply"),
         "to_memory": ("trim", "--to-memory", "1gb"),
     }
+    results["schema"] = schema()
     return results | {name: command(*words) for name, words in commands.items()}
 
 
@@ -93,9 +106,6 @@ def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "onesource.settings"
     register()
     django.setup()
-    from django.conf import settings
-
-    settings.CONV_STORE_PRIMARY = PRETEND  # as if onesource/settings.py allowed it
     print(json.dumps(use()))  # noqa: T201
 
 

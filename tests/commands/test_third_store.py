@@ -13,6 +13,7 @@ from django.conf import settings
 from tests.commands.pretend import PRETEND
 
 BOTH = (PRETEND, "mongo")
+ADDRESS = "pretend://here/0"
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def used(both_empty: None, tmp_path: Path) -> Any:
     process = subprocess.run(
         [sys.executable, "-m", "tests.commands.pretend"],
         cwd=settings.BASE_DIR,
-        env={**os.environ, "VAR_DIR": str(tmp_path)},
+        env={**os.environ, "VAR_DIR": str(tmp_path), "CONV_STORE_PRIMARY": PRETEND, "PRETEND_URL": ADDRESS},
         capture_output=True,
         text=True,
     )
@@ -36,6 +37,8 @@ def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
     assert used["messages"] == dict.fromkeys(BOTH, 4)
     assert (used["reconcile"]["primary"], used["reconcile"][f"only_in_{PRETEND}"]) == (PRETEND, 1)
     assert [used["status"]["stores"][alias]["conversations"] for alias in BOTH] == [2, 1]
+    assert used["status"]["stores"][PRETEND]["says"]["version"] == ADDRESS
+    assert used["schema"] == list(BOTH)
     assert (used["failover"]["code"], used["failover"]["copied"]) == (0, 1)
     assert (used["trim"]["stores"], used["trim"]["max_turns"]["turns"]) == (list(BOTH), 2)
     assert used["to_memory"] == {"code": 2}  # neither keeps conversations in a memory that can be full
