@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from conversations.history import trimmed
-from conversations.stores import ALIASES, bulk, other, reachable
+from conversations.stores import bulk, memory_store, other, reachable
 from conversations.stores.bulk import Share
 from ops.errors import NoMemoryLimit, NoMemoryStore, NotInMongo
 
@@ -68,9 +68,8 @@ class MemoryReport:
 
 def alias() -> str:
     """Return the alias of the store that keeps conversations in memory; raise NoMemoryStore."""
-    for one in ALIASES:
-        if bulk(one).supports_memory:
-            return one
+    if found := memory_store():
+        return found
     raise NoMemoryStore
 
 

@@ -4,31 +4,19 @@ All are exported from the first scrape, at zero, so that an alert can distinguis
 """
 
 import os
+import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, multiprocess
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-STORES = ("redis", "mongo")
+Mode = Literal["livemostrecent", "mostrecent"]
 OPERATIONS = ("load", "inspect", "append", "delete", "set_aside", "settle")
 
-redis_up = Gauge("redis_up", "Whether Redis answers (0 or 1).", multiprocess_mode="livemostrecent")
-mongo_up = Gauge("mongo_up", "Whether MongoDB answers (0 or 1).", multiprocess_mode="livemostrecent")
-up = {"redis": redis_up, "mongo": mongo_up}
-redis_latency_p95_ms = Gauge(
-    "redis_latency_p95_ms",
-    "95th percentile of the last minute's pings of Redis, in milliseconds.",
-    multiprocess_mode="livemostrecent",
-)
-# Not `live`: the figure of a process stays true after the process has ended.
-redis_memory_used = Gauge(
-    "redis_memory_used_bytes", "Memory that Redis uses, in bytes.", multiprocess_mode="mostrecent"
-)  # fmt: skip
-redis_memory_max = Gauge(
-    "redis_memory_max_bytes", "Redis' maxmemory, in bytes; 0 where it has none.", multiprocess_mode="mostrecent"
-)
 backup_timestamp = Gauge(
     "onesource_backup_timestamp_seconds",
     "When the newest backup of both stores began, as Unix time; 0 when none is recorded.",
@@ -112,13 +100,44 @@ DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
 
-def start() -> None:
-    """Create every series, so that the first scrape has it, and drop the live gauges of ended processes."""
+of_stores: dict[str, Gauge] = {}
+"""The gauges that are named after a store, as the runbook has them: each is made when it is first asked for."""
+_making = threading.Lock()
+
+
+def up(store: str, label: str) -> Gauge:
+    return _of_store(f"{store}_up", f"Whether {label} answers (0 or 1).", "livemostrecent")
+
+
+def latency_p95_ms(store: str, label: str) -> Gauge:
+    text = f"95th percentile of the last minute's pings of {label}, in milliseconds."
+    return _of_store(f"{store}_latency_p95_ms", text, "livemostrecent")
+
+
+# Not `live`: the figure of a process stays true after the process has ended.
+def memory_used(store: str, label: str) -> Gauge:
+    return _of_store(f"{store}_memory_used_bytes", f"Memory that {label} uses, in bytes.", "mostrecent")
+
+
+def memory_max(store: str, label: str) -> Gauge:
+    text = f"The maxmemory of {label}, in bytes; 0 where it has none."
+    return _of_store(f"{store}_memory_max_bytes", text, "mostrecent")
+
+
+def _of_store(name: str, text: str, mode: Mode) -> Gauge:
+    with _making:  # a second one of the same name is an error
+        if name not in of_stores:
+            of_stores[name] = Gauge(name, text, multiprocess_mode=mode)
+        return of_stores[name]
+
+
+def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
+    """Create every series of these stores, so that the first scrape has it, with the gauges named after them; drop the
+    live gauges of ended processes."""
     _drop_ended()
-    for gauge in (redis_up, mongo_up, redis_latency_p95_ms, redis_memory_used, redis_memory_max, backup_timestamp,
-                  clock_offset):  # fmt: skip
+    for gauge in (*named, backup_timestamp, clock_offset):
         _begin(gauge)
-    for name in STORES:
+    for name in stores:
         persist_errors.labels(store=name)
         persist_attempts.labels(store=name)
         corrupt.labels(store=name)

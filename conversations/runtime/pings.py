@@ -9,9 +9,10 @@ from typing import Any
 
 from conversations.breaker import CLOSED, Breaker
 from conversations.errors import StoreUnavailable
+from conversations.runtime import gauges
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, REDIS, control, store
+from conversations.stores import ALIASES, control, store
 from telemetry import metrics
 from telemetry.logs import event
 
@@ -105,15 +106,14 @@ def _remember(alias: str, found: StoreHealth) -> None:
         level = logging.INFO if found.up else logging.WARNING
         event(logger, level, name, store=alias, operation="ping", error=found.error)
     _health[alias] = found
-    if gauge := metrics.up.get(alias):
-        gauge.set(found.up)
+    gauges.up(alias).set(found.up)
     for kind in ("reads", "writes"):
         breaker = getattr(state().stores[alias], kind)
         metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)
     if found.latency_ms is not None:
         _pings[alias].append(found.latency_ms)
-        if alias == REDIS:
-            metrics.redis_latency_p95_ms.set(_p95(_pings[alias]))
+        if gauge := gauges.latency(alias):
+            gauge.set(_p95(_pings[alias]))
 
 
 def _p95(values: "deque[float]") -> float:

@@ -1,4 +1,4 @@
-"""Figures that change slowly, read every ten seconds: Redis' memory, and the time of the newest backup.
+"""Figures that change slowly, read every ten seconds: the memory that can be full, and the time of the newest backup.
 
 The watcher runs it in a thread of its own, so that it delays no ping. A figure that cannot be read stays as it was.
 """
@@ -8,7 +8,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from conversations.errors import StoreUnavailable
-from conversations.stores import ALIASES, REDIS, control, info
+from conversations.runtime import gauges
+from conversations.stores import ALIASES, control, info, memory_store
 from conversations.stores.info import StoreInfo
 from telemetry import metrics
 from telemetry.logs import event
@@ -24,7 +25,7 @@ _evicts = False
 
 
 def sample() -> None:
-    """Set the gauges of Redis' memory and of the newest backup; nothing is raised for an unavailable store."""
+    """Set the gauges of that memory and of the newest backup; nothing is raised for an unavailable store."""
     _sample_memory()
     _sample_backup()
 
@@ -40,22 +41,23 @@ def backups_recorded() -> dict[str, float]:
 
 
 def _sample_memory() -> None:
-    if REDIS not in ALIASES:
+    if not (alias := memory_store()):
         return
     with suppress(StoreUnavailable):
-        redis = info(REDIS)
-        if redis.memory_bytes is not None:  # an ACL may forbid INFO
-            metrics.redis_memory_used.set(redis.memory_bytes)
-            metrics.redis_memory_max.set(redis.max_memory_bytes or 0)
-        _report_eviction(redis)
+        found = info(alias)
+        if found.memory_bytes is not None:  # an ACL may forbid INFO
+            used, most = gauges.memory(alias)
+            used.set(found.memory_bytes)
+            most.set(found.max_memory_bytes or 0)
+        _report_eviction(alias, found)
 
 
-def _report_eviction(redis: StoreInfo) -> None:
+def _report_eviction(alias: str, found: StoreInfo) -> None:
     """Log once, each time that the policy becomes one by which unsynced flags can be lost."""
     global _evicts
-    if redis.evicts_all and not _evicts:
-        event(logger, logging.WARNING, "redis_evicts", policy=redis.policy)
-    _evicts = redis.evicts_all
+    if found.evicts_all and not _evicts:
+        event(logger, logging.WARNING, f"{alias}_evicts", policy=found.policy)
+    _evicts = found.evicts_all
 
 
 def _sample_backup() -> None:

@@ -20,7 +20,7 @@ from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import coverage, datasets, preparing, sampling, scrub, switching
+from conversations.runtime import coverage, datasets, gauges, preparing, sampling, scrub, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
@@ -50,7 +50,7 @@ def start(*, repairs: bool) -> None:
     `repairs` it does so in turn with those of other machines."""
     with _starting:
         if not _threads:
-            metrics.start()
+            gauges.start()
             with suppress(Exception):
                 _tick()
             steps: list[Step] = [("watcher", _tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]

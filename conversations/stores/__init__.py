@@ -159,6 +159,12 @@ def _build_bulk(alias: str) -> BulkStore:
     return built
 
 
+def memory_store() -> str | None:
+    """Return the alias of the store in use that keeps conversations in a memory that can be full; None where neither
+    does."""
+    return next((alias for alias in ALIASES if bulk(alias).supports_memory), None)
+
+
 def scratch(alias: str, url: str, number: int) -> AbstractContextManager[Scratch]:
     """Return what yields room, one of each number at a time, in a server of our own at that URL, which is as that
     store's are."""

@@ -16,10 +16,9 @@ from conversations.errors import AnswererFailed
 from conversations.history import repair
 from conversations.ids import MESSAGE_ID
 from conversations.policy import Routing
-from conversations.runtime import state
+from conversations.runtime import gauges, state
 from conversations.stores import MONGO, REDIS, store
 from conversations.turns import SESSION_ID, History
-from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample, stop_the_stores
 from tests.builders import a_session, a_turn
@@ -199,7 +198,7 @@ class TestATombstoneThatIsNoId:
         ask("What is Redis?", session)
         with environment.REDIS.client() as client:
             client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
-        metrics.start()
+        gauges.start()
         before = sample("history_corrupt_total", store="redis")
         assert ask("And?", session)["msg_count_before"] == 2
         assert sample("history_corrupt_total", store="redis") > before

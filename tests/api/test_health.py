@@ -14,10 +14,9 @@ from pytest_django import Settings
 from conversations.answerers import answerer
 from conversations.answerers.base import Answerer
 from conversations.errors import AnswererFailed
-from conversations.runtime import pings
+from conversations.runtime import gauges, pings
 from conversations.runtime.state import state
 from conversations.turns import History
-from telemetry import metrics
 from telemetry.logs import JsonFormatter, hashed
 from tests import environment
 from tests.api.talking import Lines, ask, delete, get, post, sample
@@ -167,7 +166,7 @@ print(Client(SERVER_NAME="localhost").get("/metrics").text)
         assert sample("redis_latency_p95_ms") > 0
 
     def test_a_turn_that_a_store_did_not_take_is_counted(self, loses_the_stores: None) -> None:
-        metrics.start()
+        gauges.start()
         before = {store: sample("history_persist_errors_total", store=store) for store in ("redis", "mongo")}
         lost = sample("history_not_persisted_total")
         assert post({"question": "What is Redis?", "session_id": a_session()}).status_code == 503

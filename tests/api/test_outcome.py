@@ -10,10 +10,9 @@ from pytest_django import Settings
 from conversations.answerers.base import Answerer
 from conversations.clock import now
 from conversations.history import repair
-from conversations.runtime import watcher
+from conversations.runtime import gauges, watcher
 from conversations.stores import ALIASES, control, other, reachable, store
 from conversations.turns import History, Turn
-from telemetry import metrics
 from tests import environment
 from tests.api.talking import ask, contents, delete, let, post, sample
 from tests.api.test_errors import refused
@@ -74,7 +73,7 @@ class TestBothFrozen:
         settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE = primary, dual_write
 
     def test_the_error_has_the_answer_and_a_key(self, frozen: type[Freezes]) -> None:
-        metrics.start()
+        gauges.start()
         session, before = a_session(), sample("turns_total", outcome="outcome_unknown")
         error = unknown(session)
         assert error.pop("detail")

@@ -11,10 +11,9 @@ from conversations import history
 from conversations.answerers import answerer
 from conversations.api.authentication import make_token
 from conversations.clock import now
-from conversations.runtime import state
+from conversations.runtime import gauges, state
 from conversations.stores import MONGO, REDIS, store
 from conversations.stores.mongo.turns import DocumentStore
-from telemetry import metrics
 from tests import environment
 from tests.api.talking import Lines, ask, get, let, post, sample
 from tests.api.test_ask import Overtaken
@@ -112,7 +111,7 @@ def test_no_cursor_contains_another_tenants_session(settings: Settings) -> None:
 def test_a_skipped_store_counts_as_a_persist_error(settings: Settings, redis_out: None) -> None:
     """PersistenceErrorsHigh must fire in an outage, also while the breaker keeps calls from Redis."""
     settings.CONV_DUAL_WRITE = True
-    metrics.start()
+    gauges.start()
     before = sample("history_persist_errors_total", store="redis")
     for _ in range(5):
         assert ask("What?", a_session())["stored_in"] == ["mongo"]

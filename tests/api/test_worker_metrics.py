@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings as ours
 from prometheus_client.parser import text_string_to_metric_families
 
-START = "import django; django.setup(); from telemetry import metrics; metrics.start()"
+START = "import django; django.setup(); from conversations.runtime import gauges; gauges.start()"
 SCRAPE = "import django.test as t; print(t.Client(SERVER_NAME='localhost').get('/metrics').text)"
 
 
@@ -43,7 +43,7 @@ def test_a_gauge_is_exported_before_it_is_set(name: str, series: int, tmp_path: 
 
 
 def test_a_new_worker_keeps_the_figures_of_others(tmp_path: Path) -> None:
-    worker(tmp_path, "metrics.redis_memory_used.set(7)", "metrics.backup_timestamp.set(8)")
+    worker(tmp_path, "gauges.memory('redis')[0].set(7)", "gauges.metrics.backup_timestamp.set(8)")
     page = worker(tmp_path, SCRAPE)
     assert values(page, "redis_memory_used_bytes") == [7.0]
     assert values(page, "onesource_backup_timestamp_seconds") == [8.0]
@@ -51,5 +51,5 @@ def test_a_new_worker_keeps_the_figures_of_others(tmp_path: Path) -> None:
 
 def test_a_killed_worker_leaves_no_breaker_open(tmp_path: Path) -> None:
     """The highest of all processes is exported: that of a process killed in an outage would stay open for ever."""
-    worker(tmp_path, "metrics.breaker_open.labels(store='redis', kind='reads').set(1)")
+    worker(tmp_path, "gauges.metrics.breaker_open.labels(store='redis', kind='reads').set(1)")
     assert set(values(worker(tmp_path, SCRAPE), "breaker_open")) == {0.0}

@@ -56,6 +56,19 @@ def ask(question: str) -> dict[str, Any]:
     return answer
 
 
+def metrics() -> dict[str, float]:
+    """Return the metrics of our store, by name; of those with other labels their sum."""
+    from django.test import Client
+    from prometheus_client.parser import text_string_to_metric_families
+
+    page = Client().get("/metrics", headers={"host": "localhost"}).content.decode()
+    found: dict[str, float] = {}
+    for sample in (sample for family in text_string_to_metric_families(page) for sample in family.samples):
+        if sample.labels.get("store") == PRETEND or sample.name.startswith(f"{PRETEND}_"):
+            found[sample.name] = found.get(sample.name, 0) + sample.value
+    return found
+
+
 def schema() -> list[str]:
     """Return the stores that the API's schema allows in an answer."""
     from django.test import Client
@@ -80,8 +93,11 @@ def command(*words: str) -> dict[str, Any]:
 def use() -> dict[str, Any]:
     """Ask with both stores up, with ours out, and with ours back; then call each command."""
     from conversations.history import repair
+    from conversations.runtime import gauges, pings
     from ops.failover import move
 
+    gauges.start()
+    pings.look()
     move.FOLLOW_SECONDS = 0.0  # there is no other process
     ours: Any = stores.store(PRETEND)._store  # type: ignore[attr-defined]
     results: dict[str, Any] = {"up": ask("one")}
@@ -98,7 +114,7 @@ def use() -> dict[str, Any]:
         "trim": ("trim", "--max-turns", "1", "--apply"),
         "to_memory": ("trim", "--to-memory", "1gb"),
     }
-    results["schema"] = schema()
+    results |= {"schema": schema(), "metrics": metrics()}
     return results | {name: command(*words) for name, words in commands.items()}
 
 

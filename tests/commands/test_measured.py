@@ -9,11 +9,10 @@ from conversations import history
 from conversations.breaker import CLOSED, Breaker
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history import repair
-from conversations.runtime import pings
+from conversations.runtime import gauges, pings
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.consistency import compare
-from telemetry import metrics
 from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn
@@ -59,7 +58,7 @@ def restore_it(session: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("quarantine", [append_to, repair_it, reconcile_it, restore_it])
 def test_every_quarantine_is_counted(quarantine: Callable[[str, Path], None], tmp_path: Path) -> None:
-    metrics.start()
+    gauges.start()
     session = hold(*ALIASES)
     before = sample("history_corrupt_total", store="redis")
     quarantine(session, tmp_path)
@@ -67,14 +66,14 @@ def test_every_quarantine_is_counted(quarantine: Callable[[str, Path], None], tm
 
 
 def test_nothing_is_counted_where_nothing_was_quarantined() -> None:
-    metrics.start()
+    gauges.start()
     before = sample("history_corrupt_total", store="redis")
     store(REDIS).quarantine(a_session())
     assert sample("history_corrupt_total", store="redis") == before
 
 
 def test_clearing_an_unsynced_flag_is_timed() -> None:
-    metrics.start()
+    gauges.start()
     session = a_session()
     store(MONGO).append(session, a_turn(), flag=True)
     before = sample("store_duration_seconds_count", store="mongo", operation="settle")

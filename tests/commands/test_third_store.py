@@ -38,6 +38,9 @@ def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
     assert (used["reconcile"]["primary"], used["reconcile"][f"only_in_{PRETEND}"]) == (PRETEND, 1)
     assert [used["status"]["stores"][alias]["conversations"] for alias in BOTH] == [2, 1]
     assert used["status"]["stores"][PRETEND]["says"]["version"] == ADDRESS
+    assert used["metrics"]["pretend_up"] == 1
+    assert (used["metrics"]["store_errors_total"], used["metrics"]["history_persist_errors_total"]) == (1, 1)
+    assert used["metrics"]["pretend_latency_p95_ms"] > 0
     assert used["schema"] == list(BOTH)
     assert (used["failover"]["code"], used["failover"]["copied"]) == (0, 1)
     assert (used["trim"]["stores"], used["trim"]["max_turns"]["turns"]) == (list(BOTH), 2)

@@ -13,7 +13,7 @@ import yaml
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from telemetry import metrics
+from conversations.runtime import gauges
 from tests.api.talking import ask
 from tests.builders import a_session
 from tests.deploy.files import DEPLOY, ROOT
@@ -58,7 +58,7 @@ def has(series: list[tuple[str, dict[str, str]]], name: str, labels: frozenset[t
 @pytest.fixture
 def series() -> list[tuple[str, dict[str, str]]]:
     """Return what /metrics has once a question was asked; a process' own figures are not shared by workers."""
-    metrics.start()
+    gauges.start()
     ask("What is Redis?", a_session())
     page = Client().get("/metrics").content.decode()
     samples = [each for family in text_string_to_metric_families(page) for each in family.samples]

@@ -11,6 +11,7 @@ import yaml
 from django.core.management import get_commands, load_command_class
 from prometheus_client.metrics import MetricWrapperBase
 
+from conversations.runtime import gauges
 from telemetry import metrics
 from tests.configured import DEPLOYED, settings_with
 from tests.deploy.files import DEPLOY, ROOT
@@ -39,8 +40,9 @@ def code(cell: str) -> list[str]:
 
 def ours() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return our metrics as they are exported, with type and labels."""
+    gauges.start()
     found = {}
-    for metric in vars(metrics).values():
+    for metric in (*vars(metrics).values(), *metrics.of_stores.values()):
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -10,10 +10,10 @@ from conversations import deadline
 from conversations.breaker import TRIPS
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
+from conversations.runtime import gauges
 from conversations.stores.measured import MeasuredStore
 from conversations.stores.memory import MemoryStore
 from conversations.turns import History, Limits
-from telemetry import metrics
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn, some_turns
 
@@ -59,7 +59,7 @@ def test_no_call_is_made_when_the_request_has_no_time_left(
 def test_a_call_that_is_not_made_is_no_fault_of_the_store(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics.start()
+    gauges.start()
     store, errors = a_store(), "store_errors_total"
     before = sample(errors, store="redis", operation="load")
     monkeypatch.setattr(deadline, "SECONDS", 0.0)
