@@ -43,6 +43,8 @@ class Backend:
     """Has the process not wait for the driver's threads."""
     snapshot: str = ""
     """Opens a snapshot of the server's own, beside the conversations that a backup reads."""
+    snapshot_begin: bytes = b""
+    """How such a snapshot begins."""
     snapshot_keys: str = ""
     """Counts the keys in such a snapshot."""
     scratch: str = ""
@@ -56,6 +58,7 @@ BACKENDS = {
         bulk="conversations.stores.redis.bulk.RedisBulk",
         info="conversations.stores.redis.info.read",
         snapshot="conversations.stores.redis.snapshot.opened",
+        snapshot_begin=b"REDIS",
         snapshot_keys="conversations.stores.redis.rdb.count_keys",
         scratch="conversations.stores.redis.scratch.opened",
     ),
@@ -113,6 +116,12 @@ def info(alias: str) -> StoreInfo:
     return read
 
 
+def snapshot_store() -> str | None:
+    """Return the alias of the store in use that has a snapshot of its own, for which a backup has room; None where
+    neither has."""
+    return next((alias for alias in ALIASES if BACKENDS[alias].snapshot), None)
+
+
 def open_snapshot(alias: str, folder: Path) -> AbstractContextManager[tuple[BinaryIO, str]]:
     """Return what has the store save, and yields its snapshot with how it was reached; one that has to be fetched is
     a file in the folder meanwhile. It raises NoSnapshot."""
@@ -167,7 +176,7 @@ def memory_store() -> str | None:
 
 def scratch(alias: str, url: str, number: int) -> AbstractContextManager[Scratch]:
     """Return what yields room, one of each number at a time, in a server of our own at that URL, which is as that
-    store's are."""
+    store's are; it is "" where `embedded` has no such server, and the store brings the room itself."""
     opened: AbstractContextManager[Scratch] = import_string(BACKENDS[alias].scratch)(url, number)
     return opened
 

@@ -8,6 +8,7 @@ from typing import BinaryIO, Self
 
 import orjson
 
+from conversations.stores import BACKENDS, snapshot_store
 from ops.backup.container import DUMP, MANIFEST, Container
 from ops.backup.format1 import Tar
 from ops.backup.format2 import Zip
@@ -104,19 +105,20 @@ class Archive:
             raise BadBackup(f"damaged: {name} has other lengths than in the manifest")
 
     def check_dump(self) -> None:
-        """Return when the Redis snapshot is as it was written, or there is none."""
+        """Return when the snapshot is as it was written, or there is none."""
         if self.has_dump:
             self.copy_dump(None)
 
     def copy_dump(self, target: BinaryIO | None) -> None:
-        """Copy the Redis snapshot out; raise BadBackup if it is not as it was written."""
+        """Copy the snapshot out; raise BadBackup if it is not as it was written."""
         begin = b""
         for chunk in self._container.content(DUMP, self.manifest.files[DUMP]):
             begin = begin or chunk[:16]
             if target:
                 target.write(chunk)
-        if not begin.startswith(b"REDIS"):
-            raise BadBackup(f"damaged: {DUMP} is no Redis snapshot")
+        alias = snapshot_store()
+        if alias and not begin.startswith(BACKENDS[alias].snapshot_begin):
+            raise BadBackup(f"damaged: {DUMP} is no {BACKENDS[alias].label} snapshot")
 
     def _check(self) -> None:
         """Raise BadBackup where the manifest is not that of these files."""

@@ -17,7 +17,7 @@ from conversations.clock import now
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
 from conversations.runtime.sampling import NOTE
-from conversations.stores import ALIASES, REDIS, bulk, reachable, store
+from conversations.stores import ALIASES, bulk, reachable, store
 from conversations.stores.bulk import Entry
 from ops.backup import store_snapshot
 from ops.backup.archive import is_ours
@@ -59,7 +59,7 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
         with _writer(folder) as (writer, created):
             census = _Census()
             writer.add_lines(census.lines(aliases, created, advance))
-            dump = store_snapshot.add(writer) if REDIS in aliases else "none: Redis could not be reached"
+            dump = store_snapshot.add(writer, aliases)
             counts = {alias: census.counts[alias] for alias in aliases}
             manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {})
             size = writer.finish(manifest)

@@ -49,7 +49,7 @@ class Manifest:
     stores: tuple[str, ...]
     counts: Mapping[str, Counts]
     snapshot: str
-    """How Redis' own snapshot was reached; without one, why."""
+    """How the store's own snapshot was reached; without one, why."""
     files: Mapping[str, Member]
     version: int = VERSION
 

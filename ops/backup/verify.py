@@ -20,7 +20,7 @@ from filelock import FileLock
 import embedded
 from conversations.errors import BadSnapshot
 from conversations.ids import stamp
-from conversations.stores import ALIASES, MONGO, REDIS, scratch
+from conversations.stores import ALIASES, scratch
 from conversations.stores.bulk import BulkStore, Entry, Share, batches
 from conversations.stores.scratch import UNLIMITED, Scratch
 from embedded import children
@@ -35,7 +35,8 @@ _WINDOW = 1500  # lines that are restored and compared at a time: what a backup 
 _BATCH = 500
 _ONE_HOUR = 3600  # seconds, in which a window is compared
 _SCRATCH = "onesource-verify-"
-_OF_REDIS = b'{"store":"redis",'
+_FIRST, _SECOND = ALIASES
+_OF_FIRST = b'{"store":"%s",' % _FIRST.encode()
 
 Advance = Callable[[int, int], None]
 
@@ -49,7 +50,7 @@ class Verified:
     conversations: dict[str, int]
     differing: int
     snapshot: str
-    """How Redis' own snapshot was reached; without one, why."""
+    """How the store's own snapshot was reached; without one, why."""
     snapshot_keys: int | None
     """None where there is no snapshot, or it cannot be read here."""
     snapshot_error: str
@@ -62,13 +63,13 @@ class Verified:
 
 def verify(path: Path, advance: Advance) -> Verified:
     """Restore the backup into servers of our own, some thousand conversations at a time; compare each of them with
-    it, and return how many there were, how many differ, and what the Redis snapshot beside them has. Raise BadBackup
+    it, and return how many there were, how many differ, and what the snapshot beside them has. Raise BadBackup
     where the file itself is not whole."""
     _sweep_scratch()
     with Archive(path) as archive, _throwaway() as (urls, home), _another_process() as other:
         archive.check_dump()
-        redis = other.submit(_try_out_there, os.getpid(), path, urls[REDIS])
-        found = {MONGO: _try_out(path, MONGO, urls[MONGO], advance), REDIS: redis.result()}
+        first = other.submit(_try_out_first, os.getpid(), path, urls[_FIRST])
+        found = {_SECOND: _try_out(path, _SECOND, urls[_SECOND], advance), _FIRST: first.result()}
         return Verified(
             str(path),
             stamp(archive.manifest.created),
@@ -96,7 +97,7 @@ def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, t
         # Two, so that one is compared while the other is restored.
         rooms = cycle([stack.enter_context(scratch(alias, url, number)) for number in range(2)])
         every = counted(enumerate(archive.raw(), 1), advance, archive.lines)
-        ours = (archive.parse(*each) for each in every if each[1].startswith(_OF_REDIS) == (alias == REDIS))
+        ours = (archive.parse(*each) for each in every if each[1].startswith(_OF_FIRST) == (alias == _FIRST))
         comparing: Future[None] | None = None
         for records in in_batches(ours, _WINDOW):
             room = next(rooms)
@@ -146,22 +147,24 @@ def _another_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=django.setup)
 
 
-def _try_out_there(parent: int, path: Path, url: str) -> Counter[str]:
+def _try_out_first(parent: int, path: Path, url: str) -> Counter[str]:
     if parent != os.getpid():
         children.die_with_parent(parent)
         collect_seldom()
-    return _try_out(path, REDIS, url)
+    return _try_out(path, _FIRST, url)
 
 
 @contextmanager
 def _throwaway() -> Iterator[tuple[dict[str, str], Path]]:
-    """Start an empty Redis and an empty Mongo of our own; they end, and their data goes, with us."""
+    """Start an empty server of our own for each store that has one in `embedded`, and yield its URL, "" for another
+    store; they end, and their data goes, with us."""
     home = Path(tempfile.mkdtemp(prefix=_SCRATCH))
     try:
-        for name in ALIASES:
+        wanted = {name: name in ALIASES for name in children.ADDRESS}
+        for name in wanted:
             (home / f"{name}.port").write_text(str(children.free_port()))
-        with embedded.start(home, redis=True, mongo=True, lasting=False) as stores:
-            yield stores.urls, home
+        with embedded.start(home, **wanted, lasting=False) as stores:
+            yield dict.fromkeys(ALIASES, "") | stores.urls, home
     except embedded.EmbeddedError as error:
         raise NotVerified(error) from None
     finally:

@@ -6,6 +6,8 @@ The process keeps the store in its memory, so everything that is tried of it hap
 import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import django
@@ -15,6 +17,7 @@ from conversations import stores
 from conversations.stores.info import StoreInfo
 from conversations.stores.memory import MemoryStore
 from conversations.stores.memory_bulk import MemoryBulk
+from conversations.stores.scratch import UNLIMITED, Scratch
 
 PRETEND, SESSION = "pretend", "pretended"
 
@@ -32,6 +35,13 @@ class PretendBulk(MemoryBulk):
         super().__init__(store._store)
 
 
+@contextmanager
+def open_scratch(url: str, number: int) -> Iterator[Scratch]:
+    """Yield room in this process: such a store has no server."""
+    room = MemoryBulk(PretendStore(PRETEND, UNLIMITED))
+    yield Scratch(room, lambda: vars(room.store).update(vars(PretendStore(PRETEND, UNLIMITED))))
+
+
 def read_info(alias: str) -> StoreInfo:
     """Report the address, as a version, to show that the settings have it."""
     return StoreInfo(version=settings.STORE_URLS[alias])
@@ -39,7 +49,7 @@ def read_info(alias: str) -> StoreInfo:
 
 def register() -> None:
     """Do what a line in BACKENDS would, before anything else imports ALIASES."""
-    parts = {"store": PretendStore, "bulk": PretendBulk, "info": read_info}
+    parts = {"store": PretendStore, "bulk": PretendBulk, "info": read_info, "scratch": open_scratch}
     paths = {name: f"{__name__}.{one.__name__}" for name, one in parts.items()}
     ours = stores.Backend(label="Pretend", schemes=("pretend",), **paths)
     stores.BACKENDS = {PRETEND: ours} | stores.BACKENDS
@@ -115,17 +125,20 @@ def use() -> dict[str, Any]:
         "to_memory": ("trim", "--to-memory", "1gb"),
     }
     results |= {"schema": schema(), "metrics": metrics()}
-    return results | {name: command(*words) for name, words in commands.items()}
+    results |= {name: command(*words) for name, words in commands.items()}
+    results["backup"] = command("backup", "--to", str(settings.VAR_DIR))
+    return results | {"verify": command("backup", "verify", results["backup"]["file"])}
 
 
 def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "onesource.settings"
-    register()
     django.setup()
     print(json.dumps(use()))  # noqa: T201
 
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # the latter in the process in which `verify` tries half of a backup out
     from tests.commands import pretend  # the module of that name, from which the registry imports
 
+    pretend.register()
+if __name__ == "__main__":
     pretend.main()

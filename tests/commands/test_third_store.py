@@ -44,4 +44,6 @@ def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
     assert used["schema"] == list(BOTH)
     assert (used["failover"]["code"], used["failover"]["copied"]) == (0, 1)
     assert (used["trim"]["stores"], used["trim"]["max_turns"]["turns"]) == (list(BOTH), 2)
+    assert used["backup"]["snapshot"] == "none: no store in use has one"
+    assert (used["verify"]["conversations"], used["verify"]["differing"]) == (dict.fromkeys(BOTH, 2), 0)
     assert used["to_memory"] == {"code": 2}  # neither keeps conversations in a memory that can be full

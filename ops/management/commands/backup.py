@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from conversations.errors import UnverifiedSnapshot
+from conversations.stores import BACKENDS, snapshot_store
 from ops import audit
 from ops.backup import create, verify
 from ops.errors import BadBackup
@@ -49,7 +50,7 @@ class Command(OperatorCommand):
         }
         lines = [f"{made.path}: {made.bytes:,} bytes"]
         lines += [f"  {alias}: {_counted(count)}" for alias, count in counts.items()]
-        lines.append(f"  Redis snapshot: {manifest.snapshot}")
+        lines.append(f"  {_snapshot()}: {manifest.snapshot}")
         lines += [f"  removed: {name}" for name in made.removed]
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
@@ -65,10 +66,15 @@ class Command(OperatorCommand):
             return Result({"file": str(path), "error": str(error)}, trouble=f"{path}: {error}")
         there = ", ".join(f"{number:,} in {alias}" for alias, number in found.conversations.items())
         lines = [f"{path}: restored and compared: {there}; {found.differing} differ"]
-        lines.append(f"  Redis snapshot: {_snapshot_in_words(found)}")
+        lines.append(f"  {_snapshot()}: {_snapshot_in_words(found)}")
         trouble = [f"{found.differing} differ"] if found.differing else []
         trouble += [f"{path}: {found.snapshot_error}"] if found.snapshot_error else []
         return Result(found.as_dict(), lines, trouble="; ".join(trouble))
+
+
+def _snapshot() -> str:
+    alias = snapshot_store()
+    return f"{BACKENDS[alias].label} snapshot" if alias else "snapshot"
 
 
 def _snapshot_in_words(found: verify.Verified) -> str:
