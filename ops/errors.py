@@ -41,15 +41,32 @@ class NotVerified(OperatorError):
 
 
 class NoMemoryLimit(OperatorError):
-    """A percentage is of Redis' maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"""
+    """A percentage is of a maxmemory that is not set"""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"A percentage is of {self.owner} maxmemory, which is not set; say how many bytes, as in --to-memory 2gb"
 
 
 class NoMemoryStore(OperatorError):
     """No store in use keeps conversations in a memory that can be full"""
 
 
-class NotInMongo(OperatorError):
-    """MongoDB cannot be reached, and Redis gives up only what MongoDB has; --discard deletes it for good"""
+class NotInOther(OperatorError):
+    """A store gives up only what the other one has, which cannot be reached"""
+
+    def __init__(self, full: str, other: str) -> None:
+        super().__init__()
+        self.full, self.other = full, other
+
+    def __str__(self) -> str:
+        return (
+            f"{self.other} cannot be reached, and {self.full} gives up only what {self.other} has;"
+            " --discard deletes it for good"
+        )
 
 
 class CannotListen(Exception):

@@ -11,9 +11,9 @@ from operator import itemgetter
 from typing import Any
 
 from conversations.history import trimmed
-from conversations.stores import bulk, memory_store, other, reachable
+from conversations.stores import BACKENDS, bulk, memory_store, other, reachable
 from conversations.stores.bulk import Share
-from ops.errors import NoMemoryLimit, NoMemoryStore, NotInMongo
+from ops.errors import NoMemoryLimit, NoMemoryStore, NotInOther
 
 BATCH = 50  # conversations between two looks at the memory
 _PAGE = 200
@@ -40,11 +40,11 @@ class Size:
         return cls(float(match[1]), match[2] or "")
 
     def in_bytes(self, limit: int) -> int:
-        """Return how many bytes that is, a percentage of the limit; raise NoMemoryLimit where that is 0."""
+        """Return how many bytes that is, a percentage of the store's limit; raise NoMemoryLimit where that is 0."""
         if self.unit != "%":
             return int(self.number * _UNITS[self.unit])
         if not limit:
-            raise NoMemoryLimit
+            raise NoMemoryLimit(BACKENDS[alias()].owner)
         return int(limit * self.number / 100)
 
 
@@ -55,15 +55,16 @@ class MemoryReport:
     used_before: int
     goal: int
     removed: int = 0
-    moved_to_mongo: int = 0
+    copied: int = 0
     kept: int = 0
     used: int = 0
     conversations: int | None = None
     """How many there were; None where none had to go."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for machines."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return the report for machines, which know `copied` as `moved_to_mongo`, by the other store's alias."""
+        names = {"copied": f"moved_to_{other(alias())}"}
+        return {names.get(name, name): value for name, value in asdict(self).items() if value is not None}
 
 
 def alias() -> str:
@@ -73,9 +74,15 @@ def alias() -> str:
     raise NoMemoryStore
 
 
+def labels() -> tuple[str, str]:
+    """Return the names for people of that store and of the other one; words for them where there is no such store."""
+    full = memory_store()
+    return (BACKENDS[full].label, BACKENDS[other(full)].label) if full else ("store", "the other store")
+
+
 def shrink(wanted: Size, *, apply: bool, discard: bool, advance: Advance) -> MemoryReport:
     """Remove conversations until the store uses no more than that; with `discard` also those that the other store
-    does not have. Raise NoMemoryLimit or NotInMongo.
+    does not have. Raise NoMemoryLimit or NotInOther.
 
     Not by OBJECT IDLETIME: each read of a key resets it, also that of a backup or a listing.
     """
@@ -84,7 +91,7 @@ def shrink(wanted: Size, *, apply: bool, discard: bool, advance: Advance) -> Mem
     if report.used <= report.goal:
         return report
     if not discard and other(alias()) not in reachable():
-        raise NotInMongo
+        raise NotInOther(*labels())
     oldest = _oldest_first()
     report.conversations = len(oldest)
     if apply:
@@ -137,5 +144,5 @@ def _copied(last_ids: dict[str, str], report: MemoryReport) -> dict[str, str]:
     histories = bulk(alias()).histories(missing)
     left = bulk(alias()).ttls(histories)
     bulk(other(alias())).put([Share(name, one.turns(), left.get(name, 1)) for name, one in histories.items()])
-    report.moved_to_mongo += len(histories)
+    report.copied += len(histories)
     return {session: last for session, last in last_ids.items() if session not in missing or session in histories}

@@ -119,8 +119,8 @@ def memory_used(store: str, label: str) -> Gauge:
     return _of_store(f"{store}_memory_used_bytes", f"Memory that {label} uses, in bytes.", "mostrecent")
 
 
-def memory_max(store: str, label: str) -> Gauge:
-    text = f"The maxmemory of {label}, in bytes; 0 where it has none."
+def memory_max(store: str, owner: str) -> Gauge:
+    text = f"{owner} maxmemory, in bytes; 0 where it has none."
     return _of_store(f"{store}_memory_max_bytes", text, "mostrecent")
 
 

@@ -18,8 +18,7 @@ def latency(alias: str) -> Gauge | None:
 
 def memory(alias: str) -> tuple[Gauge, Gauge]:
     """Return the gauges of the memory that the store uses, and of the most that it may use."""
-    label = BACKENDS[alias].label
-    return metrics.memory_used(alias, label), metrics.memory_max(alias, label)
+    return metrics.memory_used(alias, BACKENDS[alias].label), metrics.memory_max(alias, BACKENDS[alias].owner)
 
 
 def start() -> None:

@@ -50,6 +50,11 @@ class Backend:
     scratch: str = ""
     """Opens room in a server of our own, in which a backup is verified."""
 
+    @property
+    def owner(self) -> str:
+        """Its label before what it has: Redis', MongoDB's."""
+        return f"{self.label}'" if self.label.endswith("s") else f"{self.label}'s"
+
 
 BACKENDS = {
     REDIS: Backend(
@@ -164,14 +169,18 @@ def bulk(alias: str) -> BulkStore:
 
 @cache
 def _build_bulk(alias: str) -> BulkStore:
-    built: BulkStore = import_string(BACKENDS[alias].bulk)(store(alias))
-    return built
+    return _bulk_class(alias)(store(alias))
+
+
+def _bulk_class(alias: str) -> type[BulkStore]:
+    found: type[BulkStore] = import_string(BACKENDS[alias].bulk)
+    return found
 
 
 def memory_store() -> str | None:
     """Return the alias of the store in use that keeps conversations in a memory that can be full; None where neither
     does."""
-    return next((alias for alias in ALIASES if bulk(alias).supports_memory), None)
+    return next((alias for alias in ALIASES if _bulk_class(alias).supports_memory), None)
 
 
 def scratch(alias: str, url: str, number: int) -> AbstractContextManager[Scratch]:

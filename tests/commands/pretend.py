@@ -14,6 +14,7 @@ import django
 from django.conf import settings
 
 from conversations import stores
+from conversations.stores.bulk import Memory
 from conversations.stores.info import StoreInfo
 from conversations.stores.memory import MemoryStore
 from conversations.stores.memory_bulk import MemoryBulk
@@ -33,6 +34,9 @@ class PretendBulk(MemoryBulk):
 
     def __init__(self, store: Any) -> None:
         super().__init__(store._store)
+
+    def memory(self) -> Memory:
+        return Memory(1000, 0)
 
 
 @contextmanager
@@ -126,6 +130,8 @@ def use() -> dict[str, Any]:
     }
     results |= {"schema": schema(), "metrics": metrics()}
     results |= {name: command(*words) for name, words in commands.items()}
+    PretendBulk.supports_memory = True
+    results["full"] = command("trim", "--to-memory", "1gb")
     results["backup"] = command("backup", "--to", str(settings.VAR_DIR))
     return results | {"verify": command("backup", "verify", results["backup"]["file"])}
 

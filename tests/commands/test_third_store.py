@@ -47,3 +47,4 @@ def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
     assert used["backup"]["snapshot"] == "none: no store in use has one"
     assert (used["verify"]["conversations"], used["verify"]["differing"]) == (dict.fromkeys(BOTH, 2), 0)
     assert used["to_memory"] == {"code": 2}  # neither keeps conversations in a memory that can be full
+    assert (used["full"]["to_memory"]["used"], used["full"]["to_memory"]["moved_to_mongo"]) == (1000, 0)

@@ -1,4 +1,4 @@
-"""Make room: what is old, long or expired, and Redis' memory."""
+"""Make room: what is old, long or expired, and the memory of a store that can be full."""
 
 import re
 from argparse import ArgumentTypeError
@@ -13,21 +13,26 @@ from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 from ops.memory import MemoryReport, Size
 from ops.trim import Scope, TrimReport
 
+_FULL, _OTHER = memory.labels()
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Command(OperatorCommand):
     help = (
         "Report, and with --apply remove, conversations that are old, turns that are too many, what has expired, or "
-        "the oldest conversations of a Redis that uses too much memory. What goes from both stores stays gone; what "
+        f"the oldest conversations of a {_FULL} that uses too much memory. What goes from both stores stays gone; what "
         "goes from one alone is read back from the other when it is asked for."
     )
 
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("--older-than", type=age, metavar="AGE", help="by the last message: 20d, 12h, 2w")
         parser.add_argument("--max-turns", type=positive, metavar="N", help="keep the newest N turns of each")
-        parser.add_argument("--to-memory", type=size, metavar="SIZE", help="what Redis may use: 80%% of maxmemory, 2gb")
-        parser.add_argument("--discard", action="store_true", help="with --to-memory: also what MongoDB does not have")
+        parser.add_argument(
+            "--to-memory", type=size, metavar="SIZE", help=f"what {_FULL} may use: 80%% of maxmemory, 2gb"
+        )
+        parser.add_argument(
+            "--discard", action="store_true", help=f"with --to-memory: also what {_OTHER} does not have"
+        )
         parser.add_argument("--expired", action="store_true", help="what has outlived its TTL, or has none")
         parser.add_argument("--store", choices=[*ALIASES, "both"], default="both")
         parser.add_argument("--apply", action="store_true", help="do it; without, only report")
@@ -51,7 +56,7 @@ class Command(OperatorCommand):
         if not (older_than or max_turns or to_memory or expired):
             raise _cannot("say what to trim: --older-than, --max-turns, --to-memory or --expired")
         if to_memory and store not in (memory.alias(), "both"):
-            raise _cannot("--to-memory is about Redis")
+            raise _cannot(f"--to-memory is about {_FULL}")
         aliases = ALIASES if store == "both" else (store,)
         _check_reachable(aliases if older_than or max_turns or expired else (memory.alias(),))
         report = TrimReport(apply, aliases)
@@ -117,17 +122,17 @@ def _lines(report: TrimReport) -> list[str]:
 
 def _memory_lines(report: MemoryReport, verb: str, applied: bool) -> list[str]:
     about = "" if applied else "about "
-    copied = f"  copied to MongoDB first: {report.moved_to_mongo:,}; kept: {report.kept:,}"
+    copied = f"  copied to {_OTHER} first: {report.copied:,}; kept: {report.kept:,}"
     return [
-        f"Redis uses {report.used:,} bytes, of {report.goal:,} wanted",
-        f"conversations {verb} from Redis: {about}{report.removed:,}",
+        f"{_FULL} uses {report.used:,} bytes, of {report.goal:,} wanted",
+        f"conversations {verb} from {_FULL}: {about}{report.removed:,}",
         *([copied] if applied else []),
-        "  MongoDB still has them, and they come back to Redis when they are asked for.",
+        f"  {_OTHER} still has them, and they come back to {_FULL} when they are asked for.",
     ]
 
 
 def _trouble(report: TrimReport) -> str:
     memory = report.to_memory
     if memory and report.applied and memory.used > memory.goal:
-        return f"Redis still uses {memory.used:,} bytes; there is no conversation left that could go"
+        return f"{_FULL} still uses {memory.used:,} bytes; there is no conversation left that could go"
     return ""
