@@ -7,4 +7,6 @@ class ConversationsConfig(AppConfig):
 
     def ready(self) -> None:
         from conversations import checks  # noqa: F401  (registers them)
-        from conversations.stores.mongo import connection  # noqa: F401  (the driver's clients take its listener)
+        from conversations.stores import load
+
+        load()

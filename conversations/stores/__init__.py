@@ -4,6 +4,7 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,8 @@ class Backend:
     schemes: tuple[str, ...] = ()
     """Those of its address, which the environment has as ALIAS_URL and settings.STORE_URLS by alias. None where it has
     no address, or Django's own settings have it."""
+    at_start: str = ""
+    """A module that is imported when Django starts, before the driver's client is made."""
     connect: str = ""
     """Makes the driver's client."""
     at_exit: str = ""
@@ -72,6 +75,7 @@ BACKENDS = {
         store="conversations.stores.mongo.turns.DocumentStore",
         bulk="conversations.stores.mongo.bulk.MongoBulk",
         info="conversations.stores.mongo.info.read",
+        at_start="conversations.stores.mongo.connection",
         connect="conversations.stores.mongo.patient.connect",
         at_exit="conversations.stores.mongo.exit.do_not_wait",
         scratch="conversations.stores.mongo.scratch.opened",
@@ -139,6 +143,14 @@ def count_keys(alias: str, snapshot: Path) -> int | None:
     server can read them, and the checksum is right. Raise BadSnapshot."""
     number: int | None = import_string(BACKENDS[alias].snapshot_keys)(snapshot)
     return number
+
+
+def load() -> None:
+    """Import what has to be there before the drivers' clients are made. Of every store: Django has a client of a store
+    that is not in use too."""
+    for backend in BACKENDS.values():
+        if backend.at_start:
+            import_module(backend.at_start)
 
 
 def connect() -> None:

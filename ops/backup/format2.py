@@ -1,4 +1,4 @@
-"""Backups of format 2: a ZIP of the conversations, Redis' own snapshot where there is one, and the manifest, last.
+"""Backups of format 2: a ZIP of the conversations, a store's own snapshot where there is one, and the manifest, last.
 
 Any tool reads it, ZIP64 where it is long. Its end is written last, so a file that was cut off has none.
 """

@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 import embedded
+from conversations.stores import ALIASES, BACKENDS
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
@@ -45,15 +46,15 @@ class Command(BaseCommand):
     def announce(self, embedded_urls: dict[str, str]) -> None:
         """Say what runs where: to a person in words, to the log in one line."""
         here = page_url()
-        urls = {"redis": settings.REDIS_URL, "mongo": settings.MONGO_URL, **embedded_urls}
-        shown = {name: without_secrets(url) for name, url in urls.items()}
+        urls = {"redis": settings.REDIS_URL, "mongo": settings.MONGO_URL, **settings.STORE_URLS, **embedded_urls}
+        shown = {name: without_secrets(urls[name]) for name in ALIASES if name in urls}
         logger.info("serving", extra={"url": here, **shown, "auth": settings.CHAT_AUTH})
         if not (settings.EMBEDDED or self.stdout.isatty()):
             return
         lines = [f"onesource {settings.VERSION} serves {here} (try it: {here}/api/docs/). Ctrl-C stops it."]
-        for name, label in (("redis", "Redis"), ("mongo", "MongoDB")):
+        for name in shown:
             where = f", embedded, data in {settings.VAR_DIR / name}" if name in embedded_urls else ""
-            lines.append(f"  {label:<8}{shown[name]}{where}")
+            lines.append(f"  {BACKENDS[name].label:<8}{shown[name]}{where}")
         if "redis" in embedded_urls:
             port = urlsplit(embedded_urls["redis"]).port
             usual = port == children.USUAL_PORT["redis"]
