@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,14 @@ from tests.commands.pretend import PRETEND
 
 BOTH = (PRETEND, "mongo")
 ADDRESS = "pretend://here/0"
+NAMED = re.compile(r'"(redis|mongo)"|\b(REDIS|MONGO)\b|\bstores\.(redis|mongo)\b')
+MAY_NAME_ONE = {
+    "conversations/admin.py",  # of Django's models, which are MongoDB's
+    "conversations/api/schema.py",  # an example
+    "conversations/migrations/0001_initial.py",
+    "conversations/models.py",
+    "ops/management/commands/serve.py",  # starts the embedded servers
+}
 
 
 @pytest.fixture
@@ -48,3 +57,11 @@ def test_a_third_store_needs_no_change_outside_the_stores(used: Any) -> None:
     assert (used["verify"]["conversations"], used["verify"]["differing"]) == (dict.fromkeys(BOTH, 2), 0)
     assert used["to_memory"] == {"code": 2}  # neither keeps conversations in a memory that can be full
     assert (used["full"]["to_memory"]["used"], used["full"]["to_memory"]["moved_to_mongo"]) == (1000, 0)
+
+
+def test_no_other_module_names_a_store() -> None:
+    """What differs between stores is in their entries in BACKENDS, or a flag of their classes: a module that names one
+    would have to change for another. Where Django needs it, add the module to MAY_NAME_ONE with the reason."""
+    files = [path for top in ("conversations", "ops", "telemetry") for path in (settings.BASE_DIR / top).rglob("*.py")]
+    found = {str(path.relative_to(settings.BASE_DIR)) for path in files if NAMED.search(path.read_text())}
+    assert {name for name in found if not name.startswith("conversations/stores/")} == MAY_NAME_ONE
