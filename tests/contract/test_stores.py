@@ -974,6 +974,16 @@ class TestDocumentStore(TombstoneContract):
             add(session)
             assert store.inspect(session).keys == {"kept": asked_at(turn)}
 
+    def test_what_is_in_the_place_of_the_keys_stays_where_there_is_no_history(self, store: HistoryStore) -> None:
+        """Raising CorruptHistory changes nothing: the quarantined copy is to show what was there."""
+        where = {"_id": make_key(session := a_session())}
+        store.append(session, a_turn())
+        self.documents(store).update_one(where, {"$set": {"keys": "x", "messages": "no history"}})
+        with pytest.raises(CorruptHistory):
+            store.append(session, a_turn(key="kept"))
+        found = self.documents(store).find_one(where) or {}
+        assert (found["keys"], found["messages"]) == ("x", "no history")
+
     def spoil_expiry(self, session: str, expiry: object) -> None:
         change = {"$unset": {"expires_at": ""}} if expiry == "missing" else {"$set": {"expires_at": expiry}}
         assert self.documents(self.make()).update_one({"_id": make_key(session)}, change).modified_count == 1

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from pymongo import UpdateOne
-from pymongo.errors import DuplicateKeyError, WriteError
+from pymongo.errors import DuplicateKeyError
 
 from conversations import expiry, merge
 from conversations.clock import now
@@ -24,7 +24,7 @@ from conversations.stores.base import Receipt, tombstone_in
 from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
-from conversations.stores.mongo.keys import keys_in, keys_pushed, remove_wrong
+from conversations.stores.mongo.keys import keys_in, keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, question_named
@@ -57,13 +57,10 @@ class Append:
         """Add the turns; raise CorruptHistory, StoreUnavailable or a driver's error."""
         for _ in range(ATTEMPTS):
             try:
-                created = self._push()
+                # Making room raises CorruptHistory if what is there is no history: then nothing is changed.
+                created = retried_without_wrong(self._push, documents(), [self._key], check=self._make_room)
             except DuplicateKeyError:
                 self._make_room()
-            except WriteError:
-                self._make_room()  # raises CorruptHistory if what is there is no history
-                if not remove_wrong(documents(), [self._key]):
-                    raise
             else:
                 created = created or (self._empty and not self._tombstone)
                 return Receipt(self._stored, created, self._tombstone, self._expired)

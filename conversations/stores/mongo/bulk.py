@@ -4,11 +4,11 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
-from pymongo.errors import BulkWriteError
 
 from conversations import expiry
 from conversations.clock import now
@@ -26,7 +26,7 @@ from conversations.stores.mongo.document import (
     tombstones_of,
 )
 from conversations.stores.mongo.filters import expired, expiry_in, living, unexpired
-from conversations.stores.mongo.keys import keys_pushed, remove_wrong
+from conversations.stores.mongo.keys import keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
 from conversations.stores.mongo.put import Putting
 from conversations.stores.sessions import is_key, make_key, session_of
@@ -121,15 +121,8 @@ class MongoBulk(BulkStore):
         ]
         if updates:
             with self._patient():
-                self._keep(updates, list(map(make_key, keys)))
-
-    def _keep(self, updates: Sequence[UpdateOne], ids: Sequence[str]) -> None:
-        try:
-            self._documents().bulk_write(updates, ordered=False)
-        except BulkWriteError:
-            if not remove_wrong(self._documents(), ids):
-                raise
-            self._documents().bulk_write(updates, ordered=False)
+                write = partial(self._documents().bulk_write, updates, ordered=False)
+                retried_without_wrong(write, self._documents(), map(make_key, keys))
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         there = self.last_ids(last_ids)

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from pymongo.errors import WriteError
 
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
@@ -18,8 +18,8 @@ from conversations.stores.mongo.delete import delete
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import expiry_of, unexpired
 from conversations.stores.mongo.format import parse
-from conversations.stores.mongo.keys import keys_in, keys_pushed, remove_wrong
-from conversations.stores.mongo.patient import Document, documents
+from conversations.stores.mongo.keys import keys_in, keys_pushed, retried_without_wrong
+from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Turn
 from conversations.used_keys import Keys
@@ -58,7 +58,9 @@ class DocumentStore(DocumentControl, HistoryStore):
     def keep_keys(self, session: str, keys: Keys) -> None:
         if pushes := keys_pushed(keys):
             with failing_fast(_WRITE_PATIENCE):
-                _keep({"_id": make_key(session)} | unexpired(), pushes)
+                where = {"_id": make_key(session)} | unexpired()
+                write = partial(documents().update_one, where, {"$push": pushes})
+                retried_without_wrong(write, documents(), [where["_id"]])
 
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         key = make_key(session)
@@ -98,12 +100,3 @@ class DocumentStore(DocumentControl, HistoryStore):
         connection: Any = connections[ALIAS]
         with failing_fast():
             connection.database.command("ping")
-
-
-def _keep(where: Document, pushes: Document) -> None:
-    try:
-        documents().update_one(where, {"$push": pushes})
-    except WriteError:
-        if not remove_wrong(documents(), [where["_id"]]):
-            raise
-        documents().update_one(where, {"$push": pushes})
