@@ -1,45 +1,31 @@
 """Histories in this process: for tests and tools, held to the same contract as the real stores."""
 
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
-from uuid import uuid4
 
 from conversations import merge
-from conversations.datasets import Dataset
-from conversations.errors import CorruptHistory, StoreUnavailable
+from conversations.errors import CorruptHistory
 from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.memory_control import MemoryControl
 from conversations.stores.sessions import is_of, make_key, part_of_name
 from conversations.turns import SESSION, History, Limits, Turn
 from conversations.used_keys import Keys, of_turns, unite
 
 
-class MemoryStore(HistoryStore, ControlStore):
-    """Dicts under a lock; `down` makes it an outage."""
-
-    instance = "memory"
+class MemoryStore(MemoryControl, HistoryStore):
+    """Dicts of histories, and of what is kept beside each."""
 
     cheap_reads = True
 
     def __init__(self, alias: str, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(alias, limits)
-        self.down = False
+        MemoryControl.__init__(self, alias, clock)
+        HistoryStore.__init__(self, alias, limits)
         self.values: dict[str, Any] = {}
         self.quarantined: dict[str, list[Any]] = {}
         self._expiry: dict[str, float] = {}
         self._tombstones: dict[str, tuple[str, float]] = {}
-        self._flags: dict[str, str] = {}
         self._keys: dict[str, dict[str, int]] = {}
-        self._notes: dict[str, str] = {}
-        self._leases: dict[str, tuple[str, float]] = {}
-        self._dataset: Dataset | None = None
-        self._heartbeats: dict[str, float] = {}
-        self._clock = clock
-        self._lock = threading.Lock()
 
     def load(self, session: str) -> History | None:
         with self._usable():
@@ -54,7 +40,7 @@ class MemoryStore(HistoryStore, ControlStore):
         with self._usable():
             before = self._read(session)
             if flag:
-                self._flags[session] = uuid4().hex
+                self._set_flag(session)
             tombstone = self._tombstone(session) or ""
             there = before.turns() if before else ()
             ids = {one.id for one in there}
@@ -78,7 +64,7 @@ class MemoryStore(HistoryStore, ControlStore):
         with self._usable():
             self._expire(session)
             if flag:
-                self._flags[session] = uuid4().hex
+                self._set_flag(session)
             value = self.values.pop(session, None)
             quarantined = self.quarantined.pop(session, None)
             if isinstance(value, History) and (rest := value.after(upto)):
@@ -86,16 +72,6 @@ class MemoryStore(HistoryStore, ControlStore):
             self._leave_tombstone(session, upto)
             gone = value is not None and self.values.get(session) != value
             return gone or quarantined is not None
-
-    def flags(self, limit: int) -> Flags:
-        with self._usable():
-            sessions = list(self._flags)
-            return Flags(frozenset(sessions[:limit]), len(sessions) <= limit, len(sessions))
-
-    def clear_flag(self, session: str, flag: str) -> None:
-        with self._usable():
-            if self._flags.get(session) == flag:
-                del self._flags[session]
 
     def ttl(self, session: str) -> int | None:
         with self._usable():
@@ -141,62 +117,9 @@ class MemoryStore(HistoryStore, ControlStore):
             self.quarantined.setdefault(session, []).append(self.values.pop(session))
             return True
 
-    def note(self, name: str) -> str | None:
-        with self._usable():
-            return self._notes.get(name)
-
-    def write_note(self, name: str, text: str) -> None:
-        with self._usable():
-            self._notes[name] = text
-
-    def lease(self, name: str, holder: str, seconds: float) -> bool:
-        with self._usable():
-            current, until = self._leases.get(name, (holder, 0.0))
-            if current != holder and until > self._clock():
-                return False
-            self._leases[name] = (holder, self._clock() + seconds)
-            return True
-
-    def report(self, notes: Collection[str] = ()) -> Report:
-        with self._usable():
-            now = self._clock()
-            return Report(
-                self._dataset,
-                self.instance,
-                now,
-                {name: now - at for name, at in self._heartbeats.items()},
-                {name: self._notes[name] for name in notes if name in self._notes},
-            )
-
-    def beat(self, process: str, dataset: Dataset) -> int | None:
-        with self._usable():
-            if self._dataset is None or self._dataset.id != dataset.id:
-                return None
-            self._dataset = replace(self._dataset, epoch=self._dataset.epoch + 1)
-            self._heartbeats[process] = self._clock()
-            return self._dataset.epoch
-
-    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
-        with self._usable():
-            if (self._dataset and self._dataset.id) != (before and before.id):
-                return False
-            self._dataset = dataset
-            return True
-
-    def farewell(self, process: str) -> None:
-        with self._usable():
-            self._heartbeats.pop(process, None)
-
     def ping(self) -> None:
         with self._usable():
             pass
-
-    @contextmanager
-    def _usable(self) -> Iterator[None]:
-        with self._lock:
-            if self.down:
-                raise StoreUnavailable(self.alias, "down")
-            yield
 
     def _read(self, session: str) -> History | None:
         make_key(session)  # refuses what is no session
