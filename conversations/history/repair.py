@@ -12,7 +12,8 @@ from conversations.history.writing import set_flag
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import Found, Share, batches
+from conversations.stores.batches import batches
+from conversations.stores.bulk import Found, Share
 from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed

@@ -16,7 +16,8 @@ from conversations.ids import time_of
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits
 from conversations.stores.base import Contents
-from conversations.stores.bulk import Found, batches
+from conversations.stores.batches import batches
+from conversations.stores.bulk import Found
 from conversations.stores.control import OPERATORS
 from telemetry import metrics
 from telemetry.logs import event, hashed

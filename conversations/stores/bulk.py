@@ -5,30 +5,25 @@ wrong. A store that cannot be used raises StoreUnavailable; nothing here reads a
 """
 
 import operator
-import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, islice
-from typing import ClassVar, TypeVar
+from itertools import chain
+from typing import ClassVar
 
 from conversations import merge
 from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
+from conversations.stores.batches import PATIENCE, Deadline, batches, retried
 from conversations.turns import SESSION, History, Limits, Turn
 from conversations.used_keys import Keys
 
 Found = Contents | CorruptHistory
-T = TypeVar("T")
 
-PATIENCE = 30.0
-"""Seconds for one batch: operators' work may wait longer than a turn."""
-_TRIES = 4
-_PAUSE = 0.25  # seconds
 _ATTEMPTS = 5  # to put a conversation that others change meanwhile
 
 
@@ -109,19 +104,6 @@ class Memory:
     used: int
     limit: int
     """0 where there is none."""
-
-
-class Deadline:
-    """The end of a call that is made of several; each of those has a timeout of its own."""
-
-    def __init__(self, alias: str, seconds: float) -> None:
-        self.alias = alias
-        self.until = time.monotonic() + seconds
-
-    def check(self) -> None:
-        """Raise StoreUnavailable when the time is over."""
-        if time.monotonic() > self.until:
-            raise StoreUnavailable(self.alias, "too slow")
 
 
 class BulkStore(ABC):
@@ -312,24 +294,6 @@ class BulkStore(ABC):
             return self.store.inspect(session)
         except CorruptHistory as error:
             return error
-
-
-def retried(call: Callable[[], T]) -> T:
-    """Return what the call returns, tried again for about a second: to an operator's long work one slow answer of
-    a busy store is no outage."""
-    for _ in range(_TRIES - 1):
-        try:
-            return call()
-        except StoreUnavailable:
-            time.sleep(_PAUSE)
-    return call()
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of so many."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def _holds(found: Found) -> bool:

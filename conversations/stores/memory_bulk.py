@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from conversations import merge
-from conversations.stores.bulk import Attempt, BulkStore, Removal, Share, batches
+from conversations.stores.batches import batches
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.memory import MemoryStore
 from conversations.turns import History, Turn
 

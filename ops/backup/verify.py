@@ -21,7 +21,8 @@ import embedded
 from conversations.errors import BadSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, scratch
-from conversations.stores.bulk import BulkStore, Entry, Share, batches
+from conversations.stores.batches import batches
+from conversations.stores.bulk import BulkStore, Entry, Share
 from conversations.stores.scratch import UNLIMITED, Scratch
 from embedded import children
 from ops.backup import store_snapshot

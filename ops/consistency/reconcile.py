@@ -14,7 +14,7 @@ from django.db import connections
 from conversations.history import repair
 from conversations.policy import Routing
 from conversations.stores import ALIASES, bulk, store
-from conversations.stores.bulk import retried
+from conversations.stores.batches import retried
 from ops.consistency import compare
 from ops.consistency.compare import IN_STEP, KINDS, Comparison
 

@@ -9,7 +9,8 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import bulk, store
-from conversations.stores.bulk import Found, retried
+from conversations.stores.batches import retried
+from conversations.stores.bulk import Found
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
 from ops.service import Service

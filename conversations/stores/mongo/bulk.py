@@ -14,7 +14,8 @@ from conversations import expiry
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import PATIENCE, Attempt, BulkStore, Entry, Found, Removal, Share, batches
+from conversations.stores.batches import PATIENCE, batches
+from conversations.stores.bulk import Attempt, BulkStore, Entry, Found, Removal, Share
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import (
     contents_of,

@@ -13,7 +13,7 @@ from typing import Any
 from pymongo import WriteConcern
 from pymongo.collection import Collection
 
-from conversations.stores.bulk import batches
+from conversations.stores.batches import batches
 from conversations.stores.mongo.filters import unexpired
 from conversations.stores.sessions import is_key, session_of
 

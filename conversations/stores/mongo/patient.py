@@ -10,7 +10,7 @@ import pymongo
 from django.db import connections
 
 from conversations.models import ALIAS, Conversation
-from conversations.stores.bulk import PATIENCE
+from conversations.stores.batches import PATIENCE
 from conversations.stores.mongo.faults import as_unavailable, fail_fast
 
 NOTES = "onesource_notes"

@@ -10,18 +10,8 @@ from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
-from conversations.stores.bulk import (
-    PATIENCE,
-    Attempt,
-    BulkStore,
-    Deadline,
-    Entry,
-    Found,
-    Memory,
-    Removal,
-    Share,
-    batches,
-)
+from conversations.stores.batches import PATIENCE, Deadline, batches
+from conversations.stores.bulk import Attempt, BulkStore, Entry, Found, Memory, Removal, Share
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.entries import entries
 from conversations.stores.redis.format import flag_bytes, flag_text, kept_arguments, keys_of, turn_ids

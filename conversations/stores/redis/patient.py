@@ -9,7 +9,7 @@ from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
 from conversations.errors import StoreUnavailable
-from conversations.stores.bulk import PATIENCE
+from conversations.stores.batches import PATIENCE
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.faults import as_unavailable
 

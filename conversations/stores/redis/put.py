@@ -6,7 +6,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from conversations.stores.base import HistoryStore
-from conversations.stores.bulk import Attempt, Share, batches
+from conversations.stores.batches import batches
+from conversations.stores.bulk import Attempt, Share
 from conversations.stores.redis.keys import quarantine_key, tombstone_key
 from conversations.stores.redis.patient import answers, no_error
 from conversations.stores.redis.scripts import source

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from conversations.stores.bulk import PATIENCE
+from conversations.stores.batches import PATIENCE
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.patient import errors, patient_client, turns_client
 from conversations.stores.scratch import Scratch, Unused
