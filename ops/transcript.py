@@ -6,7 +6,7 @@ from typing import Any
 from conversations import merge
 from conversations.errors import CorruptHistory, InvalidSession, NoStore, StoreUnavailable
 from conversations.stores import ALIASES, bulk, limits, store
-from conversations.stores.bulk import Found
+from conversations.stores.bulk_reader import Found
 from conversations.turns import SESSION, History
 
 

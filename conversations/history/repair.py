@@ -13,7 +13,8 @@ from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits, store
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.batches import batches
-from conversations.stores.bulk import Found, Share
+from conversations.stores.bulk import Share
+from conversations.stores.bulk_reader import Found
 from conversations.used_keys import Keys
 from telemetry import metrics
 from telemetry.logs import event, hashed

@@ -17,7 +17,7 @@ from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits
 from conversations.stores.base import Contents
 from conversations.stores.batches import batches
-from conversations.stores.bulk import Found
+from conversations.stores.bulk_reader import Found
 from conversations.stores.control import OPERATORS
 from telemetry import metrics
 from telemetry.logs import event, hashed

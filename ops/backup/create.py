@@ -18,7 +18,7 @@ from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
 from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, bulk, reachable, store
-from conversations.stores.bulk import Entry
+from conversations.stores.bulk_reader import Entry
 from ops.backup import store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest

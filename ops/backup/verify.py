@@ -22,7 +22,8 @@ from conversations.errors import BadSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, scratch
 from conversations.stores.batches import batches
-from conversations.stores.bulk import BulkStore, Entry, Share
+from conversations.stores.bulk import BulkStore, Share
+from conversations.stores.bulk_reader import Entry
 from conversations.stores.scratch import UNLIMITED, Scratch
 from embedded import children
 from ops.backup import store_snapshot

@@ -17,7 +17,7 @@ from conversations.errors import CorruptHistory
 from conversations.policy import Routing
 from conversations.stores import ALIASES, bulk, limits, store
 from conversations.stores.batches import retried
-from conversations.stores.bulk import Found
+from conversations.stores.bulk_reader import Found
 from conversations.turns import SESSION, now, time_of
 
 PAGE = 200

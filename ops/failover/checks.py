@@ -10,7 +10,7 @@ from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import bulk, store
 from conversations.stores.batches import retried
-from conversations.stores.bulk import Found
+from conversations.stores.bulk_reader import Found
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
 from ops.service import Service

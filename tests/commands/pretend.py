@@ -14,7 +14,7 @@ import django
 from django.conf import settings
 
 from conversations import stores
-from conversations.stores.bulk import Memory
+from conversations.stores.bulk_reader import Memory
 from conversations.stores.info import StoreInfo
 from conversations.stores.memory import MemoryStore
 from conversations.stores.memory_bulk import MemoryBulk

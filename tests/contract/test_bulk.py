@@ -1,4 +1,4 @@
-"""The promises that every bulk store keeps, run once a store: see conversations/stores/bulk.py."""
+"""The promises that every bulk store keeps, run once a store: see conversations/stores/bulk_reader.py and bulk.py."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -11,7 +11,8 @@ from conversations import merge
 from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.bulk import BulkStore, Entry, Put, Removal, Share
+from conversations.stores.bulk import BulkStore, Put, Removal, Share
+from conversations.stores.bulk_reader import Entry
 from conversations.stores.memory_bulk import MemoryBulk
 from conversations.stores.mongo import flags, put
 from conversations.stores.mongo.bulk import MongoBulk

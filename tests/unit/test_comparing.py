@@ -8,7 +8,7 @@ from conversations.ids import tombstone_for
 from conversations.policy import Routing
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
-from conversations.stores.bulk import Found
+from conversations.stores.bulk_reader import Found
 from conversations.turns import History, Turn
 from ops.consistency.compare import compare
 from tests.builders import a_turn, some_turns

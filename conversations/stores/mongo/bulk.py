@@ -15,7 +15,8 @@ from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.batches import PATIENCE, batches
-from conversations.stores.bulk import Attempt, BulkStore, Entry, Found, Removal, Share
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
+from conversations.stores.bulk_reader import Entry, Found
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import (
     contents_of,

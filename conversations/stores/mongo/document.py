@@ -7,7 +7,7 @@ from conversations.errors import CorruptHistory
 from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, tombstone_in
-from conversations.stores.bulk import Entry, Found
+from conversations.stores.bulk_reader import Entry, Found
 from conversations.stores.mongo.filters import expiry_in
 from conversations.stores.mongo.keys import keys_in
 from conversations.stores.mongo.patient import Document

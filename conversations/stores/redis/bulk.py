@@ -11,7 +11,8 @@ from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.batches import PATIENCE, Deadline, batches
-from conversations.stores.bulk import Attempt, BulkStore, Entry, Found, Memory, Removal, Share
+from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
+from conversations.stores.bulk_reader import Entry, Found, Memory
 from conversations.stores.redis.client import FLAGS, TAIL, HistorySerializer, histories, tombstone_key
 from conversations.stores.redis.entries import entries
 from conversations.stores.redis.format import flag_bytes, flag_text, kept_arguments, keys_of, turn_ids
