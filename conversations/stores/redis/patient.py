@@ -16,6 +16,10 @@ from conversations.stores.redis.faults import as_unavailable
 Cache = Callable[[], Any]
 """What returns the cache of conversations."""
 
+BATCH = 50  # commands at a time: together well below a millisecond of Redis' only thread
+PAUSE = 0.002  # seconds in which other clients have their turn
+SCAN = 200  # keys that one step of SCAN looks at
+
 errors = partial(as_unavailable, "redis")
 
 _clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the pool of the turns' client
