@@ -1,115 +1,36 @@
-"""MongoDB in bulk: one cursor over the collection, one bulk write a batch, and pauses between batches."""
+"""What operators' commands, and repair, change in MongoDB in bulk: one bulk write a batch, and a pause after it."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from pymongo import DeleteMany, UpdateOne
 
 from conversations import expiry
 from conversations.clock import now
-from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore
-from conversations.stores.batches import PATIENCE, batches
+from conversations.models import Conversation, CorruptConversation
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
-from conversations.stores.bulk_reader import Entry, Found
 from conversations.stores.mongo import flags
-from conversations.stores.mongo.document import (
-    contents_of,
-    digest_in,
-    entry_of,
-    histories_of,
-    history_of,
-    last_ids_of,
-    tombstones_of,
-)
-from conversations.stores.mongo.filters import expired, expiry_in, living, unexpired
+from conversations.stores.mongo.bulk_reader import MongoReader
+from conversations.stores.mongo.document import history_of
+from conversations.stores.mongo.filters import expired, unexpired
 from conversations.stores.mongo.keys import keys_pushed, retried_without_wrong
-from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
+from conversations.stores.mongo.patient import Document
 from conversations.stores.mongo.put import Putting
-from conversations.stores.sessions import is_key, make_key, session_of
-from conversations.turns import History
+from conversations.stores.sessions import make_key
 from conversations.used_keys import Keys
 
 PAUSE = 0.002  # seconds in which other clients have their turn
 _PAGE = 200
-_COMPARED = 50  # names in one query: SecantusDB compares each document of its answer with all of them
-_LAST = {"messages": {"$slice": -1}}
 _TABLES = (Conversation._meta.db_table, CorruptConversation._meta.db_table)
 
 
-class MongoBulk(BulkStore):
+class MongoBulk(MongoReader, BulkStore):
     """Many conversations of MongoDB; each changes in one update of its document."""
 
     expired_name = "expired_documents"
-
-    def __init__(self, store: HistoryStore, database: str = ALIAS) -> None:
-        super().__init__(store)
-        self._database = database
-
-    # --- Reading ---------------------------------------------------------------------------------------
-
-    def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
-        self.store.ping()  # which fails fast
-        for page in self._pages(living(), size, {"_id": 1}):
-            yield tuple(session_of(one["_id"]) for one in page if is_key(one["_id"]))
-
-    def present(self, sessions: Collection[str]) -> set[str]:
-        with errors():
-            found = self._documents().find(_named(sessions) | {"bytes": {"$gt": 0}}, {"_id": 1})
-            return {session_of(document["_id"]) for document in found}
-
-    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
-        found: dict[str, Found] = {session: Contents(None, None, None) for session in sessions}
-        if not found:
-            return {}
-        with self._patient():
-            held = list(self._documents().find(_named(found)))
-        return found | {session_of(document["_id"]): contents_of(document) for document in held}
-
-    def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for names in batches(sessions, _COMPARED):
-            for document in self._find(names, {"messages.id": 1, "tombstone": 1}):
-                if digest := digest_in(document):
-                    found[session_of(document["_id"])] = digest
-        return found
-
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        return last_ids_of(self._find(sessions, _LAST))
-
-    def histories(self, sessions: Collection[str]) -> dict[str, History]:
-        return histories_of(self._find(sessions, {"messages": 1}))
-
-    def all_last_ids(self, size: int) -> Iterator[dict[str, str]]:
-        return map(last_ids_of, self._pages(unexpired(), size, _LAST))
-
-    def all_histories(self, size: int) -> Iterator[dict[str, History]]:
-        return map(histories_of, self._pages(unexpired(), size, {"messages": 1}))
-
-    def ttls(self, sessions: Collection[str]) -> dict[str, int]:
-        held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
-        return {session_of(one["_id"]): round((expiry_in(one) - now()).total_seconds()) for one in held}
-
-    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
-        # Those without a tombstone are left out here: there is no index, and the server would look for the first page
-        # of tombstones through all documents.
-        return map(tombstones_of, self._pages(unexpired(), size, {"tombstone": 1}))
-
-    def entries(self, size: int) -> Iterator[list[Entry]]:
-        for page in self._pages({}, size):
-            yield list(filter(None, map(entry_of, page)))
-
-    def estimate(self, seconds: float = PATIENCE) -> int:
-        self.store.ping()  # which fails fast
-        with patient(seconds, self._database):
-            return int(self._documents().estimated_document_count())
-
-    # --- Changing --------------------------------------------------------------------------------------
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
         putting = Putting(self.store, self._database, replace)
@@ -144,18 +65,6 @@ class MongoBulk(BulkStore):
     def expire(self, *, apply: bool) -> int:
         return sum(self._expired(table) if apply else self._count_expired(table) for table in _TABLES)
 
-    def flagged(self, size: int) -> Iterator[list[str]]:
-        return batches(chain.from_iterable(self._flagged()), size)
-
-    def _flagged(self) -> Iterator[list[str]]:
-        walk = flags.walk(self._documents())
-        while True:
-            with self._patient():
-                part = next(walk, None)
-            if part is None:
-                return
-            yield part
-
     def clear_flags(self, values: Mapping[str, str]) -> None:
         if values:
             with self._patient():
@@ -170,13 +79,6 @@ class MongoBulk(BulkStore):
         ]
         empty: Document = {"_id": {"$in": list(map(make_key, last_ids))}, "messages": [], "tombstone": None}
         return updates if tombstones or not updates else [*updates, DeleteMany(empty)]
-
-    def _find(self, sessions: Collection[str], fields: Document, where: Document | None = None) -> list[Document]:
-        """Return these fields of the documents of the sessions."""
-        if not sessions:
-            return []
-        with self._patient():
-            return list(self._documents().find(_named(sessions) | (where or {}), fields))
 
     def _write(self, updates: Iterable[Any]) -> None:
         if batch := list(updates):
@@ -202,21 +104,8 @@ class MongoBulk(BulkStore):
         with self._patient():
             return [one["_id"] for one in self._documents(table).find(where, {"_id": 1}).limit(_PAGE)]
 
-    def _documents(self, table: str = Conversation._meta.db_table) -> Documents:
-        return documents(table, self._database)
-
-    def _patient(self) -> AbstractContextManager[None]:
-        return patient(database=self._database)
-
-    def _pages(self, where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:
-        return pages(where, size, fields, self._database)
-
 
 _EMPTY: Document = {"$set": {"messages": [], "bytes": 0}}
-
-
-def _named(sessions: Iterable[str]) -> Document:
-    return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
 
 
 def _expired_in(table: str) -> Document:

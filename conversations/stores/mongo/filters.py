@@ -1,12 +1,14 @@
-"""Which documents are living: the filters for pymongo, of which ConversationQuerySet has the same for the ORM.
+"""Filters of documents for pymongo; of those of living ones, ConversationQuerySet has the same for the ORM.
 
 MongoDB deletes expired documents once a minute, so every query must leave them out by itself.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from conversations.clock import now
+from conversations.stores.sessions import make_key
 
 _PAST = datetime.min.replace(tzinfo=UTC)
 
@@ -26,6 +28,11 @@ def expired() -> dict[str, Any]:
 def living() -> dict[str, Any]:
     """Return the filter of conversations with messages."""
     return unexpired() | {"bytes": {"$gt": 0}}
+
+
+def named(sessions: Iterable[str]) -> dict[str, Any]:
+    """Return the filter of these sessions' documents that have not expired."""
+    return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
 
 
 def expiry_in(document: dict[str, Any]) -> datetime:

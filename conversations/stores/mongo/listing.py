@@ -5,7 +5,7 @@ from collections.abc import Collection
 from conversations.models import Conversation
 from conversations.stores.base import Page, Summary
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.filters import unexpired
+from conversations.stores.mongo.filters import named
 from conversations.stores.mongo.format import last_fields
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import is_key, is_of, make_key, part_of_name, session_of
@@ -38,7 +38,7 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
 def last_ids(sessions: Collection[str]) -> dict[str, str]:
     """Return the last message's id of each of the sessions that there are, where it can be one."""
     with failing_fast(_WALK):
-        found = list(documents().find(_named(sessions), {"messages": {"$slice": -1}}))
+        found = list(documents().find(named(sessions), {"messages": {"$slice": -1}}))
     ids = {session_of(one["_id"]): last_fields(one.get("messages")).get("id") for one in found}
     return {session: last for session, last in ids.items() if isinstance(last, str) and last}
 
@@ -48,13 +48,9 @@ def summaries(sessions: Collection[str]) -> dict[str, Summary]:
     if not sessions:
         return {}
     with failing_fast():
-        found = list(documents().find(_named(sessions), _ENDS))
+        found = list(documents().find(named(sessions), _ENDS))
     # An empty document is kept for its tombstone.
     return {session_of(document["_id"]): _summary(document) for document in found if document["count"] != 0}
-
-
-def _named(sessions: Collection[str]) -> Document:
-    return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
 
 
 def _summary(document: Document) -> Summary:

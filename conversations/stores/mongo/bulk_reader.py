@@ -1,0 +1,119 @@
+"""MongoDB read in bulk: one query a batch, or one cursor over the collection."""
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from itertools import chain
+
+from conversations.clock import now
+from conversations.models import ALIAS, Conversation
+from conversations.stores.base import Contents, HistoryStore
+from conversations.stores.batches import PATIENCE, batches
+from conversations.stores.bulk_reader import BulkReader, Entry, Found
+from conversations.stores.mongo import flags
+from conversations.stores.mongo.document import (
+    contents_of,
+    digest_in,
+    entry_of,
+    histories_of,
+    last_ids_of,
+    tombstones_of,
+)
+from conversations.stores.mongo.filters import expiry_in, living, named, unexpired
+from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
+from conversations.stores.sessions import is_key, session_of
+from conversations.turns import History
+
+_COMPARED = 50  # names in one query: SecantusDB compares each document of its answer with all of them
+_LAST = {"messages": {"$slice": -1}}
+
+
+class MongoReader(BulkReader):
+    """Many conversations of MongoDB."""
+
+    def __init__(self, store: HistoryStore, database: str = ALIAS) -> None:
+        super().__init__(store)
+        self._database = database
+
+    def sessions(self, size: int) -> Iterator[tuple[str, ...]]:
+        self.store.ping()  # which fails fast
+        for page in self._pages(living(), size, {"_id": 1}):
+            yield tuple(session_of(one["_id"]) for one in page if is_key(one["_id"]))
+
+    def present(self, sessions: Collection[str]) -> set[str]:
+        with errors():
+            found = self._documents().find(named(sessions) | {"bytes": {"$gt": 0}}, {"_id": 1})
+            return {session_of(document["_id"]) for document in found}
+
+    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
+        found: dict[str, Found] = {session: Contents(None, None, None) for session in sessions}
+        if not found:
+            return {}
+        with self._patient():
+            held = list(self._documents().find(named(found)))
+        return found | {session_of(document["_id"]): contents_of(document) for document in held}
+
+    def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for names in batches(sessions, _COMPARED):
+            for document in self._find(names, {"messages.id": 1, "tombstone": 1}):
+                if digest := digest_in(document):
+                    found[session_of(document["_id"])] = digest
+        return found
+
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        return last_ids_of(self._find(sessions, _LAST))
+
+    def histories(self, sessions: Collection[str]) -> dict[str, History]:
+        return histories_of(self._find(sessions, {"messages": 1}))
+
+    def all_last_ids(self, size: int) -> Iterator[dict[str, str]]:
+        return map(last_ids_of, self._pages(unexpired(), size, _LAST))
+
+    def all_histories(self, size: int) -> Iterator[dict[str, History]]:
+        return map(histories_of, self._pages(unexpired(), size, {"messages": 1}))
+
+    def ttls(self, sessions: Collection[str]) -> dict[str, int]:
+        held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
+        return {session_of(one["_id"]): round((expiry_in(one) - now()).total_seconds()) for one in held}
+
+    def tombstones(self, size: int) -> Iterator[dict[str, str]]:
+        # Those without a tombstone are left out here: there is no index, and the server would look for the first page
+        # of tombstones through all documents.
+        return map(tombstones_of, self._pages(unexpired(), size, {"tombstone": 1}))
+
+    def entries(self, size: int) -> Iterator[list[Entry]]:
+        for page in self._pages({}, size):
+            yield list(filter(None, map(entry_of, page)))
+
+    def estimate(self, seconds: float = PATIENCE) -> int:
+        self.store.ping()  # which fails fast
+        with patient(seconds, self._database):
+            return int(self._documents().estimated_document_count())
+
+    def flagged(self, size: int) -> Iterator[list[str]]:
+        return batches(chain.from_iterable(self._flagged()), size)
+
+    def _flagged(self) -> Iterator[list[str]]:
+        walk = flags.walk(self._documents())
+        while True:
+            with self._patient():
+                part = next(walk, None)
+            if part is None:
+                return
+            yield part
+
+    def _find(self, sessions: Collection[str], fields: Document, where: Document | None = None) -> list[Document]:
+        """Return these fields of the documents of the sessions."""
+        if not sessions:
+            return []
+        with self._patient():
+            return list(self._documents().find(named(sessions) | (where or {}), fields))
+
+    def _documents(self, table: str = Conversation._meta.db_table) -> Documents:
+        return documents(table, self._database)
+
+    def _patient(self) -> AbstractContextManager[None]:
+        return patient(database=self._database)
+
+    def _pages(self, where: Document, size: int, fields: Document | None = None) -> Iterator[list[Document]]:
+        return pages(where, size, fields, self._database)
