@@ -24,7 +24,8 @@ from conversations.clock import now
 from conversations.ids import tombstone_for
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.bulk import Share
-from conversations.stores.redis.client import histories, tombstone_key
+from conversations.stores.redis.client import histories
+from conversations.stores.redis.keys import tombstone_key
 from conversations.turns import Limits
 from ops.backup import restore
 from ops.backup.manifest import FORMAT

@@ -17,7 +17,7 @@ from conversations.stores.memory_bulk import MemoryBulk
 from conversations.stores.mongo import flags, put
 from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis.bulk import RedisBulk
-from conversations.stores.redis.client import tombstone_key
+from conversations.stores.redis.keys import tombstone_key
 from conversations.stores.sessions import make_key
 from conversations.turns import SESSION, History, Turn
 from conversations.used_keys import asked_at

@@ -8,7 +8,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import tombstone_in
 from conversations.stores.bulk_reader import Entry
-from conversations.stores.redis.client import HistorySerializer
+from conversations.stores.redis.format import HistorySerializer
 from conversations.stores.redis.patient import answers, is_wrong_type, no_error
 from conversations.stores.seen import Seen
 from conversations.turns import SESSION, History

@@ -14,7 +14,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import MasterNotFoundError
 
-from conversations.errors import StoreUnavailable
+from conversations.errors import CorruptHistory, StoreUnavailable
 
 FAULTS = (ConnectionInterrupted, RedisError, RedisClusterException)
 _NOT_DONE = (ResponseError, AuthenticationError, AuthorizationError, MaxConnectionsError, MasterNotFoundError)
@@ -28,6 +28,21 @@ def as_unavailable(alias: str) -> Iterator[None]:
         yield
     except FAULTS as error:
         raise unavailable(alias, error) from error
+
+
+@contextmanager
+def as_unavailable_or_corrupt(alias: str) -> Iterator[None]:
+    """Raise StoreUnavailable for a driver's error, or CorruptHistory where something in the way of a command is none
+    of ours."""
+    with as_unavailable(alias):
+        try:
+            yield
+        except FAULTS as error:
+            cause = cause_of(error)
+            # In a pipeline the driver puts the command before the server's words.
+            if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
+                raise CorruptHistory(alias, type(cause).__name__) from error
+            raise
 
 
 def unavailable(alias: str, error: Exception) -> StoreUnavailable:

@@ -1,16 +1,13 @@
 """How a history is kept in Redis: JSON lines, readable by redis-cli, each with its id and time at the end."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from django_redis.serializers.base import BaseSerializer
 
-from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory
-from conversations.stores.control import Report
 from conversations.turns import History
 from conversations.used_keys import LIFETIME, MOST, Keys, oldest, unite
 
@@ -75,26 +72,3 @@ def flag_text(value: bytes) -> str:
 def flag_bytes(text: str) -> bytes:
     """Return what flag_text made a text of."""
     return text.encode(errors="surrogateescape")
-
-
-def report_of(
-    dataset: Mapping[bytes, bytes], instance: str, time: tuple[int, int], heartbeats: Mapping[bytes, bytes],
-    notes: Mapping[str, bytes | None],
-) -> Report:  # fmt: skip
-    """Return a report of what Redis answered."""
-    now = time[0] + time[1] / 1_000_000
-    known = Dataset(dataset[b"id"].decode(), int(dataset[b"epoch"]), dataset[b"instance"].decode()) if dataset else None
-    return Report(
-        known,
-        instance,
-        now,
-        dict(_ages(heartbeats, now)),
-        {name: text.decode(errors="replace") for name, text in notes.items() if text is not None},
-    )
-
-
-def _ages(heartbeats: Mapping[bytes, bytes], now: float) -> Iterator[tuple[str, float]]:
-    """Yield each process with the seconds since it was here; what another program wrote is left out."""
-    for name, at in heartbeats.items():
-        with suppress(ValueError):
-            yield name.decode(), max(now - float(at) / 1000, 0.0)

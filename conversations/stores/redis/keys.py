@@ -32,3 +32,8 @@ def quarantine_key(key: str) -> str:
 def note_key(name: str) -> str:
     """Return the key of a note."""
     return f"onesource:{name}"
+
+
+def lease_key(name: str) -> str:
+    """Return the key of a lease."""
+    return f"onesource:lease:{name}"

@@ -1,15 +1,11 @@
 """Histories in Redis, through Django's cache API."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 
 from django.conf import settings
-from redis.exceptions import ResponseError
 
 from conversations import deadline
-from conversations.datasets import Dataset
-from conversations.errors import CorruptHistory
 from conversations.stores.base import (
     MOST_SCANNED,
     Contents,
@@ -20,10 +16,8 @@ from conversations.stores.base import (
     report_tombstone,
     tombstone_in,
 )
-from conversations.stores.control import ControlStore, Flags, Report
-from conversations.stores.redis import connection
-from conversations.stores.redis.client import HistoryClient, histories
-from conversations.stores.redis.faults import FAULTS, cause_of, unavailable
+from conversations.stores.redis.client import histories
+from conversations.stores.redis.control import CacheControl
 from conversations.stores.redis.format import keys_of
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
@@ -35,7 +29,7 @@ _STEP = MOST_SCANNED
 _CURSOR = re.compile(r"[0-9]{1,20}")  # SCAN's own
 
 
-class CacheStore(HistoryStore, ControlStore):
+class CacheStore(CacheControl, HistoryStore):
     """One STRING a conversation; appending, quarantining and deleting are one Lua script each."""
 
     cheap_reads = True  # one GET
@@ -70,15 +64,6 @@ class CacheStore(HistoryStore, ControlStore):
     def delete(self, session: str, upto: str, *, flag: bool = False) -> bool:
         with self._errors():
             return self._client.forget(session, upto, self.tombstone_ttl, flag=flag) > 0
-
-    def flags(self, limit: int) -> Flags:
-        with self._errors():
-            sessions, complete, number = self._client.flags(limit)
-            return Flags(frozenset(sessions), complete, number)
-
-    def clear_flag(self, session: str, flag: str) -> None:
-        with self._errors():
-            self._client.clear_flag(session, flag)
 
     def ttl(self, session: str) -> int | None:
         with self._errors():
@@ -117,55 +102,6 @@ class CacheStore(HistoryStore, ControlStore):
         with self._errors():
             return self._client.quarantine(session, self.limits.ttl)
 
-    def note(self, name: str) -> str | None:
-        with self._errors():
-            return self._client.note(name)
-
-    def write_note(self, name: str, text: str) -> None:
-        with self._errors():
-            self._client.write_note(name, text)
-
-    def lease(self, name: str, holder: str, seconds: float) -> bool:
-        with self._errors():
-            return self._client.lease(name, holder, seconds)
-
-    @property
-    def connections(self) -> int:
-        return connection.made
-
-    def report(self, notes: Collection[str] = ()) -> Report:
-        with self._errors():
-            return self._client.report(notes)
-
-    def beat(self, process: str, dataset: Dataset) -> int | None:
-        with self._errors():
-            return self._client.beat(process, dataset)
-
-    def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
-        with self._errors():
-            return self._client.identify(dataset, before)
-
-    def farewell(self, process: str) -> None:
-        with self._errors():
-            self._client.farewell(process)
-
     def ping(self) -> None:
         with self._errors():
-            self._client.ping()
-
-    @property
-    def _client(self) -> HistoryClient:
-        client: HistoryClient = histories().client
-        return client
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn every way the driver reports a fault into one of ours."""
-        try:
-            yield
-        except FAULTS as error:
-            cause = cause_of(error)
-            # In a pipeline the driver puts the command before the server's words.
-            if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
-                raise CorruptHistory(self.alias, type(cause).__name__) from error
-            raise unavailable(self.alias, error) from error
+            self._client.redis.ping()
