@@ -97,6 +97,71 @@ def flag_later(session: str, aliases: Iterable[str]) -> None:
     state().pending_flags.update((alias, session) for alias in aliases)
 
 
+class Offer:
+    """One turn, offered to one store with what the store is missing beside it. A failure is counted and raised."""
+
+    def __init__(self, alias: str, session: str, turn: Turn, reading: Reading) -> None:
+        self.alias = alias
+        self.session = session
+        self.turn = turn
+        self.reading = reading
+
+    def append(self, flag: bool) -> Receipt:
+        """Append with what the store is missing, once more after quarantining what was there. Count the attempt and
+        its failure."""
+        try:
+            try:
+                return self._append(flag)
+            except CorruptHistory:
+                store(self.alias).quarantine(self.session)
+                return self._append(flag)
+        except StoreUnavailable as error:
+            _count_error(self.alias, self.session, error.reason)
+            raise
+        finally:
+            metrics.persist_attempts.labels(store=self.alias).inc()
+
+    def _append(self, flag: bool) -> Receipt:
+        return store(self.alias).append(self.session, self.turn, self._missing(), flag=flag)
+
+    def _missing(self) -> tuple[Turn, ...]:
+        """Return what to give the store beside the turn: what it is missing where that is known, and all that was read
+        where it takes over from the store that was read and fails now."""
+        if self.alias in self.reading.missing:
+            return self.reading.missing[self.alias]
+        takes_over = self.alias not in self.reading.answered and self.alias not in routing().wanted
+        return self.reading.history.turns() if takes_over else ()
+
+    def duplicate(self) -> Turn:
+        """Return the turn that the store has in this one's place: the same, or another with its key. Raise
+        StoreUnavailable also where that cannot be read: another store may have taken the turn already, so this one
+        counts as missed and the request goes on. Where none has, the outcome is unknown: it may be another's turn."""
+        try:
+            contents = store(self.alias).inspect(self.session)
+        except (StoreUnavailable, CorruptHistory) as error:
+            reason = getattr(error, "reason", type(error).__name__)
+            _count_error(self.alias, self.session, reason)
+            raise StoreUnavailable(self.alias, reason, unknown=True) from error
+        there = contents.history.turns() if contents.history else ()
+        return next(filter(self.turn.is_duplicate_of, there), self.turn)
+
+    def restore(self) -> None:
+        """Give the store, which held no turn any more, back what it had when it was read."""
+        if self.alias not in self.reading.answered or not self.reading.history:
+            return
+        try:
+            store(self.alias).append(self.session, None, self.reading.history.turns())
+        except StoreUnavailable:
+            return  # logged and counted; the next reader finds the other store's
+        event(logger, logging.WARNING, "restored", store=self.alias, session=hashed(self.session))
+
+
+def _count_error(alias: str, session: str, reason: str) -> None:
+    """A turn that a store should have and does not is an error of that store, also where it was skipped."""
+    metrics.persist_errors.labels(store=alias).inc()
+    event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(session), error=reason)
+
+
 class Write:
     """One turn on its way into the stores that should have it."""
 
@@ -122,7 +187,8 @@ class Write:
     def run(self) -> "Write":
         """Offer the turn to each store in turn, until those that should have it were called and one has it."""
         for alias in self.plan.skipped:
-            self._count_skipped(alias)
+            metrics.persist_attempts.labels(store=alias).inc()
+            _count_error(alias, self.session, "skipped")
         for alias in self.plan.order + self.plan.last_resort:
             if self.tombstone or self.expired is not None or self._enough(alias):
                 break
@@ -140,10 +206,11 @@ class Write:
 
     def _offer(self, alias: str) -> None:
         flag = any(other != alias for other in self.missed) or self.plan.flags(alias)
+        offer = Offer(alias, self.session, self.turn, self.reading)
         try:
-            receipt = self._append(alias, flag)
+            receipt = offer.append(flag)
             left_out = receipt.tombstone or receipt.expired is not None
-            there = self.turn if receipt.stored or left_out else self._duplicate(alias)
+            there = self.turn if receipt.stored or left_out else offer.duplicate()
         except StoreUnavailable as error:
             if error.unknown:
                 self.unknown_in.append(alias)
@@ -155,7 +222,9 @@ class Write:
         elif self._agrees(alias, there):
             self.turn = there
             self.new = self.new and receipt.stored
-            self._has_stored(alias, receipt, flag)
+            if receipt.created:
+                offer.restore()
+            self._has_stored(alias, flag)
 
     def _left_out(self, alias: str, receipt: Receipt) -> None:
         """Stop where the turn needs a later id, or was stored before and is gone. A store that keeps the key of a turn
@@ -167,45 +236,6 @@ class Write:
         else:
             self.expired = receipt.expired
 
-    def _append(self, alias: str, flag: bool) -> Receipt:
-        """Append with what the store is missing, once more after quarantining what was there. Count the attempt and
-        its failure."""
-        try:
-            try:
-                return self._append_once(alias, flag)
-            except CorruptHistory:
-                store(alias).quarantine(self.session)
-                return self._append_once(alias, flag)
-        except StoreUnavailable as error:
-            self._count_error(alias, error.reason)
-            raise
-        finally:
-            metrics.persist_attempts.labels(store=alias).inc()
-
-    def _append_once(self, alias: str, flag: bool) -> Receipt:
-        return store(alias).append(self.session, self.turn, self._missing(alias), flag=flag)
-
-    def _missing(self, alias: str) -> tuple[Turn, ...]:
-        """Return what to give a store beside the turn: what it is missing where that is known, and all that was read
-        where it takes over from the store that was read and fails now."""
-        if alias in self.reading.missing:
-            return self.reading.missing[alias]
-        takes_over = alias not in self.reading.answered and alias not in routing().wanted
-        return self.reading.history.turns() if takes_over else ()
-
-    def _duplicate(self, alias: str) -> Turn:
-        """Return the turn that a store has in this one's place: the same, or another with its key. Raise
-        StoreUnavailable also where that cannot be read: another store may have taken the turn already, so this one
-        counts as missed and the request goes on. Where none has, the outcome is unknown: it may be another's turn."""
-        try:
-            contents = store(alias).inspect(self.session)
-        except (StoreUnavailable, CorruptHistory) as error:
-            reason = getattr(error, "reason", type(error).__name__)
-            self._count_error(alias, reason)
-            raise StoreUnavailable(alias, reason, unknown=True) from error
-        there = contents.history.turns() if contents.history else ()
-        return next(filter(self.turn.is_duplicate_of, there), self.turn)
-
     def _agrees(self, alias: str, there: Turn) -> bool:
         """Return whether the store has the turn that the stores before it have. If not, two duplicates are in two
         stores: repair unites them, and readers see the later."""
@@ -215,22 +245,12 @@ class Write:
             return False
         return True
 
-    def _has_stored(self, alias: str, receipt: Receipt, flag: bool) -> None:
-        if receipt.created and alias in self.reading.answered and self.reading.history:
-            self._restore(alias)
+    def _has_stored(self, alias: str, flag: bool) -> None:
         self.stored_in += (alias,)
         if flag:
             self.flagged.add(alias)
         if self.plan.flags(alias):
             state().shared_flags.record(alias)
-
-    def _restore(self, alias: str) -> None:
-        """Give a store back what it had when it was read and has lost since."""
-        try:
-            store(alias).append(self.session, None, self.reading.history.turns())
-        except StoreUnavailable:
-            return  # logged and counted; the next reader finds the other store's
-        event(logger, logging.WARNING, "restored", store=alias, session=hashed(self.session))
 
     def _flag_missed(self) -> None:
         """Flag a store that has the turn where another store should have it and does not."""
@@ -243,12 +263,3 @@ class Write:
             state().shared_flags.record(self.stored_in[0])
         else:
             flag_unsynced(self.session, self.stored_in[0])
-
-    def _count_skipped(self, alias: str) -> None:
-        metrics.persist_attempts.labels(store=alias).inc()
-        self._count_error(alias, "skipped")
-
-    def _count_error(self, alias: str, reason: str) -> None:
-        """A turn that a store should have and does not is an error of that store, also where it was skipped."""
-        metrics.persist_errors.labels(store=alias).inc()
-        event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(self.session), error=reason)

@@ -64,15 +64,15 @@ def _no_flag_is_set() -> Patch:
 
 
 def _a_failed_write_is_stored() -> Patch:
-    append = writing.Write._append
+    append = writing.Offer.append
 
-    def stored(self: Any, alias: str, flag: bool) -> Receipt:
+    def stored(self: writing.Offer, flag: bool) -> Receipt:
         try:
-            return append(self, alias, flag)
+            return append(self, flag)
         except StoreUnavailable:
             return Receipt(stored=True, created=False)
 
-    return writing.Write, "_append", stored
+    return writing.Offer, "append", stored
 
 
 def _keys_are_forgotten() -> Patch:
