@@ -68,10 +68,10 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     the report. With `beat` this process leaves its heartbeat, which counts the epoch up. Raise StoreUnavailable."""
     one = control(alias)
     connections = one.connections
+    before = _seen(known, alias)  # before the report: what is counted up meanwhile would make it an old one
     report, known.offsets[alias] = ask(alias)
-    before = [*_known_of(known, alias), *_on_this_machine(alias)]
     verdict = datasets.judge(report.dataset, report.instance, before)
-    dataset = report.dataset if verdict is Verdict.SAME else _renew(alias, report, before, verdict)
+    dataset = report.dataset if verdict is Verdict.SAME else _renew(alias, report, _seen(known, alias), verdict)
     if dataset is None:  # another process has renewed it since the report
         return compare(known, alias, beat=beat)
     survives = _take_over(known, alias, dataset, report)
@@ -220,6 +220,11 @@ def _left(known: Known, alias: str, dataset: Dataset) -> Coverage | None:
     if not known.complete or state().may_have_flags(alias):
         return None
     return known.coverage.survives(alias, dataset, clock.timestamp())
+
+
+def _seen(known: Known, alias: str) -> list[Dataset]:
+    """Return what was seen of the store's dataset, by this process or another one of this machine."""
+    return [*_known_of(known, alias), *_on_this_machine(alias)]
 
 
 def _known_of(known: Known, alias: str) -> list[Dataset]:

@@ -18,6 +18,7 @@ from conversations.datasets import Dataset
 from conversations.history import writing as history_writing
 from conversations.runtime import datasets, preparing, state, watcher
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
+from conversations.stores.control import Report
 from conversations.stores.mongo.patient import documents
 from conversations.turns import History
 from tests.builders import a_session, some_turns
@@ -158,6 +159,27 @@ def test_a_store_that_is_older_than_was_noted_has_been_rolled_back() -> None:
     watcher._tick()
     assert known.datasets[MONGO].id != before.id
     assert known.datasets[MONGO].epoch > before.epoch + 50
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_report_that_another_thread_has_overtaken_shows_no_older_store(
+    alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request compares after a new connection while the watcher counts up: both at once when a fault begins."""
+    known, one = state.state().known, control(alias)
+    before, report = known.datasets[alias], one.report
+
+    def slow(notes: tuple[str, ...]) -> Report:
+        monkeypatch.setattr(one, "report", report)
+        late = report(notes)
+        datasets.compare(known, alias, beat=True)
+        return late
+
+    monkeypatch.setattr(one, "report", slow)
+    datasets.compare(known, alias)
+    assert known.datasets[alias].id == before.id
+    assert known.complete == set(ALIASES)
 
 
 def test_a_process_that_starts_reads_what_its_machine_noted(settings: object, tmp_path: Path) -> None:

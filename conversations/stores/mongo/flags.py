@@ -31,7 +31,7 @@ _CLEARED = 25  # by one command
 def counted(documents: Documents, expected: float = inf) -> tuple[list[str], int]:
     """Return flagged sessions, and about how many there are: as many, where those are all. It is quickest where about
     as many are expected; what is flagged is read whole where that is little."""
-    for end, part in _SAMPLES:
+    for end, part in _SAMPLES[::2] if expected == inf else _SAMPLES:
         if expected >= part * _ENOUGH:
             found = [session for digit in _DIGITS for session in _find(documents, digit, digit + end)]
             if len(found) >= _ENOUGH:
