@@ -1,5 +1,6 @@
 """`failover` and `failback` while clients ask."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from conversations.stores import REDIS
 from ops.failover import move
 from tests.commands.working import run_json, turns_in
-from tests.faults.clients import Load
+from tests.faults.clients import Load, Talk
 from tests.faults.service import Service
 from tests.servers import MongoServer, RedisServer, eventually
 
@@ -34,11 +35,16 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
         code, report = run_json("failback")
         assert (code, report["differences"]) == (0, 0), report
         load.stop()
+        for talk in load.talks:  # a call that took too long under this load has left its turn to repair
+            eventually(partial(has_all, talk), "a turn is lost")
     finally:
         service.stop()
     asks = [ask for talk in load.talks for ask in talk.asks]
     assert [ask.error for ask in asks if ask.error] == []
     assert len(asks) > 100
-    for talk in load.talks:
-        acknowledged = [ask.body["answer"] for ask in talk.asks]
-        assert [turn.answer.content for turn in turns_in(REDIS, talk.session)] == acknowledged
+
+
+def has_all(talk: Talk) -> bool:
+    """Return whether Redis has exactly the turns that were acknowledged."""
+    acknowledged = [ask.body["answer"] for ask in talk.asks]
+    return [turn.answer.content for turn in turns_in(REDIS, talk.session)] == acknowledged
