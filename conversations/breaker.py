@@ -87,6 +87,12 @@ class Breaker:
             if self._until is None:
                 self._open(self._clock())
 
+    def end_pause(self) -> None:
+        """Let the next probe go at once."""
+        with self._lock:
+            if self._until is not None:
+                self._until = min(self._until, self._clock())
+
     def _end_probe(self, bad: bool, now: float) -> None:
         self._probing_since = None
         if bad:

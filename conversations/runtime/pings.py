@@ -50,10 +50,12 @@ def health(alias: str) -> StoreHealth:
     return _health.get(alias, StoreHealth())
 
 
-def look(seconds: float | None = None) -> dict[str, StoreHealth]:
+def look(seconds: float | None = None, *, eager: bool = False) -> dict[str, StoreHealth]:
     """Ping both stores at the same time; remember and return what was found. A store that has not answered after so
-    many seconds is reported as down, and what its ping finds later is not remembered."""
-    pings = {alias: _executor.submit(_ping, alias) for alias in ALIASES}
+    many seconds is reported as down, and what its ping finds later is not remembered. With `eager` a store that answers
+    is used again at once: for the process that repairs, since the pause is for those that answer requests, which must
+    not all come back together."""
+    pings = {alias: _executor.submit(_ping, alias, eager) for alias in ALIASES}
     answered, _ = wait(pings.values(), seconds)
     found = {}
     for alias, ping in pings.items():
@@ -65,7 +67,7 @@ def look(seconds: float | None = None) -> dict[str, StoreHealth]:
     return found
 
 
-def _ping(alias: str) -> StoreHealth:
+def _ping(alias: str, eager: bool) -> StoreHealth:
     begun = time.perf_counter()
     one = state().stores[alias]
     try:
@@ -75,6 +77,9 @@ def _ping(alias: str) -> StoreHealth:
         one.writes.trip()
         return StoreHealth(False, error.reason, None, time.time())
     took = time.perf_counter() - begun
+    if eager:
+        one.reads.end_pause()
+        one.writes.end_pause()
     _try(one.reads, took)
     if one.writes.state != CLOSED and one.writes.probe():
         _probe_writes(alias)

@@ -51,9 +51,10 @@ def start(*, repairs: bool) -> None:
     with _starting:
         if not _threads:
             gauges.start()
+            tick = partial(_tick, eager=repairs)
             with suppress(Exception):
-                _tick()
-            steps: list[Step] = [("watcher", _tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]
+                tick()
+            steps: list[Step] = [("watcher", tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
             for name, step, every in steps:
@@ -86,9 +87,9 @@ def _is_ending(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "shutdown" in str(error)
 
 
-def _tick() -> None:
+def _tick(*, eager: bool = False) -> None:
     """Do each part in turn; one that fails keeps none of the others from being done."""
-    _try(look)
+    _try(partial(look, eager=eager))
     up = [alias for alias in ALIASES if health(alias).up]
     parts: list[Callable[[], object]] = [
         partial(_in_each, up, _read_flags),

@@ -104,7 +104,7 @@ def test_a_flag_that_the_store_refuses_is_tried_again_and_no_other_waits(monkeyp
 def test_a_part_that_fails_is_logged_and_the_others_are_done(
     module: object, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ValueError
 
     watcher._tick()
@@ -114,6 +114,16 @@ def test_a_part_that_fails_is_logged_and_the_others_are_done(
     watcher._tick()
     assert "watcher_failed" in caplog.messages
     assert not page.exists()
+
+
+def test_the_process_that_repairs_uses_a_store_at_once_when_it_is_back() -> None:
+    for one in state.state().stores.values():
+        one.reads.trip()
+        one.writes.trip()
+    watcher._tick()
+    assert not any(one.reads.allows() or one.writes.allows() for one in state.state().stores.values())
+    watcher._tick(eager=True)
+    assert all(one.reads.allows() and one.writes.allows() for one in state.state().stores.values())
 
 
 def test_the_watcher_ends_with_its_process(monkeypatch: pytest.MonkeyPatch) -> None:

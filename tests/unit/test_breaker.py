@@ -72,6 +72,20 @@ def test_one_probe_is_allowed_and_closes_it() -> None:
     assert breaker.allows()
 
 
+def test_its_pause_can_be_ended_and_a_probe_decides_then() -> None:
+    breaker = opened(Clock())
+    breaker.end_pause()
+    assert not breaker.allows()
+    assert breaker.probe()
+    breaker.record(failed=True)
+    assert breaker.state == OPEN
+    breaker.end_pause()
+    assert breaker.probe()
+    breaker.record(failed=False)
+    breaker.end_pause()
+    assert breaker.state == CLOSED
+
+
 def test_it_is_recovering_while_another_process_may_be_open() -> None:
     clock = Clock()
     breaker = opened(clock)
