@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -12,8 +12,10 @@ from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.util import CacheKey
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from conversations.stores.redis.format import TAIL, flag_text, keeping, kept_arguments, stamps
+from conversations.stores.redis.kept import KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
@@ -33,14 +35,24 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
     def make_pattern(self, pattern: str, version: int | None = None, prefix: str | None = None) -> CacheKey:
         return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
 
+    def load(self, session: str) -> History | None:
+        """Return the history."""
+        value = self._turns.call("GET", self.make_key(session))
+        return None if value is None else self.decode(value)
+
     def inspect(self, session: str) -> tuple[History | None, Any, str | None, Any]:
         """Return the history, its tombstone as it is stored, its flag, and its Idempotency-Keys as they are stored, in
         one round trip."""
         key = self.make_key(session)
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.get(key).get(tombstone_key(key)).hget(flags_key(key), session)
-        pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
-        value, tombstone, flag, keys = _inspected(pipeline)
+        answers = self._turns.call_each(
+            [
+                ("GET", key),
+                ("GET", tombstone_key(key)),
+                ("HGET", flags_key(key), session),
+                ("ZRANGE", used_keys_key(key), 0, -1, "WITHSCORES"),
+            ]
+        )
+        value, tombstone, flag, keys = _inspected(answers)
         return None if value is None else self.decode(value), tombstone, None if flag is None else flag_text(flag), keys
 
     def append(
@@ -116,7 +128,17 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def run(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         """Run a script in one round trip; return its answer."""
-        return self._scripts[name](keys, arguments, client=self.redis)
+        script = self._scripts[name]
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        try:
+            return self._turns.call(*command)
+        except NoScriptError:
+            self._turns.call("SCRIPT", "LOAD", script.script)
+            return self._turns.call(*command)
+
+    @cached_property
+    def _turns(self) -> KeptConnections:
+        return KeptConnections(self.redis.connection_pool)
 
     @cached_property
     def _scripts(self) -> dict[str, Script]:
@@ -128,15 +150,16 @@ def _flagged(keys: list[str], session: str, flag: bool) -> tuple[list[str], list
     return ([*keys, flags_key(keys[0])], [session, uuid4().hex]) if flag else (keys, ["", ""])
 
 
-def _inspected(pipeline: Any) -> list[Any]:
-    """Return a value, its tombstone, its flag and its keys; raise the first error but of a tombstone or keys of another
-    type, which do not make the conversation unreadable."""
-    value, tombstone, flag, keys = pipeline.execute(raise_on_error=False)
-    for answer in (value, tombstone, flag, keys):
+def _inspected(answers: list[Any]) -> list[Any]:
+    """Return a value, its tombstone, its flag, and its keys with their times; raise the first error but of a tombstone
+    or keys of another type, which do not make the conversation unreadable."""
+    value, tombstone, flag, keys = answers
+    for answer in answers:
         readable = (answer is tombstone or answer is keys) and "WRONGTYPE" in str(answer)
         if isinstance(answer, Exception) and not readable:
             raise answer
-    return [value, tombstone, flag, keys]
+    pairs = list(zip(keys[::2], map(float, keys[1::2]), strict=True)) if isinstance(keys, list) else keys
+    return [value, tombstone, flag, pairs]
 
 
 def _values(pipeline: Any) -> list[Any]:
@@ -148,7 +171,8 @@ def _values(pipeline: Any) -> list[Any]:
     return answers
 
 
+@cache
 def histories() -> Any:
-    """Return the cache of conversations."""
-
-    return caches["conversations"]
+    """Return the cache of conversations that the stores use, one for all threads. Django's own `caches` makes another
+    for each request."""
+    return caches.create_connection("conversations")

@@ -16,7 +16,6 @@ from conversations.stores.base import (
     report_tombstone,
     tombstone_in,
 )
-from conversations.stores.redis.client import histories
 from conversations.stores.redis.control import CacheControl
 from conversations.stores.redis.format import keys_of
 from conversations.stores.sessions import is_of, part_of_name, session_of
@@ -40,8 +39,7 @@ class CacheStore(CacheControl, HistoryStore):
 
     def load(self, session: str) -> History | None:
         with self._errors():
-            history: History | None = histories().get(session)
-            return history
+            return self._client.load(session)
 
     def inspect(self, session: str) -> Contents:
         with self._errors():

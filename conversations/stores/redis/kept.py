@@ -1,0 +1,79 @@
+"""Commands of a turn, over connections that are kept for them.
+
+The driver's own way to a connection and back costs about as much as Redis' answer: locks, retries and telemetry for
+each command. Here a command is sent and its answer read, nothing else.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from redis.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import RedisError, ResponseError
+
+Command = Sequence[Any]
+
+
+class KeptConnections:
+    """Takes connections from a pool and keeps them. Any thread may use it; each call has a connection to itself."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._idle: list[AbstractConnection] = []
+
+    def call(self, *command: Any) -> Any:
+        """Return the answer, in one round trip; raise the driver's errors."""
+        connection = self._take()
+        try:
+            connection.send_command(*command)
+            answer = connection.read_response()
+        except ResponseError:  # an answer too
+            self._idle.append(connection)
+            raise
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._idle.append(connection)
+        return answer
+
+    def call_each(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers of all commands, in one round trip, an error of the server in the place of an answer;
+        raise the driver's other errors."""
+        connection = self._take()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = [_answer(connection) for _ in commands]
+        except BaseException:
+            self._drop(connection)
+            raise
+        self._idle.append(connection)
+        return answers
+
+    def _take(self) -> AbstractConnection:
+        """Return a connection on which nothing is left to read. One that the server has closed is made anew, before
+        anything is sent: what is sent over it would be lost."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return self._pool.get_connection()
+        if connection.pid != os.getpid():  # the process has forked: the connection is its parent's
+            self._idle.clear()
+            return self._pool.get_connection()
+        try:
+            clean = not connection.can_read()
+        except (RedisError, OSError):
+            clean = False
+        if not clean:
+            connection.disconnect()
+        return connection
+
+    def _drop(self, connection: AbstractConnection) -> None:
+        connection.disconnect()
+        self._pool.release(connection)
+
+
+def _answer(connection: AbstractConnection) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
