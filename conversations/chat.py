@@ -19,6 +19,7 @@ from conversations.errors import (
     AnswererFailed,
     Behind,
     ConversationError,
+    CorruptHistory,
     KeyExpired,
     KeyReused,
     NoLaterTurn,
@@ -129,12 +130,21 @@ class PendingTurn:
     def __init__(self, question: Question) -> None:
         self.asked_at: datetime = now()
         self.question = question
-        keyed, expected = question.key is not None, question.last_message_id
-        self.reading = history.read(question.session, expected, fresh=question.fresh, keyed=keyed)
+        self.reading = self._read(lazy=question.key is None)
         self._report_context()
         self.stored = self._earlier_turn()
         if not self.stored:
             next_time(self.reading.seen, self.asked_at)  # raises NoLaterTurn before a model is paid
+
+    def _read(self, *, lazy: bool) -> history.Reading:
+        question = self.question
+        return history.read(
+            question.session,
+            question.last_message_id,
+            fresh=question.fresh,
+            keyed=question.key is not None,
+            lazy=lazy,
+        )
 
     def finish(self, on_piece: Callable[[str], None] = lambda piece: None) -> Answer:
         """Return the Answer; call `on_piece` with each piece as it comes."""
@@ -204,8 +214,8 @@ class PendingTurn:
 
     def _is_gone(self, question_id: str) -> bool:
         """Return whether the question comes before all that is there, and is in no store that was not read."""
-        messages, tombstone = self.reading.history.messages, self.reading.tombstone or ""
-        earlier = bool(messages) and question_id < messages[0].id
+        first, tombstone = self.reading.history.first_id or "", self.reading.tombstone or ""
+        earlier = question_id < first
         return question_id <= tombstone or (earlier and self.reading.context == policy.FULL)
 
     def _keep(self, turn: Turn) -> tuple[str, ...]:
@@ -227,7 +237,7 @@ class PendingTurn:
         pieces: list[str] = []
         try:
             with metrics.answer_seconds.time(), deadline.excluded():
-                for piece in answerer().answer(self.question.text, self.reading.history):
+                for piece in self._pieces():
                     pieces.append(piece)
                     on_piece(piece)
         except AnswererFailed as error:
@@ -241,9 +251,17 @@ class PendingTurn:
         seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
         return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
 
+    def _pieces(self) -> Iterator[str]:
+        """Yield the answer; read once more where the history turns out to be corrupt as the answerer looks at it."""
+        try:
+            yield from answerer().answer(self.question.text, self.reading.history)
+        except CorruptHistory:
+            self.reading = self._read(lazy=False)
+            yield from answerer().answer(self.question.text, self.reading.history)
+
     def _answer(self, turn: Turn, stored_in: tuple[str, ...], *, replayed: bool) -> Answer:
-        messages = self.reading.history.messages
-        before = sum(message.id < turn.id for message in messages) if replayed else len(messages)
+        known = self.reading.history
+        before = sum(message.id < turn.id for message in known) if replayed else len(known)
         return Answer(
             session_id=self.question.session_id,
             answer=turn.answer.content,

@@ -48,6 +48,10 @@ class CorruptHistory(ConversationError):
 
     code = "corrupt"
 
+    def __init__(self, store: str, reason: object) -> None:
+        super().__init__(store, reason)
+        self.store = store
+
 
 class StoreUnavailable(ConversationError):
     """A store could not be used"""

@@ -67,6 +67,8 @@ class Plan:
 def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
     """Return what the conversation should be. Limits are None where they were applied before: a store alone has
     applied its own."""
+    if limits is None and len(contents) == 1:
+        return _alone(contents)
     tombstone = latest_tombstone(contents.values())
     histories = [held.history for held in contents.values()]
     whole = unite(*histories).after(tombstone or "")
@@ -75,6 +77,13 @@ def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
     history = kept if len(current) == len(whole) else _within(current, limits)
     missing = {alias: _missing(held, whole, kept, tombstone, limits) for alias, held in contents.items()}
     return Plan(history, kept, tombstone, missing, _conflicts(histories, kept))
+
+
+def _alone(contents: Mapping[str, Held]) -> Plan:
+    """Return the plan of one store's contents: nothing is missing, and no turn need be looked at."""
+    [(alias, held)] = contents.items()
+    whole = (held.history or History()).after(held.tombstone or "")
+    return Plan(whole.current(), whole, held.tombstone, {alias: Missing((), False, False)}, frozenset())
 
 
 def stored(turns: Iterable[Turn], limits: Limits, tombstone: str | None = None) -> History:

@@ -82,19 +82,26 @@ class Turn(NamedTuple):
         return self.question.line() + self.answer.line()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class History(Sequence[Message]):
     """The messages of one conversation: whole turns, in the order of their ids, each id once."""
 
     messages: tuple[Message, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self.messages == other.messages if isinstance(other, History) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.messages)
 
     @classmethod
     def of(cls, turns: Iterable[Turn]) -> "History":
         return cls(tuple(message for turn in turns for message in turn.messages()))
 
     @classmethod
-    def parse(cls, records: Iterable[Any]) -> "History":
-        """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
+    def parse(cls, records: Iterable[Any], *, written_here: bool = False) -> "History":
+        """Return the history of stored records; raise ValueError, quoting none of them, if they are not one. Of what
+        was `written_here` each character of an id and a time is right, so they are not checked one by one."""
         # By columns, which Python walks in C: every turn pays for this.
         try:
             rows = [one.as_dict() if isinstance(one, Message) else one for one in records]
@@ -112,12 +119,10 @@ class History(Sequence[Message]):
         roles, contents, ids, ats = zip(*fields, strict=True)
         if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
-        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
-            raise ValueError("a message's id or at is malformed")
-        try:
-            deque(map(datetime.fromisoformat, ats), maxlen=0)
-        except ValueError:
-            raise ValueError("a message's at is no time") from None
+        if written_here:
+            _check_lengths(ids, ats)
+        else:
+            _check_stamps(ids, ats)
         if ids[1::2] != tuple([question[:-1] + _NEXT.get(question[-1], "") for question in ids[::2]]):
             raise ValueError("an answer's id does not follow its question's")
         if any(map(operator.ge, ids, ids[1:])):
@@ -127,8 +132,20 @@ class History(Sequence[Message]):
         return cls(tuple(map(Message, roles, contents, ids, ats, keys)))
 
     @property
+    def first_id(self) -> str | None:
+        return self.messages[0].id if self.messages else None
+
+    @property
     def last_id(self) -> str | None:
         return self.messages[-1].id if self.messages else None
+
+    @property
+    def last_at(self) -> str | None:
+        return self.messages[-1].at if self.messages else None
+
+    def validated(self) -> "History":
+        """Return the history, of which every character was checked; raise CorruptHistory where one is wrong."""
+        return self
 
     def turns(self) -> tuple[Turn, ...]:
         return tuple(map(Turn, self.messages[::2], self.messages[1::2]))
@@ -143,7 +160,7 @@ class History(Sequence[Message]):
 
     def after(self, tombstone: str) -> "History":
         """Return the turns later than a tombstone."""
-        if not self.messages or self.messages[0].id > tombstone:
+        if not tombstone or (self.first_id or "~") > tombstone:
             return self
         return History.of(turn for turn in self.turns() if turn.id > tombstone)
 
@@ -217,6 +234,24 @@ def question_named(key: str | None) -> str | None:
     """Return the id of the question that a key made from an id names, None for any other key."""
     found = _TURN_KEY.fullmatch(key or "")
     return found[1] if found and found[1][-1] in _NEXT else None
+
+
+def _check_lengths(ids: Sequence[Any], ats: Sequence[Any]) -> None:
+    try:
+        whole = {*map(len, ids)} == {36} and {*map(len, ats)} == {24}
+    except TypeError:
+        whole = False
+    if not whole or {*map(type, ids), *map(type, ats)} != {str}:
+        raise ValueError("a message's id or at is malformed")
+
+
+def _check_stamps(ids: Sequence[Any], ats: Sequence[Any]) -> None:
+    if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
+        raise ValueError("a message's id or at is malformed")
+    try:
+        deque(map(datetime.fromisoformat, ats), maxlen=0)
+    except ValueError:
+        raise ValueError("a message's at is no time") from None
 
 
 def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:

@@ -278,7 +278,7 @@ CACHES = {
         "REVERSE_KEY_FUNCTION": "conversations.stores.sessions.session_of",
         "OPTIONS": {
             "CLIENT_CLASS": "conversations.stores.redis.client.HistoryClient",
-            "SERIALIZER": "conversations.stores.redis.format.HistorySerializer",
+            "SERIALIZER": "conversations.stores.redis.lines.HistorySerializer",
             "IGNORE_EXCEPTIONS": False,  # an outage is never read as emptiness
             "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,

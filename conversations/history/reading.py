@@ -43,10 +43,8 @@ class Reading:
     @property
     def seen(self) -> str | None:
         """The `at` that a new turn must be later than."""
-        times = [self.history[-1].at] if self.history else []
-        if self.tombstone:
-            times.append(stamp(time_of(self.tombstone)))
-        return max(times, default=None)
+        deleted = stamp(time_of(self.tombstone)) if self.tombstone else None
+        return max(filter(None, (self.history.last_at, deleted)), default=None)
 
 
 def routing() -> Routing:
@@ -54,15 +52,18 @@ def routing() -> Routing:
     return state().routing
 
 
-def read(session: str, expected: str | None = None, *, fresh: bool = False, keyed: bool = False) -> Reading:
+def read(
+    session: str, expected: str | None = None, *, fresh: bool = False, keyed: bool = False, lazy: bool = False
+) -> Reading:
     """Return the conversation, empty when there is none; raise NoStore when no store can be read.
 
     The primary is asked first, the other when the primary is out, has no turns, or has less than `expected`,
     the id that the client was last given. An unsynced conversation, and any while MongoDB is the primary, is read
     from both and merged. What only the other store had is copied back; a corrupt value is quarantined, and the
-    other store's is the history. `keyed`: read the Idempotency-Keys too.
+    other store's is the history. `keyed`: read the Idempotency-Keys too. `lazy`: the messages of one store may be
+    decoded when they are asked for, and raise CorruptHistory then; a second read, which is not lazy, quarantines them.
     """
-    look = Look(session, keyed)
+    look = Look(session, keyed, lazy)
     inputs = look.follow(expected)
     if not look.answered:
         raise NoStore
@@ -77,9 +78,10 @@ class Look:
     can be merged.
     """
 
-    def __init__(self, session: str, keyed: bool = False) -> None:
+    def __init__(self, session: str, keyed: bool = False, lazy: bool = False) -> None:
         self.session = session
         self._keyed = keyed
+        self._lazy = lazy
         self.contents: dict[str, Contents] = {}
         self.compared: set[str] = set()
         self.failed: frozenset[str] = frozenset()
@@ -126,17 +128,26 @@ class Look:
         if self._keyed:
             self.compare((alias,))
             return self._has(alias)
-        history = self._ask(alias, store(alias).load)
+        history = self._ask(alias, self._load)
         if alias not in self.failed:
             self._has_read(alias, Contents(history, None, None))
         return history is not None
+
+    def _load(self, alias: str) -> History | None:
+        history = store(alias).load(self.session)
+        if history and not self._lazy:
+            history.messages  # noqa: B018  (decoded now, where what is corrupt is quarantined)
+        return history
+
+    def _inspect(self, alias: str) -> Contents:
+        return store(alias).inspect(self.session).validated()
 
     def compare(self, order: tuple[str, ...]) -> None:
         """Read all of them, with their tombstones, once each."""
         for alias in order:
             if alias in self.failed or alias in self.compared:
                 continue
-            contents = self._ask(alias, store(alias).inspect)
+            contents = self._ask(alias, self._inspect)
             if alias not in self.failed:
                 self._has_read(alias, contents or Contents(None, None, None))
                 self.compared.add(alias)
@@ -190,7 +201,7 @@ class Look:
         """Return what the store answers, None where that is corrupt and was quarantined."""
         try:
             try:
-                answer = call(self.session)
+                answer = call(alias)
                 datasets.verify(state().known, alias)
                 return answer
             except CorruptHistory:

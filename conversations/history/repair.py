@@ -199,7 +199,7 @@ def _report(session: str, plan: Plan) -> bool:
 
 def _inspect(one: HistoryStore, session: str) -> Contents:
     try:
-        return one.inspect(session)
+        return one.inspect(session).validated()
     except CorruptHistory:
         one.quarantine(session)
         return one.inspect(session)

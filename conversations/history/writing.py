@@ -130,7 +130,7 @@ class Offer:
         if self.alias in self.reading.missing:
             return self.reading.missing[self.alias]
         takes_over = self.alias not in self.reading.answered and self.alias not in routing().wanted
-        return self.reading.history.turns() if takes_over else ()
+        return _turns_of(self.reading) if takes_over else ()
 
     def duplicate(self) -> Turn:
         """Return the turn that the store has in this one's place: the same, or another with its key. Raise
@@ -150,10 +150,19 @@ class Offer:
         if self.alias not in self.reading.answered or not self.reading.history:
             return
         try:
-            store(self.alias).append(self.session, None, self.reading.history.turns())
+            store(self.alias).append(self.session, None, _turns_of(self.reading))
         except StoreUnavailable:
             return  # logged and counted; the next reader finds the other store's
         event(logger, logging.WARNING, "restored", store=self.alias, session=hashed(self.session))
+
+
+def _turns_of(reading: Reading) -> tuple[Turn, ...]:
+    """Return the turns that were read, none where it shows only now that they are corrupt: the next reader quarantines
+    them."""
+    try:
+        return reading.history.turns()
+    except CorruptHistory:
+        return ()
 
 
 def _count_error(alias: str, session: str, reason: str) -> None:

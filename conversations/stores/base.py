@@ -8,7 +8,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from conversations import expiry
@@ -51,6 +51,10 @@ class Contents:
     """Set when the other store is missing turns that this one has; a new value every time."""
     keys: Keys = field(default_factory=dict)
     """The Idempotency-Keys of the last 24 hours; those of turns that are gone too."""
+
+    def validated(self) -> "Contents":
+        """Return the same with every character of the history checked; raise CorruptHistory."""
+        return replace(self, history=self.history.validated()) if self.history else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def load(self, session: str) -> History | None:
-        """Return the history, or None when there is none or it has expired; raise CorruptHistory
-        when what is stored is not one."""
+        """Return the history, or None when there is none or it has expired; raise CorruptHistory when what is stored
+        is not one. A store may decode the messages only when they are asked for, and raise CorruptHistory then."""
 
     @abstractmethod
     def inspect(self, session: str) -> Contents:

@@ -56,7 +56,7 @@ class MongoReader(BulkReader):
         found: dict[str, bytes] = {}
         for names in batches(sessions, _COMPARED):
             for document in self._find(names, {"messages.id": 1, "tombstone": 1}):
-                if digest := digest_in(document):
+                if digest := digest_in(document, self.limits.max_turns):
                     found[session_of(document["_id"])] = digest
         return found
 

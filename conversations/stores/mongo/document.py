@@ -26,11 +26,11 @@ def contents_of(document: Document) -> Found:
     return Contents(history, tombstone, document.get("mark"), keys_in(document))
 
 
-def digest_in(document: Document) -> bytes | None:
-    """Return the digest of what the document holds; None where that is nothing, or no history."""
+def digest_in(document: Document, most_turns: int) -> bytes | None:
+    """Return the digest of what the document holds, its newest turns; None where that is nothing, or no history."""
     tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
     ids = _ids(document.get("messages"))
-    return None if ids is None else digest_of(ids[::2], tombstone)
+    return None if ids is None else digest_of(ids[::2][-most_turns:], tombstone)
 
 
 def _ids(records: Any) -> list[str] | None:

@@ -14,8 +14,9 @@ from conversations.stores.batches import PATIENCE, Deadline, batches
 from conversations.stores.bulk_reader import BulkReader, Entry, Found, Memory
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.entries import entries
-from conversations.stores.redis.format import TAIL, HistorySerializer, flag_text, keys_of, stamps, turn_ids
+from conversations.stores.redis.format import TAIL, flag_text, keys_of, stamps, turn_ids
 from conversations.stores.redis.keys import FLAGS, tombstone_key, used_keys_key
+from conversations.stores.redis.lines import whole
 from conversations.stores.redis.patient import (
     BATCH,
     PAUSE,
@@ -70,7 +71,7 @@ class RedisReader(BulkReader):
             pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
         found = answers(pipeline, raising=False)
         return {
-            session: _found(session, *found[place : place + 4])
+            session: _found(session, self.limits.max_turns, *found[place : place + 4])
             for session, place in zip(names, range(0, len(found), 4), strict=True)
         }
 
@@ -82,7 +83,7 @@ class RedisReader(BulkReader):
                 pipeline.get(key).get(tombstone_key(key))
             held = answers(pipeline, raising=False)
             for session, value, deleted in zip(names, held[::2], held[1::2], strict=True):
-                if digest := _digest(session, value, deleted):
+                if digest := _digest(session, value, deleted, self.limits.max_turns):
                     found[session] = digest
             time.sleep(PAUSE)
         return found
@@ -94,7 +95,7 @@ class RedisReader(BulkReader):
 
     def histories(self, sessions: Collection[str]) -> dict[str, History]:
         values = self._each(sessions, lambda pipeline, key: pipeline.get(key))
-        found = ((session, _history(value)) for session, value in values)
+        found = ((session, _history(value, self.limits.max_turns)) for session, value in values)
         return {session: history for session, history in found if history}
 
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
@@ -112,7 +113,8 @@ class RedisReader(BulkReader):
             yield {name: tombstone for name, tombstone in found.items() if tombstone}
 
     def entries(self, size: int) -> Iterator[list[Entry]]:
-        return entries(patient_client(self._cache), partial(scan, count=size, cache=self._cache))
+        read = partial(scan, count=size, cache=self._cache)
+        return entries(patient_client(self._cache), read, self.limits.max_turns)
 
     def estimate(self, seconds: float = PATIENCE) -> int:
         deadline = Deadline(self.alias, seconds)
@@ -159,12 +161,12 @@ class RedisReader(BulkReader):
             yield from zip(names, map(no_error, found), strict=True)
 
 
-def _found(session: str, value: Any, tombstone: Any, flag: Any, keys: Any) -> Found:
+def _found(session: str, most_turns: int, value: Any, tombstone: Any, flag: Any, keys: Any) -> Found:
     if any(is_wrong_type(answer) for answer in (value, flag)):
         return CorruptHistory("redis", "ResponseError")
     value, tombstone, flag, keys = map(no_error, (value, tombstone, flag, keys))
     try:
-        history = None if value is None else HistorySerializer({}).loads(value)
+        history = None if value is None else whole(value, most_turns)
     except CorruptHistory as error:
         return error
     return Contents(
@@ -172,15 +174,15 @@ def _found(session: str, value: Any, tombstone: Any, flag: Any, keys: Any) -> Fo
     )
 
 
-def _digest(session: str, value: Any, deleted: Any) -> bytes | None:
+def _digest(session: str, value: Any, deleted: Any, most_turns: int) -> bytes | None:
     tombstone = tombstone_in("redis", session, no_error(deleted))
     ids = [] if value is None else turn_ids(no_error(value) or b"")
-    return None if ids is None else digest_of(ids, tombstone)
+    return None if ids is None else digest_of(ids[-most_turns:], tombstone)
 
 
-def _history(value: Any) -> History | None:
+def _history(value: Any, most_turns: int) -> History | None:
     try:
-        return None if value is None else HistorySerializer({}).loads(value)
+        return None if value is None else whole(value, most_turns)
     except CorruptHistory:
         return None
 

@@ -14,9 +14,11 @@ from django_redis.util import CacheKey
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
+from conversations.stores import limits
 from conversations.stores.redis.format import TAIL, flag_text, keeping, kept_arguments, stamps
 from conversations.stores.redis.kept import KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
+from conversations.stores.redis.lines import shown, whole
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, asked_at
@@ -29,18 +31,17 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return bytes(self._serializer.dumps(value))
 
     def decode(self, value: Any) -> History:
-        history: History = self._serializer.loads(value)
-        return history
+        return whole(value, limits().max_turns)
 
     def make_pattern(self, pattern: str, version: int | None = None, prefix: str | None = None) -> CacheKey:
         return CacheKey(f"{self._backend.key_prefix if prefix is None else prefix}:{pattern}")
 
-    def load(self, session: str) -> History | None:
-        """Return the history."""
+    def load(self, session: str, most_turns: int) -> History | None:
+        """Return the history, not decoded yet."""
         value = self._turns.call("GET", self.make_key(session))
-        return None if value is None else self.decode(value)
+        return None if value is None else shown(value, most_turns)
 
-    def inspect(self, session: str) -> tuple[History | None, Any, str | None, Any]:
+    def inspect(self, session: str, most_turns: int) -> tuple[History | None, Any, str | None, Any]:
         """Return the history, its tombstone as it is stored, its flag, and its Idempotency-Keys as they are stored, in
         one round trip."""
         key = self.make_key(session)
@@ -53,7 +54,8 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             ]
         )
         value, tombstone, flag, keys = _inspected(answers)
-        return None if value is None else self.decode(value), tombstone, None if flag is None else flag_text(flag), keys
+        history = None if value is None else shown(value, most_turns)
+        return history, tombstone, None if flag is None else flag_text(flag), keys
 
     def append(
         self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool

@@ -8,33 +8,33 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import tombstone_in
 from conversations.stores.bulk_reader import Entry
-from conversations.stores.redis.format import HistorySerializer
+from conversations.stores.redis.lines import decoded, window
 from conversations.stores.redis.patient import answers, is_wrong_type, no_error
 from conversations.stores.seen import Seen
 from conversations.turns import SESSION, History
 
 _KEYS = ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1))
-_parse = HistorySerializer({}).loads
 
 
-def entries(client: Any, scan: Callable[[str], Iterator[list[bytes]]]) -> Iterator[list[Entry]]:
-    """Yield each conversation and each tombstone once; raise StoreUnavailable."""
+def entries(client: Any, scan: Callable[[str], Iterator[list[bytes]]], most_turns: int) -> Iterator[list[Entry]]:
+    """Yield each conversation and each tombstone once, of a conversation as many turns as readers see; raise
+    StoreUnavailable."""
     seen = Seen()
     for pattern, begin, end in _KEYS:
         for keys in scan(pattern.decode()):
-            yield _page(client, seen.new(key[begin:end] for key in keys))
+            yield _page(client, seen.new(key[begin:end] for key in keys), most_turns)
 
 
-def _page(client: Any, names: list[bytes]) -> list[Entry]:
+def _page(client: Any, names: list[bytes], most_turns: int) -> list[Entry]:
     pipeline = client.pipeline(transaction=False)
     for name in names:
         pipeline.get(b"conv:" + name).ttl(b"conv:" + name).get(b"tomb:{conv:%s}" % name)
     found = answers(pipeline, raising=False)
     each = zip(names, found[::3], found[1::3], found[2::3], strict=True)
-    return [entry for one in each if (entry := _entry(*one))]
+    return [entry for one in each if (entry := _entry(most_turns, *one))]
 
 
-def _entry(name: bytes, value: Any, ttl: Any, deleted: Any) -> Entry | None:
+def _entry(most_turns: int, name: bytes, value: Any, ttl: Any, deleted: Any) -> Entry | None:
     """Return what the answers say; None where there is nothing any more."""
     session = name.decode(errors="replace")
     if not SESSION.fullmatch(session):
@@ -45,8 +45,9 @@ def _entry(name: bytes, value: Any, ttl: Any, deleted: Any) -> Entry | None:
     corrupt |= deleted is not None and tombstone is None
     history = History()
     if value is not None:
+        value = window(value, most_turns)
         try:
-            history = _parse(value)
+            history = decoded(value)
         except CorruptHistory:
             corrupt = True
     if not (history or tombstone or corrupt):

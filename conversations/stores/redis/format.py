@@ -1,39 +1,13 @@
 """How a history is kept in Redis: JSON lines, readable by redis-cli, each with its id and time at the end."""
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
-import orjson
-from django_redis.serializers.base import BaseSerializer
-
-from conversations.errors import CorruptHistory
-from conversations.turns import History
 from conversations.used_keys import LIFETIME, MOST, Keys, oldest, unite
 
 # In content every quote is escaped, so this can only be the end of a line.
 _END = re.compile(rb'"id":"([0-9a-f-]{36})","at":"[^"]{24}"}\n')
 TAIL = 77  # bytes from `"id":"` to the end of a line, newline included: see lua/include/turns.lua
-
-
-class HistorySerializer(BaseSerializer):
-    """Histories as JSON lines, never pickle."""
-
-    def dumps(self, value: Iterable[Any]) -> bytes:
-        """Return the history, or a list of messages that make one, as bytes; raise ValueError if they do not."""
-        return History.parse(value).lines()
-
-    def loads(self, value: bytes) -> History:
-        """Return the history; raise CorruptHistory, quoting none of it, if it is not one."""
-        try:
-            if not value.endswith(b"\n"):
-                raise ValueError("it does not end with a newline")
-            # One array decodes in half the time of a line after another.
-            return History.parse(orjson.loads(b"[%s]" % b",".join(value[:-1].split(b"\n"))))
-        except orjson.JSONDecodeError:
-            raise CorruptHistory("redis", "not JSON lines") from None
-        except (TypeError, ValueError) as error:
-            raise CorruptHistory("redis", error) from None
 
 
 def turn_ids(value: bytes) -> list[str] | None:

@@ -8,10 +8,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from redis.connection import AbstractConnection, ConnectionPool
+from redis.connection import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
 Command = Sequence[Any]
+Connection = Any  # the driver's has no types
 
 
 class KeptConnections:
@@ -19,7 +20,7 @@ class KeptConnections:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[Connection] = []
 
     def call(self, *command: Any) -> Any:
         """Return the answer, in one round trip; raise the driver's errors."""
@@ -49,7 +50,7 @@ class KeptConnections:
         self._idle.append(connection)
         return answers
 
-    def _take(self) -> AbstractConnection:
+    def _take(self) -> Connection:
         """Return a connection on which nothing is left to read. One that the server has closed is made anew, before
         anything is sent: what is sent over it would be lost."""
         try:
@@ -67,12 +68,12 @@ class KeptConnections:
             connection.disconnect()
         return connection
 
-    def _drop(self, connection: AbstractConnection) -> None:
+    def _drop(self, connection: Connection) -> None:
         connection.disconnect()
         self._pool.release(connection)
 
 
-def _answer(connection: AbstractConnection) -> Any:
+def _answer(connection: Connection) -> Any:
     try:
         return connection.read_response()
     except ResponseError as error:

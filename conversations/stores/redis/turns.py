@@ -39,11 +39,11 @@ class CacheStore(CacheControl, HistoryStore):
 
     def load(self, session: str) -> History | None:
         with self._errors():
-            return self._client.load(session)
+            return self._client.load(session, self.limits.max_turns)
 
     def inspect(self, session: str) -> Contents:
         with self._errors():
-            history, tombstone, flag, keys = self._client.inspect(session)
+            history, tombstone, flag, keys = self._client.inspect(session, self.limits.max_turns)
         return Contents(history, tombstone_in(self.alias, session, tombstone), flag, keys_of(keys))
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:

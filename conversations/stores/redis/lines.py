@@ -1,0 +1,126 @@
+"""A history as its lines in Redis, which are decoded when their messages are wanted.
+
+More turns may be stored than the limit: see append.lua. Readers see no more than that, the newest.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import orjson
+from django_redis.serializers.base import BaseSerializer
+
+from conversations.errors import CorruptHistory
+from conversations.ids import is_stamped
+from conversations.stores.redis.format import TAIL, stamps
+from conversations.turns import History, Message, Turn
+
+_BEGIN = b'{"role":"user",'
+_KEY = re.compile(rb',"key":"([^"]*)"')  # in content every quote is escaped, so this is a message's own
+_set = partial(object.__setattr__)
+
+
+def shown(value: bytes, most_turns: int) -> "Lines":
+    """Return the history of a stored value; raise CorruptHistory where its beginning, its end or the number of its
+    lines is wrong. Other faults show when it is decoded."""
+    messages = value.count(b"\n")
+    if not (value.startswith(_BEGIN) and value.endswith(b'"}\n') and is_stamped(*stamps(value[-TAIL:]))):
+        raise CorruptHistory("redis", "not lines of a conversation")
+    if messages % 2:
+        raise CorruptHistory("redis", "a turn is not whole")
+    return Lines(_newest(value, messages, most_turns), min(messages, 2 * most_turns))
+
+
+def window(value: bytes, most_turns: int) -> bytes:
+    """Return the newest lines of a stored value: as many turns as readers see."""
+    return _newest(value, value.count(b"\n"), most_turns)
+
+
+def whole(value: bytes, most_turns: int) -> History:
+    """Return the history of a stored value; raise CorruptHistory where anything of it is wrong."""
+    return decoded(window(value, most_turns))
+
+
+def _newest(value: bytes, messages: int, most_turns: int) -> bytes:
+    begin = 0
+    for _ in range(messages - 2 * most_turns):
+        begin = value.index(b"\n", begin) + 1
+    return value[begin:]
+
+
+def decoded(value: bytes, *, written_here: bool = False) -> History:
+    """Return the history of a stored value, as History.parse does; raise CorruptHistory, quoting none of it."""
+    try:
+        if not value.endswith(b"\n"):
+            raise ValueError("it does not end with a newline")
+        # One array decodes in half the time of a line after another. No newline is within a line: JSON escapes it.
+        return History.parse(orjson.loads(b"[%s]" % value[:-1].replace(b"\n", b",")), written_here=written_here)
+    except orjson.JSONDecodeError:
+        raise CorruptHistory("redis", "not JSON lines") from None
+    except (TypeError, ValueError) as error:
+        raise CorruptHistory("redis", error) from None
+
+
+class Lines(History):
+    """Knows its length and its ends without being decoded. What needs more raises CorruptHistory where it cannot be
+    decoded."""
+
+    __slots__ = ("_decoded", "_length", "_value")
+    _value: bytes
+    _length: int
+    _decoded: tuple[Message, ...] | None
+
+    def __init__(self, value: bytes, length: int) -> None:
+        _set(self, "_value", value)
+        _set(self, "_length", length)
+        _set(self, "_decoded", None)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        if self._decoded is None:
+            _set(self, "_decoded", decoded(self._value, written_here=True).messages)
+        return self._decoded or ()
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def first_id(self) -> str:
+        end = self._value.index(b"\n") + 1
+        return stamps(self._value[end - TAIL : end])[0]
+
+    @property
+    def last_id(self) -> str:
+        return stamps(self._value[-TAIL:])[0]
+
+    @property
+    def last_at(self) -> str:
+        return stamps(self._value[-TAIL:])[1]
+
+    def validated(self) -> History:
+        return decoded(self._value)
+
+    def lines(self) -> bytes:
+        return self._value
+
+    def current(self) -> History:
+        keys = _KEY.findall(self._value)
+        distinct = len(set(keys)) == len(keys) and not any(key.startswith(b"turn:") for key in keys)
+        return self if distinct else super().current()
+
+    def turn_of(self, key: str) -> Turn | None:
+        there = key.startswith("turn:") or b',"key":"%s"' % key.encode() in self._value
+        return super().turn_of(key) if there else None
+
+
+class HistorySerializer(BaseSerializer):  # type: ignore[misc]  # django-redis has no types
+    """Histories as JSON lines, never pickle."""
+
+    def dumps(self, value: Iterable[Any]) -> bytes:
+        """Return the history, or a list of messages that make one, as bytes; raise ValueError if they do not."""
+        return History.parse(value).lines()
+
+    def loads(self, value: bytes) -> History:
+        """Return the history; raise CorruptHistory, quoting none of it, if it is not one."""
+        return decoded(value)
