@@ -122,7 +122,10 @@ class Offer:
             metrics.persist_attempts.labels(store=self.alias).inc()
 
     def _append(self, flag: bool) -> Receipt:
-        return store(self.alias).append(self.session, self.turn, self._missing(), flag=flag)
+        missing = self._missing()
+        if missing:
+            return store(self.alias).append(self.session, self.turn, missing, flag=flag)
+        return store(self.alias).append_after(self.session, self.reading.history, self.turn, flag=flag)
 
     def _missing(self) -> tuple[Turn, ...]:
         """Return what to give the store beside the turn: what it is missing where that is known, and all that was read

@@ -134,6 +134,11 @@ class HistoryStore(ABC):
         rest = [one for one in missing if turn is None or one.id != turn.id]
         return self._append(session, turn, rest, flag)
 
+    def append_after(self, session: str, seen: History, turn: Turn, *, flag: bool = False) -> Receipt:
+        """Add a turn that `make_turn` has made, as `append` does. Its writer has read `seen`: a store for which that
+        still is what it has need not look at the other turns."""
+        return self._append(session, turn, (), flag)
+
     @abstractmethod
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         """Do what `append` promises, with turns that can be read again."""

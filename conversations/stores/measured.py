@@ -63,6 +63,10 @@ class MeasuredStore(HistoryStore, ControlStore):
         with self._measured("append", self.writes, session):
             return self._store._append(session, turn, missing, flag)
 
+    def append_after(self, session: str, seen: History, turn: Turn, *, flag: bool = False) -> Receipt:
+        with self._measured("append", self.writes, session):
+            return self._store.append_after(session, seen, turn, flag=flag)
+
     def keep_keys(self, session: str, keys: Keys) -> None:
         with self._measured("keep_keys", self.writes, session):
             self._store.keep_keys(session, keys)

@@ -18,7 +18,8 @@ from conversations.stores import limits
 from conversations.stores.redis.format import TAIL, flag_text, keeping, kept_arguments, stamps
 from conversations.stores.redis.kept import KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
-from conversations.stores.redis.lines import shown, whole
+from conversations.stores.redis.lines import Lines, after, shown, whole
+from conversations.stores.redis.room import IN_PLACE, place
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, asked_at
@@ -78,6 +79,21 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         added, before, tombstone, corrupt, expired = self.run("append", keys, arguments)
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt), expired.decode()
 
+    def append_after(self, session: str, seen: Lines, turn: Turn, limits: Limits, *, flag: bool) -> bool:
+        """Add a turn, and the flag, where `seen` still is all that is stored and the turn comes after it, in one step
+        that does not look at the other turns; return whether it was added."""
+        lines, turns, used = turn.lines(), seen.stored_messages // 2, turn.question.key
+        dropped = place(len(seen.stored), turns, len(lines), limits)
+        if dropped is None or turn.id <= seen.last_id or (used and seen.turn_of(used)):
+            return False
+        cut = IN_PLACE if dropped == IN_PLACE else after(seen.stored, 2 * dropped)
+        key = self.make_key(session)
+        keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
+        arguments: list[Any] = [limits.ttl, seen.last_id, len(seen.stored), cut, turn.id, lines]
+        if used or flag:
+            arguments += (used or "", asked_at(turn), *keeping(), *flags)
+        return bool(self.run("append_after", keys, arguments))
+
     def keep_keys(self, session: str, keys: Keys) -> None:
         """Keep these Idempotency-Keys."""
         self.run("keep_keys", [used_keys_key(self.make_key(session))], kept_arguments(keys))
@@ -114,12 +130,12 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         found = zip(names, ends, strict=True)
         return {session: stamps(end)[0] for session, end in found if isinstance(end, bytes) and end}
 
-    def ends(self, sessions: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+    def ends(self, sessions: Iterable[str], most_turns: int) -> dict[str, tuple[int, str, str]]:
         """Return how many messages each of the sessions that there are has, with the last one's id and time, in one
         round trip; zero messages where a value is no conversation."""
         names = list(sessions)
         keys = [self.make_key(session) for session in names]
-        answers = run_each(self.redis, self._scripts["summary"], keys)
+        answers = run_each(self.redis, self._scripts["summary"], keys, most_turns)
         found = zip(names, answers, strict=True)
         return {session: (count, *stamps(tail)) for session, (count, tail) in found if count is not None}
 

@@ -29,12 +29,12 @@ def shown(value: bytes, most_turns: int) -> "Lines":
         raise CorruptHistory("redis", "not lines of a conversation")
     if messages % 2:
         raise CorruptHistory("redis", "a turn is not whole")
-    return Lines(_newest(value, messages, most_turns), min(messages, 2 * most_turns))
+    return Lines(value, messages, _begin(value, messages, most_turns))
 
 
 def window(value: bytes, most_turns: int) -> bytes:
     """Return the newest lines of a stored value: as many turns as readers see."""
-    return _newest(value, value.count(b"\n"), most_turns)
+    return value[_begin(value, value.count(b"\n"), most_turns) :]
 
 
 def whole(value: bytes, most_turns: int) -> History:
@@ -42,11 +42,17 @@ def whole(value: bytes, most_turns: int) -> History:
     return decoded(window(value, most_turns))
 
 
-def _newest(value: bytes, messages: int, most_turns: int) -> bytes:
+def _begin(value: bytes, messages: int, most_turns: int) -> int:
+    """Return where the newest turns begin."""
+    return after(value, messages - 2 * most_turns)
+
+
+def after(value: bytes, lines: int) -> int:
+    """Return where so many lines have ended."""
     begin = 0
-    for _ in range(messages - 2 * most_turns):
+    for _ in range(lines):
         begin = value.index(b"\n", begin) + 1
-    return value[begin:]
+    return begin
 
 
 def decoded(value: bytes, *, written_here: bool = False) -> History:
@@ -66,14 +72,18 @@ class Lines(History):
     """Knows its length and its ends without being decoded. What needs more raises CorruptHistory where it cannot be
     decoded."""
 
-    __slots__ = ("_decoded", "_length", "_value")
+    __slots__ = ("_decoded", "_value", "stored", "stored_messages")
+    stored: bytes
+    """All that is stored, also the turns that readers do not see."""
+    stored_messages: int
     _value: bytes
-    _length: int
     _decoded: tuple[Message, ...] | None
 
-    def __init__(self, value: bytes, length: int) -> None:
-        _set(self, "_value", value)
-        _set(self, "_length", length)
+    def __init__(self, stored: bytes, messages: int, begin: int) -> None:
+        """`begin` is where the turns begin that readers see."""
+        _set(self, "stored", stored)
+        _set(self, "stored_messages", messages)
+        _set(self, "_value", stored[begin:])
         _set(self, "_decoded", None)
 
     @property
@@ -83,7 +93,7 @@ class Lines(History):
         return self._decoded or ()
 
     def __len__(self) -> int:
-        return self._length
+        return self.stored_messages if self._value is self.stored else self._value.count(b"\n")
 
     @property
     def first_id(self) -> str:

@@ -28,18 +28,18 @@ def registered(client: Redis) -> dict[str, Script]:
     return {name: client.register_script(source(name)) for name in NAMES}
 
 
-def run_each(client: Any, script: Script, keys: list[str]) -> list[tuple[int | None, bytes]]:
-    """Return the script's answers for one key after another. By its digest: the driver's own way to have a script in
-    a pipeline asks first whether the server has it, a round trip more each time."""
+def run_each(client: Any, script: Script, keys: list[str], argument: int) -> list[tuple[int | None, bytes]]:
+    """Return the script's answers for one key after another, each with the same argument. By its digest: the driver's
+    own way to have a script in a pipeline asks first whether the server has it, a round trip more each time."""
     try:
-        return _evaluated(client, script.sha, keys)
+        return _evaluated(client, script.sha, keys, argument)
     except NoScriptError:
         client.script_load(script.script)
-        return _evaluated(client, script.sha, keys)
+        return _evaluated(client, script.sha, keys, argument)
 
 
-def _evaluated(client: Any, sha: str, keys: list[str]) -> list[tuple[int | None, bytes]]:
+def _evaluated(client: Any, sha: str, keys: list[str], argument: int) -> list[tuple[int | None, bytes]]:
     pipeline = client.pipeline(transaction=False)
     for key in keys:
-        pipeline.evalsha(sha, 1, key)
+        pipeline.evalsha(sha, 1, key, argument)
     return [answer or (None, b"") for answer in pipeline.execute()]

@@ -18,6 +18,7 @@ from conversations.stores.base import (
 )
 from conversations.stores.redis.control import CacheControl
 from conversations.stores.redis.format import keys_of
+from conversations.stores.redis.lines import Lines
 from conversations.stores.sessions import is_of, part_of_name, session_of
 from conversations.turns import History, Turn
 from conversations.used_keys import Keys
@@ -26,6 +27,9 @@ from conversations.used_keys import Keys
 _STEPS = 50
 _STEP = MOST_SCANNED
 _CURSOR = re.compile(r"[0-9]{1,20}")  # SCAN's own
+
+
+_ADDED = Receipt(stored=True, created=False)
 
 
 class CacheStore(CacheControl, HistoryStore):
@@ -54,6 +58,12 @@ class CacheStore(CacheControl, HistoryStore):
         if corrupt:
             report_tombstone(self.alias, session)
         return Receipt(stored, before == 0, tombstone or None, int(expired) if expired else None)
+
+    def append_after(self, session: str, seen: History, turn: Turn, *, flag: bool = False) -> Receipt:
+        with self._errors():
+            if isinstance(seen, Lines) and self._client.append_after(session, seen, turn, self.limits, flag=flag):
+                return _ADDED
+        return self._append(session, turn, (), flag)
 
     def keep_keys(self, session: str, keys: Keys) -> None:
         with self._errors():
@@ -93,7 +103,7 @@ class CacheStore(CacheControl, HistoryStore):
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._errors():
-            found = self._client.ends(sessions)
+            found = self._client.ends(sessions, self.limits.max_turns)
         return {session: Summary.of_end(*end) for session, end in found.items()}
 
     def quarantine(self, session: str) -> bool:

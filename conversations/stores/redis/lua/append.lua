@@ -30,6 +30,8 @@ if value ~= '' and not (string.sub(value, 1, #QUESTION) == QUESTION and string.f
   return redis.error_reply('CORRUPT not lines of a conversation')
 end
 
+turns = newest(turns, ARGV[2]) -- what readers do not see is not there
+
 local function turn_id(number)
   local turn = turns[number]
   return string.match(tail_before(turn, string.find(turn, '\n', 1, true)), WHOLE_TAIL) or ''
@@ -46,7 +48,10 @@ local function is_named(key)
 end
 
 local before = 2 * #turns
-local size = #value
+local size = 0
+for _, turn in ipairs(turns) do
+  size = size + #turn
+end
 local added = 0
 local covered = ''
 local expired = ''

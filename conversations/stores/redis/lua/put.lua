@@ -38,6 +38,9 @@ while position <= #value do
   position = answer_ends + 1
 end
 
+ids = newest(ids, ARGV[2]) -- what readers do not see is not there
+before = math.min(before, ARGV[2])
+
 local given = 0
 for argument = 7, #ARGV, 2 do
   if ARGV[argument] > tombstone then

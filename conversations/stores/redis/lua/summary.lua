@@ -1,6 +1,7 @@
 -- Count the messages of one conversation and return the end of its last line, so that a list fetches no whole values.
 --
 -- KEYS[1] the conversation
+-- ARGV    most turns that readers see
 -- answers nothing if there is none, {0, ""} if it is not lines of a conversation, else {messages, last 77 bytes}
 --
 -- Only the beginning and the end of each line are looked at.
@@ -29,4 +30,4 @@ while position <= #value do
   messages = messages + 1
   position = stop + 1
 end
-return messages % 2 == 0 and {messages, tail} or CORRUPT
+return messages % 2 == 0 and {math.min(messages, 2 * ARGV[1]), tail} or CORRUPT

@@ -15,3 +15,12 @@ local function ends_of_turn(text, position)
   local question_ends = string.find(text, '\n', position, true)
   return question_ends, question_ends and string.find(text, '\n', question_ends + 1, true)
 end
+
+-- Return the last of a list, so many at the most.
+local function newest(list, most)
+  local kept = {}
+  for number = math.max(#list - most + 1, 1), #list do
+    kept[#kept + 1] = list[number]
+  end
+  return kept
+end
