@@ -40,7 +40,14 @@ class Breaker:
     @property
     def recovering(self) -> bool:
         """Whether it closed so recently that another process' breaker may still be open."""
-        return self._closed_at is not None and self._clock() < self._closed_at + RECOVERY
+        if self._closed_at is not None and self._clock() >= self._closed_at + RECOVERY:
+            self._closed_at = None
+        return self._closed_at is not None
+
+    @property
+    def calm(self) -> bool:
+        """Whether it is closed, and not recovering."""
+        return self._until is None and not self.recovering
 
     @property
     def state(self) -> str:
@@ -77,8 +84,7 @@ class Breaker:
                     self._end_probe(bad, now)
                 return  # the call began before the breaker opened
             self._outcomes.append((now, bad))
-            recent = sum(failure for at, failure in self._outcomes if at > now - WINDOW)
-            if recent >= TRIPS:
+            if bad and sum(failure for at, failure in self._outcomes if at > now - WINDOW) >= TRIPS:
                 self._open(now)
 
     def trip(self) -> None:

@@ -5,9 +5,11 @@ themselves shows that. So each store carries an identity and an epoch, which the
 that anybody saw is noted elsewhere: in the other store, on the machine, and in each process.
 """
 
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from conversations import expiry
 
@@ -63,7 +65,9 @@ class Coverage:
 
     def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
         """Return the stores that are complete, if their datasets are still those that were compared."""
-        same = self.datasets == {alias: dataset.id for alias, dataset in known.items()}
+        same = len(known) == len(self.datasets) and all(
+            self.datasets.get(alias) == dataset.id for alias, dataset in known.items()
+        )
         return frozenset(self.complete) if same else frozenset()
 
     def survives(self, renewed: str, dataset: Dataset, now: float) -> "Coverage":
@@ -114,10 +118,14 @@ class Known:
     cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
     """For each store the processes whose heartbeats there have gone stale."""
 
+    lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Held while a dataset changes together with the coverage, which would not be of the same one in between."""
+
     @property
     def complete(self) -> frozenset[str]:
         """The stores that hold every conversation, or have a flag for what they are missing."""
-        return self.coverage.holds(self.datasets)
+        with self.lock:
+            return self.coverage.holds(self.datasets)
 
     def trimmed_alone(self, ttl: int) -> frozenset[str]:
         """Return the stores from which conversations were removed that the other may still have."""

@@ -71,4 +71,9 @@ def new_ids(time: datetime) -> tuple[str, str]:
     """Return a UUIDv7 of that millisecond (RFC 9562) whose last bit is 0, and its successor."""
     milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
-    return str(UUID(int=number)), str(UUID(int=number + 1))
+    return _text(number), _text(number + 1)
+
+
+def _text(number: int) -> str:
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,6 +1,7 @@
 """The policy: which stores to read and write, decided from its inputs without I/O; history carries it out."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from conversations.stores import ALIASES, other, store_class
 
@@ -21,12 +22,17 @@ class Routing:
     @property
     def order(self) -> tuple[str, str]:
         """The stores in the order in which they are asked."""
-        return (self.primary, self.fallback)
+        return _order(self.primary)
 
     @property
     def wanted(self) -> tuple[str, ...]:
         """The stores that should have every turn."""
         return self.order if self.dual_write else (self.primary,)
+
+
+@cache
+def _order(primary: str) -> tuple[str, str]:
+    return (primary, other(primary))
 
 
 @dataclass(frozen=True, slots=True)

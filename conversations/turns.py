@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import Any, NamedTuple, overload
 
@@ -23,6 +23,7 @@ SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # wit
 QUESTION, ANSWER = "user", "assistant"
 _FIELDS = operator.itemgetter("role", "content", "id", "at")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
+_KEY_TYPES = {str, NoneType}
 _TURN_KEY = re.compile(f"turn:({MESSAGE_ID.pattern})")
 
 
@@ -48,6 +49,9 @@ class Message(NamedTuple):
     @property
     def time(self) -> datetime:
         return datetime.fromisoformat(self.at)
+
+
+_MESSAGE = partial(tuple.__new__, Message)  # what the class itself does, without a call in Python
 
 
 class Turn(NamedTuple):
@@ -99,9 +103,8 @@ class History(Sequence[Message]):
         return cls(tuple(message for turn in turns for message in turn.messages()))
 
     @classmethod
-    def parse(cls, records: Iterable[Any], *, written_here: bool = False) -> "History":
-        """Return the history of stored records; raise ValueError, quoting none of them, if they are not one. Of what
-        was `written_here` each character of an id and a time is right, so they are not checked one by one."""
+    def parse(cls, records: Iterable[Any]) -> "History":
+        """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
         # By columns, which Python walks in C: every turn pays for this.
         try:
             rows = [one.as_dict() if isinstance(one, Message) else one for one in records]
@@ -119,17 +122,31 @@ class History(Sequence[Message]):
         roles, contents, ids, ats = zip(*fields, strict=True)
         if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
-        if written_here:
-            _check_lengths(ids, ats)
-        else:
-            _check_stamps(ids, ats)
+        if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
+            raise ValueError("a message's id or at is malformed")
+        try:
+            deque(map(datetime.fromisoformat, ats), maxlen=0)
+        except ValueError:
+            raise ValueError("a message's at is no time") from None
         if ids[1::2] != tuple([question[:-1] + _NEXT.get(question[-1], "") for question in ids[::2]]):
             raise ValueError("an answer's id does not follow its question's")
         if any(map(operator.ge, ids, ids[1:])):
             raise ValueError("ids are not in ascending order")
         if roles != (QUESTION, ANSWER) * (len(roles) // 2):
             raise ValueError("questions and answers do not alternate")
-        return cls(tuple(map(Message, roles, contents, ids, ats, keys)))
+        return cls(tuple(map(_MESSAGE, zip(roles, contents, ids, ats, keys, strict=True))))
+
+    @classmethod
+    def of_records(cls, records: Sequence[Any], keyed: bool) -> "History":
+        """Return the history of records that this service wrote; some have a key where `keyed`. Shape and order
+        alone are checked: a turn waits for it. Raise ValueError, TypeError or KeyError if they are not one."""
+        roles, contents, ids, ats = zip(*map(_FIELDS, records), strict=True)
+        keys = [record.get("key") for record in records] if keyed else (None,) * len(records)
+        whole = roles == (QUESTION, ANSWER) * (len(roles) // 2)
+        strings = {*map(type, contents), *map(type, ids), *map(type, ats)} == {str} and {*map(type, keys)} <= _KEY_TYPES
+        if not (whole and strings) or any(map(operator.ge, ids, ids[1:])):
+            raise ValueError("not the turns of a conversation")
+        return cls(tuple(map(_MESSAGE, zip(roles, contents, ids, ats, keys, strict=True))))
 
     @property
     def first_id(self) -> str | None:
@@ -234,24 +251,6 @@ def question_named(key: str | None) -> str | None:
     """Return the id of the question that a key made from an id names, None for any other key."""
     found = _TURN_KEY.fullmatch(key or "")
     return found[1] if found and found[1][-1] in _NEXT else None
-
-
-def _check_lengths(ids: Sequence[Any], ats: Sequence[Any]) -> None:
-    try:
-        whole = {*map(len, ids)} == {36} and {*map(len, ats)} == {24}
-    except TypeError:
-        whole = False
-    if not whole or {*map(type, ids), *map(type, ats)} != {str}:
-        raise ValueError("a message's id or at is malformed")
-
-
-def _check_stamps(ids: Sequence[Any], ats: Sequence[Any]) -> None:
-    if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
-        raise ValueError("a message's id or at is malformed")
-    try:
-        deque(map(datetime.fromisoformat, ats), maxlen=0)
-    except ValueError:
-        raise ValueError("a message's at is no time") from None
 
 
 def _all_match(one: "re.Pattern[str]", values: Sequence[Any], length: int) -> bool:

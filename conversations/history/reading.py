@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
+
+from prometheus_client import Counter
 
 from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
@@ -47,6 +50,11 @@ class Reading:
         return max(filter(None, (self.history.last_at, deleted)), default=None)
 
 
+@cache
+def _reads(alias: str, outcome: str) -> Counter:
+    return metrics.reads.labels(store=alias, outcome=outcome)
+
+
 def routing() -> Routing:
     """Return where traffic goes now."""
     return state().routing
@@ -87,6 +95,8 @@ class Look:
         self.failed: frozenset[str] = frozenset()
         self.merges = False
         """Whether the policy wanted the stores merged."""
+        self._verified = False
+        """Whether a store was compared with what is known of it."""
         self._plan: merge.Plan | None = None
 
     @property
@@ -101,9 +111,12 @@ class Look:
         return self._plan
 
     def follow(self, expected: str | None) -> Inputs:
-        """Read what the policy decides; return the inputs of its decision. They are taken once more afterwards: a new
-        connection may have shown that a store came back with other data, and then the other one is read too."""
-        self._follow(policy.plan_read(state().inputs(self.session)), expected)
+        """Read what the policy decides; return the inputs of its decision. They are taken once more where a store
+        failed, or a new connection may have shown that it came back with other data: then the other is read too."""
+        inputs = state().inputs(self.session)
+        self._follow(policy.plan_read(inputs), expected)
+        if not (self.failed or self._verified):
+            return inputs
         inputs = state().inputs(self.session)
         plan = policy.plan_read(inputs)
         if plan.merge and not self.merges:
@@ -186,7 +199,7 @@ class Look:
         first = next((alias for alias in route.order if self._has(alias)), None)
         alias = first or next(alias for alias in route.order if alias in self.contents)
         outcome = ("rescue" if first != route.primary else "hit") if first else "miss"
-        metrics.reads.labels(store=alias, outcome=outcome).inc()
+        _reads(alias, outcome).inc()
         return alias
 
     def _has_read(self, alias: str, contents: Contents) -> None:
@@ -202,7 +215,7 @@ class Look:
         try:
             try:
                 answer = call(alias)
-                datasets.verify(state().known, alias)
+                self._verified |= datasets.verify(state().known, alias)
                 return answer
             except CorruptHistory:
                 store(alias).quarantine(self.session)

@@ -139,11 +139,13 @@ def _has_ended(name: str) -> bool:
     return False
 
 
-def verify(known: Known, alias: str) -> None:
+def verify(known: Known, alias: str) -> bool:
     """Compare the store again if a connection was made since: a server that started again answers over new ones only.
-    Raise StoreUnavailable."""
-    if known.connections.get(alias) != control(alias).connections:
-        compare(known, alias)
+    Return whether that was so. Raise StoreUnavailable."""
+    if known.connections.get(alias) == control(alias).connections:
+        return False
+    compare(known, alias)
+    return True
 
 
 def note_flags(known: Known, alias: str, at: float) -> None:
@@ -210,8 +212,9 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     ids = {**known.datasets, alias: dataset}
     recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
-    known.coverage = left or recorded
-    known.datasets[alias] = dataset
+    with known.lock:
+        known.coverage = left or recorded
+        known.datasets[alias] = dataset
     return left is not None
 
 
@@ -237,10 +240,12 @@ def _learn(known: Known, report: Report) -> None:
         known.flagged[alias] = max(known.flagged.get(alias, 0.0), _time(report.notes.get(flagged_as(alias))))
         trimmed = last_id_in(report.notes.get(trimmed_as(alias)))
         known.trimmed[alias] = max(known.trimmed.get(alias, ""), trimmed)
-        dataset = _parsed(report.notes.get(noted_as(alias)))
-        if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
-            known.datasets[alias] = dataset
-    known.coverage = _newest_coverage(known, report)
+    noted = {alias: _parsed(report.notes.get(noted_as(alias))) for alias in ALIASES}
+    with known.lock:
+        for alias, dataset in noted.items():
+            if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
+                known.datasets[alias] = dataset
+        known.coverage = _newest_coverage(known, report)
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
 

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from conversations.breaker import Breaker
 from conversations.datasets import Known
 from conversations.policy import Inputs, Routing, Switch
 from conversations.runtime.journal import Journal
-from conversations.stores import ALIASES, limits, store
+from conversations.stores import ALIASES, store
 from conversations.stores.control import Flags
 from telemetry import metrics
 
@@ -95,23 +96,53 @@ class ProcessState:
 
     def inputs(self, session: str) -> Inputs:
         """Return the policy's inputs for a turn of this session."""
+        if self._is_calm():
+            return _calm(self.routing, self.known.complete)
+        # In one pass: every turn asks twice.
+        readable, writable, more, unknown = [], [], [], []
+        recovering = False
+        for alias, one in self.stores.items():
+            if one.reads.allows():
+                readable.append(alias)
+            if one.writes.allows():
+                writable.append(alias)
+            if self._may_have_more(alias, session):
+                more.append(alias)
+            if self._has_unknown_flags(alias):
+                unknown.append(alias)
+            recovering = recovering or one.reads.recovering or one.writes.recovering
+        known = self.known
         return Inputs(
             self.routing,
-            frozenset(alias for alias, one in self.stores.items() if one.reads.allows()),
-            frozenset(alias for alias, one in self.stores.items() if one.writes.allows()),
-            may_have_more=frozenset(alias for alias in self.stores if self._may_have_more(alias, session)),
-            recovering=any(one.reads.recovering or one.writes.recovering for one in self.stores.values()),
-            complete=self.known.complete,
-            trimmed=self.known.trimmed_alone(limits().ttl),
-            cut_off=frozenset(alias for alias, names in self.known.cut_off.items() if names),
-            unknown_flags=frozenset(alias for alias in self.stores if self._has_unknown_flags(alias)),
+            frozenset(readable),
+            frozenset(writable),
+            may_have_more=frozenset(more),
+            recovering=recovering,
+            complete=known.complete,
+            trimmed=known.trimmed_alone(settings.CONV_TTL_SECONDS) if any(known.trimmed.values()) else frozenset(),
+            cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),
+            unknown_flags=frozenset(unknown),
         )
+
+    def _is_calm(self) -> bool:
+        """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
+        known = self.known
+        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()):
+            return False
+        return all(map(self._store_is_calm, self.stores))
+
+    def _store_is_calm(self, alias: str) -> bool:
+        one = self.stores[alias]
+        flags, flagged = one.flags, self.known.flagged.get(alias)
+        if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
+            return False
+        return not self._has_newer_flags(alias) and not (flagged and one.lacks_flags(flagged))
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""
-        one = self.stores[alias]
+        one, flagged = self.stores[alias], self.known.flagged.get(alias, 0.0)
         had = one.flags is None and self.shared_flags.had_flags(alias)
-        return had or one.lacks_flags(self.known.flagged.get(alias, 0.0))
+        return had or (flagged > 0 and one.lacks_flags(flagged))
 
     def flagged_at(self, alias: str) -> float:
         """Return when a process of this machine last set a flag in the store, as Unix time by the stores' clock; 0.0
@@ -139,6 +170,11 @@ class ProcessState:
         self.stores[alias].flags_at = read_at
         self.shared_flags.set_had_flags(alias, bool(flags.sessions))
         metrics.unsynced.labels(store=alias).set(flags.number)
+
+
+@lru_cache(maxsize=32)
+def _calm(routing: Routing, complete: frozenset[str]) -> Inputs:
+    return Inputs(routing, complete=complete)
 
 
 _state: ProcessState | None = None

@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from functools import cache
+
+from prometheus_client import Histogram
 
 from conversations import deadline
 from conversations.breaker import Breaker
@@ -140,30 +142,38 @@ class MeasuredStore(HistoryStore, ControlStore):
         with deadline.call(self.alias):
             self._store.ping()
 
-    @contextmanager
-    def _measured(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
-        """Record the call in the breaker and the metrics, and log a fault by the event name in the runbook.
-        A corrupt value is no fault of its store: it has answered. Nor is a call for which the request has no time."""
-        with deadline.call(self.alias), self._recorded(operation, breaker, session):
-            yield
+    def _measured(self, operation: str, breaker: Breaker, session: str) -> "Measurement":
+        return Measurement(self.alias, operation, breaker, session)
 
-    @contextmanager
-    def _recorded(self, operation: str, breaker: Breaker, session: str) -> Iterator[None]:
-        begun = time.monotonic()
-        failed = False
-        try:
-            yield
-        except StoreUnavailable as error:
-            failed = True
-            metrics.store_errors.labels(store=self.alias, operation=operation).inc()
-            event(logger, logging.WARNING, f"{self.alias}_error", operation=operation, error=error.reason)
-            raise
-        except CorruptHistory as error:
-            event(
-                logger, logging.ERROR, "corrupt_history", store=self.alias, session=hashed(session), error=str(error)
-            )  # fmt: skip
-            raise
-        finally:
-            took = time.monotonic() - begun
-            breaker.record(failed, took)
-            metrics.store_seconds.labels(store=self.alias, operation=operation).observe(took)
+
+class Measurement:
+    """Records a call in the breaker and the metrics, and logs a fault by the event name in the runbook. A corrupt value
+    is no fault of its store: it has answered. Nor is a call for which the request has no time."""
+
+    __slots__ = ("_alias", "_begun", "_bound", "_breaker", "_operation", "_session")
+
+    def __init__(self, alias: str, operation: str, breaker: Breaker, session: str) -> None:
+        self._alias, self._operation, self._breaker, self._session = alias, operation, breaker, session
+
+    def __enter__(self) -> None:
+        self._bound = deadline.call(self._alias)
+        self._bound.__enter__()
+        self._begun = time.monotonic()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        took = time.monotonic() - self._begun
+        self._bound.__exit__()
+        self._breaker.record(isinstance(error, StoreUnavailable), took)
+        _seconds(self._alias, self._operation).observe(took)
+        if isinstance(error, StoreUnavailable):
+            metrics.store_errors.labels(store=self._alias, operation=self._operation).inc()
+            name = f"{self._alias}_error"
+            event(logger, logging.WARNING, name, operation=self._operation, error=error.reason)
+        elif isinstance(error, CorruptHistory):
+            names = {"store": self._alias, "session": hashed(self._session)}
+            event(logger, logging.ERROR, "corrupt_history", **names, error=str(error))
+
+
+@cache
+def _seconds(alias: str, operation: str) -> Histogram:
+    return metrics.store_seconds.labels(store=alias, operation=operation)

@@ -30,19 +30,26 @@ def as_unavailable(alias: str) -> Iterator[None]:
         raise unavailable(alias, error) from error
 
 
-@contextmanager
-def as_unavailable_or_corrupt(alias: str) -> Iterator[None]:
+class as_unavailable_or_corrupt:  # noqa: N801  (used as a function; a turn pays for a generator)
     """Raise StoreUnavailable for a driver's error, or CorruptHistory where something in the way of a command is none
     of ours."""
-    with as_unavailable(alias):
-        try:
-            yield
-        except FAULTS as error:
-            cause = cause_of(error)
-            # In a pipeline the driver puts the command before the server's words.
-            if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
-                raise CorruptHistory(alias, type(cause).__name__) from error
-            raise
+
+    __slots__ = ("_alias",)
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, FAULTS):
+            return
+        cause = cause_of(error)
+        # In a pipeline the driver puts the command before the server's words.
+        if isinstance(cause, ResponseError) and any(word in str(cause) for word in ("CORRUPT", "WRONGTYPE")):
+            raise CorruptHistory(self._alias, type(cause).__name__) from error
+        raise unavailable(self._alias, error) from error
 
 
 def unavailable(alias: str, error: Exception) -> StoreUnavailable:

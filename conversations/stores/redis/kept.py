@@ -8,10 +8,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from hiredis import pack_command
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
-Command = Sequence[Any]
+Command = tuple[Any, ...]
 Connection = Any  # the driver's has no types
 
 
@@ -21,12 +22,13 @@ class KeptConnections:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._idle: list[Connection] = []
+        os.register_at_fork(after_in_child=self._idle.clear)  # they are the parent's
 
     def call(self, *command: Any) -> Any:
         """Return the answer, in one round trip; raise the driver's errors."""
         connection = self._take()
         try:
-            connection.send_command(*command)
+            connection.send_packed_command([pack_command(command)], check_health=False)
             answer = connection.read_response()
         except ResponseError:  # an answer too
             self._idle.append(connection)
@@ -42,7 +44,7 @@ class KeptConnections:
         raise the driver's other errors."""
         connection = self._take()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command(list(map(pack_command, commands)), check_health=False)
             answers = [_answer(connection) for _ in commands]
         except BaseException:
             self._drop(connection)
@@ -56,9 +58,6 @@ class KeptConnections:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._pool.get_connection()
-        if connection.pid != os.getpid():  # the process has forked: the connection is its parent's
-            self._idle.clear()
             return self._pool.get_connection()
         try:
             clean = not connection.can_read()

@@ -4,7 +4,7 @@ More turns may be stored than the limit: see append.lua. Readers see no more tha
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from conversations.turns import History, Message, Turn
 
 _BEGIN = b'{"role":"user",'
 _KEY = re.compile(rb',"key":"([^"]*)"')  # in content every quote is escaped, so this is a message's own
+_KEY_BEGINS = b',"key":"'
 _set = partial(object.__setattr__)
 
 
@@ -55,16 +56,16 @@ def after(value: bytes, lines: int) -> int:
     return begin
 
 
-def decoded(value: bytes, *, written_here: bool = False) -> History:
-    """Return the history of a stored value, as History.parse does; raise CorruptHistory, quoting none of it."""
+def decoded(value: bytes, history: Callable[[list[Any]], History] = History.parse) -> History:
+    """Return the history of a stored value; raise CorruptHistory, quoting none of it."""
     try:
         if not value.endswith(b"\n"):
             raise ValueError("it does not end with a newline")
         # One array decodes in half the time of a line after another. No newline is within a line: JSON escapes it.
-        return History.parse(orjson.loads(b"[%s]" % value[:-1].replace(b"\n", b",")), written_here=written_here)
+        return history(orjson.loads(b"[%s]" % value[:-1].replace(b"\n", b",")))
     except orjson.JSONDecodeError:
         raise CorruptHistory("redis", "not JSON lines") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CorruptHistory("redis", error) from None
 
 
@@ -89,7 +90,11 @@ class Lines(History):
     @property
     def messages(self) -> tuple[Message, ...]:
         if self._decoded is None:
-            _set(self, "_decoded", decoded(self._value, written_here=True).messages)
+            _set(
+                self,
+                "_decoded",
+                decoded(self._value, partial(History.of_records, keyed=_KEY_BEGINS in self._value)).messages,
+            )
         return self._decoded or ()
 
     def __len__(self) -> int:
@@ -120,7 +125,7 @@ class Lines(History):
         return self if distinct else super().current()
 
     def turn_of(self, key: str) -> Turn | None:
-        there = key.startswith("turn:") or b',"key":"%s"' % key.encode() in self._value
+        there = key.startswith("turn:") or _KEY_BEGINS + key.encode() + b'"' in self._value
         return super().turn_of(key) if there else None
 
 
