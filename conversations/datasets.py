@@ -9,12 +9,15 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from conversations import expiry
 
 STALE = 5.0  # seconds without a heartbeat after which a process may have been cut off
 SILENT = 3600.0  # seconds after which it is taken for ended
+
+
+changing = threading.Lock()
+"""Held while a dataset changes together with the coverage, which would not be of the same one in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +121,10 @@ class Known:
     cut_off: dict[str, frozenset[str]] = field(default_factory=dict)
     """For each store the processes whose heartbeats there have gone stale."""
 
-    lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
-    """Held while a dataset changes together with the coverage, which would not be of the same one in between."""
-
     @property
     def complete(self) -> frozenset[str]:
         """The stores that hold every conversation, or have a flag for what they are missing."""
-        with self.lock:
+        with changing:
             return self.coverage.holds(self.datasets)
 
     def trimmed_alone(self, ttl: int) -> frozenset[str]:

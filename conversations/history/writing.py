@@ -143,12 +143,12 @@ class Offer:
         StoreUnavailable also where that cannot be read: another store may have taken the turn already, so this one
         counts as missed and the request goes on. Where none has, the outcome is unknown: it may be another's turn."""
         try:
-            contents = store(self.alias).inspect(self.session)
+            history = store(self.alias).inspect(self.session).history
+            there = history.turns() if history else ()
         except (StoreUnavailable, CorruptHistory) as error:
             reason = getattr(error, "reason", type(error).__name__)
             _count_error(self.alias, self.session, reason)
             raise StoreUnavailable(self.alias, reason, unknown=True) from error
-        there = contents.history.turns() if contents.history else ()
         return next(filter(self.turn.is_duplicate_of, there), self.turn)
 
     def restore(self) -> None:

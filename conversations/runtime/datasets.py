@@ -212,7 +212,7 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     ids = {**known.datasets, alias: dataset}
     recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
-    with known.lock:
+    with datasets.changing:
         known.coverage = left or recorded
         known.datasets[alias] = dataset
     return left is not None
@@ -241,7 +241,7 @@ def _learn(known: Known, report: Report) -> None:
         trimmed = last_id_in(report.notes.get(trimmed_as(alias)))
         known.trimmed[alias] = max(known.trimmed.get(alias, ""), trimmed)
     noted = {alias: _parsed(report.notes.get(noted_as(alias))) for alias in ALIASES}
-    with known.lock:
+    with datasets.changing:
         for alias, dataset in noted.items():
             if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
                 known.datasets[alias] = dataset

@@ -83,6 +83,22 @@ def test_a_value_corrupted_during_the_duplicate_check_counts_as_missed(settings:
     assert store(MONGO).inspect(session).flag
 
 
+@pytest.mark.parametrize("question", ["What did I ask?", "And?"], ids=["needs the messages", "needs none"])
+def test_a_fault_in_the_middle_of_a_value_is_quarantined_once_its_messages_are_wanted(question: str) -> None:
+    session = a_session()
+    store(REDIS).append(session, None, [a_turn(), a_turn(), a_turn()])
+    with environment.REDIS.client() as client:
+        key = f"conv:{session}"
+        client.set(key, client.get(key).replace(b"That.", b"\xff", 1), ex=60)  # looks right at both ends
+    answer = ask(question, session)
+    if question == "What did I ask?":
+        assert (answer["answer"], answer["msg_count_before"]) == ("You have asked nothing before this question.", 0)
+    assert get(f"conversations/{session}/").status_code in (200, 404)
+    assert ask("And?", session)["persisted"]
+    with environment.REDIS.client() as client:
+        assert client.exists(f"corrupt:{{conv:{session}}}:1")
+
+
 def test_context_is_behind_with_the_last_message_but_not_all_before_it(redis_server: RedisServer) -> None:
     """In an outage without dual write, the second answer is missing the same turns, with context: behind."""
     session = a_session()

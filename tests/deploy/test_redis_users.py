@@ -23,7 +23,7 @@ from conversations.runtime import sampling
 from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import sample
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_bulk, test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, K8S, containers, manifest
@@ -82,7 +82,10 @@ def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, 
     use(settings, deployed.url_of(secret))
     store, session = CacheStore("redis", test_stores.LIMITS), a_session()
     assert store.append(session, a_turn(), flag=True).stored
-    assert store.load(session)
+    for turn in some_turns(30):
+        seen = store.load(session)
+        assert seen
+        assert store.append_after(session, seen, turn, flag=True).stored
 
 
 def test_the_service_can_tell_how_full_redis_is(deployed: DeployedRedis, settings: Settings) -> None:

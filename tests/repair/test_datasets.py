@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,24 @@ def test_a_report_that_another_thread_has_overtaken_shows_no_older_store(
     datasets.compare(known, alias)
     assert known.datasets[alias].id == before.id
     assert known.complete == set(ALIASES)
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_request_sees_no_dataset_without_its_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that looked between the two took a store that is complete for one that is not: `behind`, for nothing."""
+    known, looked = state.state().known, []
+
+    class Slow(dict[str, Dataset]):
+        def __setitem__(self, alias: str, dataset: Dataset) -> None:
+            looked.append(executor.submit(lambda: known.complete))
+            wait(looked, timeout=0.2)  # as a thread may that is interrupted here
+            super().__setitem__(alias, dataset)
+
+    with ThreadPoolExecutor(1) as executor:
+        monkeypatch.setattr(known, "datasets", Slow(known.datasets))
+        renewed = replace(known.datasets[MONGO], id="another", epoch=known.datasets[MONGO].epoch + 1)
+        datasets._take_over(known, MONGO, renewed, control(MONGO).report())
+    assert [one.result() for one in looked] == [{REDIS}]
 
 
 def test_a_process_that_starts_reads_what_its_machine_noted(settings: object, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import Any
 from uuid import uuid4
 
+from django.conf import settings
 from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.util import CacheKey
@@ -189,8 +190,12 @@ def _values(pipeline: Any) -> list[Any]:
     return answers
 
 
-@cache
 def histories() -> Any:
     """Return the cache of conversations that the stores use, one for all threads. Django's own `caches` makes another
     for each request."""
+    return _histories(settings.CACHES["conversations"]["LOCATION"])
+
+
+@cache
+def _histories(url: str) -> Any:
     return caches.create_connection("conversations")
