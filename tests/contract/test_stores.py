@@ -785,6 +785,17 @@ class TestCacheStore(TombstoneContract):
                 with pytest.raises(StoreUnavailable):
                     call([session])
 
+    def test_a_turn_is_stored_by_a_user_without_append(self, store: HistoryStore) -> None:
+        """The rights of Redis' users may be those of an older deployment."""
+        session, turns = a_session(), some_turns(20)
+        store.append(session, None, turns[:16])
+        with refused("append"):
+            for turn in turns[16:]:
+                seen = store.load(session)
+                assert seen
+                assert store.append_after(session, seen, turn) == Receipt(stored=True, created=False)
+        assert store.load(session) == History.of(turns[4:])
+
     def test_a_key_that_is_no_session_does_not_stop_a_scan(self, store: HistoryStore) -> None:
         session = a_session()
         store.append(session, a_turn())

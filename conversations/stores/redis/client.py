@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.util import CacheKey
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from conversations.stores import limits
 from conversations.stores.redis.format import TAIL, flag_text, keeping, kept_arguments, stamps
@@ -93,7 +93,12 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         arguments: list[Any] = [limits.ttl, seen.last_id, len(seen.stored), cut, turn.id, lines]
         if used or flag:
             arguments += (used or "", asked_at(turn), *keeping(), *flags)
-        return bool(self.run("append_after", keys, arguments))
+        try:
+            return bool(self.run("append_after", keys, arguments))
+        except ResponseError as error:
+            if "can't run this command" not in str(error):
+                raise
+            return False  # by rights of an older deployment, which lack APPEND: the script has changed nothing
 
     def keep_keys(self, session: str, keys: Keys) -> None:
         """Keep these Idempotency-Keys."""
