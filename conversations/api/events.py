@@ -7,7 +7,7 @@ import orjson
 from django.http import StreamingHttpResponse
 
 from conversations.api.errors import body
-from conversations.api.output_serializers import AnswerSerializer
+from conversations.api.output_serializers import answer_fields
 from conversations.chat import Answer
 from conversations.errors import ConversationError
 
@@ -23,7 +23,7 @@ def _events(pieces: Iterator[str | Answer]) -> Iterator[bytes]:
     try:
         for piece in pieces:
             if isinstance(piece, Answer):
-                yield _event("answer", AnswerSerializer(piece).data)
+                yield _event("answer", answer_fields(piece))
             else:
                 yield _event("delta", {"text": piece})
     except ConversationError as error:

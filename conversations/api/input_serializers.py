@@ -70,19 +70,6 @@ class QuestionSerializer(serializers.Serializer[Any]):
     )
     stream = Flag(required=False, default=False, help_text="Send the answer piece by piece, as server-sent events.")
 
-    def make_question(self, tenant: str, key: str | None) -> Question:
-        """Return the validated question."""
-        data = self.validated_data
-        return Question(
-            text=data["question"],
-            session_id=data.get("session_id") or new_session_id(),
-            tenant=tenant,
-            last_message_id=data.get("last_message_id"),
-            require_context=data["require_context"],
-            key=key,
-            fresh="session_id" not in data,
-        )
-
     def validate_session_id(self, value: str) -> str:
         if not SESSION_ID.fullmatch(value):
             raise serializers.ValidationError(SESSION_RULE)
@@ -116,6 +103,58 @@ class QuestionSerializer(serializers.Serializer[Any]):
         if len(names) > _MAX_NAMED:
             errors.setdefault("request", []).append(f"There are {len(names) - _MAX_NAMED} other unknown fields.")
         return errors
+
+
+_NAMES = frozenset(QuestionSerializer._declared_fields)
+
+
+def question_fields(data: Any) -> dict[str, Any]:
+    """Return the validated fields of a question; raise ValidationError.
+
+    What is valid at first sight is not given to the serializer: it copies all its fields for each request, which takes
+    as long as a turn takes a store.
+    """
+    if _is_surely_valid(data):
+        return {"require_context": False, "stream": False, **data}
+    form = QuestionSerializer(data=data)
+    form.is_valid(raise_exception=True)
+    return dict(form.validated_data)
+
+
+def _is_surely_valid(data: Any) -> bool:
+    """Return whether the serializer would take the data as they are. The parser has refused lone surrogates."""
+    if not isinstance(data, dict) or not data.keys() <= _NAMES:
+        return False
+    text, session, last = data.get("question"), data.get("session_id", "new"), data.get("last_message_id")
+    return (
+        isinstance(text, str)
+        and len(text) <= MAX_CHARACTERS
+        and not text.isspace()
+        and text != ""
+        and "\0" not in text
+        and isinstance(session, str)
+        and SESSION_ID.fullmatch(session) is not None
+        and (last is None or (isinstance(last, str) and _was_given(last)))
+        and isinstance(data.get("require_context", False), bool)
+        and isinstance(data.get("stream", False), bool)
+    )
+
+
+def _was_given(message_id: str) -> bool:
+    return MESSAGE_ID.fullmatch(message_id) is not None and time_of(message_id) <= now() + MAX_AHEAD
+
+
+def make_question(fields: dict[str, Any], tenant: str, key: str | None) -> Question:
+    """Return the question of validated fields."""
+    return Question(
+        text=fields["question"],
+        session_id=fields.get("session_id") or new_session_id(),
+        tenant=tenant,
+        last_message_id=fields.get("last_message_id"),
+        require_context=fields["require_context"],
+        key=key,
+        fresh="session_id" not in fields,
+    )
 
 
 class PageSize(serializers.IntegerField):

@@ -1,10 +1,12 @@
 """Serializers of responses. Docstrings and help texts of fields are part of the OpenAPI document."""
 
+from operator import attrgetter
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
+from conversations.chat import Answer
 from conversations.stores import ALIASES
 
 STORES = [(alias, alias) for alias in ALIASES]
@@ -28,6 +30,16 @@ class AnswerSerializer(serializers.Serializer[Any]):
         choices=["full", "behind"], help_text="`behind`: turns you were given are missing from the context."
     )
     replayed = serializers.BooleanField(help_text="Whether this answer was stored before, by the same Idempotency-Key.")
+
+
+_ANSWER = tuple(AnswerSerializer._declared_fields)
+_values = attrgetter(*_ANSWER)
+
+
+def answer_fields(answer: Answer) -> dict[str, Any]:
+    """Return the fields that AnswerSerializer writes. It would copy them all for each answer first, which takes
+    as long as a turn takes a store; and each value is written as it is."""
+    return dict(zip(_ANSWER, _values(answer), strict=True))
 
 
 class EventSerializer(serializers.Serializer[Any]):

@@ -20,9 +20,10 @@ from conversations.api.input_serializers import (
     SESSION_RULE,
     ExportQuerySerializer,
     ListQuerySerializer,
-    QuestionSerializer,
+    make_question,
+    question_fields,
 )
-from conversations.api.output_serializers import AnswerSerializer, ConversationSerializer, PageSerializer
+from conversations.api.output_serializers import ConversationSerializer, PageSerializer, answer_fields
 from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
@@ -30,17 +31,22 @@ from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
 
-class _FirstRenderer(DefaultContentNegotiation):
+class _Negotiation(DefaultContentNegotiation):
     """Ignores Accept: the address and the question decide what is sent, to a browser or an event source too."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
 
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        """Return the parser; the usual Content-Type is compared without being parsed."""
+        plain = request.content_type == parsers[0].media_type
+        return parsers[0] if plain else super().select_parser(request, parsers)
+
 
 class _ChatViewSet(ViewSet):
     """What every address under /api/chat/ has in common."""
 
-    content_negotiation_class = _FirstRenderer
+    content_negotiation_class = _Negotiation
 
     def dispatch(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponseBase:
         """Handle a request within its deadline."""
@@ -67,12 +73,11 @@ class ChatView(_ChatViewSet):
     @schema.ask
     def ask(self, request: Request) -> HttpResponseBase:
         """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
-        form = QuestionSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        question = form.make_question(self.tenant, _idempotency_key(request))
-        if form.validated_data["stream"]:
+        fields = question_fields(request.data)
+        question = make_question(fields, self.tenant, _idempotency_key(request))
+        if fields["stream"]:
             return event_stream(chat.stream(question))
-        return Response(AnswerSerializer(chat.ask(question)).data)
+        return HttpResponse(_as_json(answer_fields(chat.ask(question))), content_type="application/json")
 
 
 class ConversationView(_ChatViewSet):
@@ -130,8 +135,14 @@ class ConversationView(_ChatViewSet):
         return ConversationSerializer(fields).data
 
 
+def _as_json(data: dict[str, Any]) -> bytes:
+    """Return the data as DRF's renderer writes them, which takes ten times as long."""
+    # Both characters end a line in old JavaScript.
+    return orjson.dumps(data).replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+
+
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")  # Django would make an object of all headers first
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         rule = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ + / = -"
         raise ValidationError({"Idempotency-Key": [rule]})
