@@ -9,7 +9,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
-from django_prometheus.exports import ExportToDjangoView
 
 from conversations.errors import ConversationError
 from conversations.runtime.state import state
@@ -17,6 +16,7 @@ from conversations.stores import ALIASES
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
 from ops.status import collect, render, served
+from telemetry.requests import page
 
 
 @require_safe
@@ -80,7 +80,7 @@ def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
 
 def _look(request: HttpRequest) -> collect.Status:
     """Return the status; this server's own counters are read in this process, without a request to itself."""
-    return collect.look(served.parse(ExportToDjangoView(request).content.decode()), state().switch)
+    return collect.look(served.parse(page().content.decode()), state().switch)
 
 
 def _page(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django_prometheus.exports import ExportToDjangoView
 
 from conversations import clock, history
 from conversations.runtime import pings
 from conversations.runtime.state import state
 from conversations.stores import ALIASES
+from telemetry.requests import page
 
 READY_SECONDS = 0.4  # a probe has half a second
 
@@ -58,8 +58,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 @_safe
 def metrics_page(request: HttpRequest) -> HttpResponse:
     """Every metric, of all worker processes."""
-    response: HttpResponse = ExportToDjangoView(request)
-    return response
+    return page()
 
 
 def _report(states: dict[str, pings.StoreHealth]) -> JsonResponse:
