@@ -10,4 +10,4 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 
 def visible(text: str) -> str:
     """Return the text with such characters as JSON escapes; JSON keeps its value."""
-    return _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return text if text.isprintable() else _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
