@@ -10,9 +10,13 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
+from conversations import merge
 from conversations.history import trimmed
-from conversations.stores import BACKENDS, bulk, memory_store, other, reachable
+from conversations.stores import BACKENDS, bulk, limits, memory_store, other, reachable
+from conversations.stores.base import Contents
 from conversations.stores.bulk import Share
+from conversations.stores.bulk_reader import Found
+from conversations.turns import Turn
 from ops.errors import NoMemoryLimit, NoMemoryStore, NotInOther
 
 BATCH = 50  # conversations between two looks at the memory
@@ -138,11 +142,21 @@ def _enough(oldest: list[tuple[str, str]], excess: int) -> int:
 
 
 def _copied(last_ids: dict[str, str], report: MemoryReport) -> dict[str, str]:
-    """Return those that the other store has as well, after it was given what it was missing."""
-    there = bulk(other(alias())).last_ids(last_ids)
-    missing = [session for session, last in last_ids.items() if there.get(session, "") < last]
-    histories = bulk(alias()).histories(missing)
-    left = bulk(alias()).ttls(histories)
-    bulk(other(alias())).put([Share(name, one.turns(), left.get(name, 1)) for name, one in histories.items()])
-    report.copied += len(histories)
-    return {session: last for session, last in last_ids.items() if session not in missing or session in histories}
+    """Return those of which the other store has every turn, after it was given what it was missing. What is no history
+    in the full store is none of these."""
+    full, there = (bulk(one).digests(last_ids) for one in (alias(), other(alias())))
+    differing = [session for session in last_ids if session not in full or full[session] != there.get(session)]
+    ours, theirs = (bulk(one).contents(differing) for one in (alias(), other(alias())))
+    corrupt = {session for session, one in ours.items() if not isinstance(one, Contents)}
+    missing = {session: _missing(one, theirs[session]) for session, one in ours.items() if isinstance(one, Contents)}
+    incomplete = {session: turns for session, turns in missing.items() if turns}
+    left = bulk(alias()).ttls(incomplete)
+    bulk(other(alias())).put([Share(name, turns, left.get(name, 1)) for name, turns in incomplete.items()])
+    report.copied += len(incomplete)
+    return {session: last for session, last in last_ids.items() if session not in corrupt}
+
+
+def _missing(ours: Contents, theirs: Found) -> tuple[Turn, ...]:
+    """Return the turns that the other store is missing; all of them where it has something that is no history."""
+    held = theirs if isinstance(theirs, Contents) else Contents(None, None, None)
+    return merge.plan({alias(): ours, other(alias()): held}, limits()).missing[other(alias())].turns

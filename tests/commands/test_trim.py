@@ -200,6 +200,28 @@ def test_memory_is_freed_oldest_first_and_nothing_is_lost(redis_server: RedisSer
     assert store(REDIS).inspect(sessions[0]).tombstone is None
 
 
+@pytest.mark.parametrize("there", [(0, 2), (1, 2), (0, 1), ()], ids=str)
+def test_memory_gives_up_no_turn_that_the_other_store_is_missing(there: tuple[int, ...]) -> None:
+    """Wherever in the conversation that turn is."""
+    turns = aged(1, 3)
+    whole, session = hold(*ALIASES, turns=turns), hold(REDIS, turns=turns)
+    if there:
+        hold(MONGO, session=session, turns=tuple(turns[place] for place in there))
+    _, report = run_json("trim", "--to-memory", "1kb", "--apply")
+    assert turns_in(REDIS, session) == turns_in(REDIS, whole) == ()
+    assert turns_in(MONGO, session) == turns_in(MONGO, whole) == turns
+    assert (report["to_memory"]["removed"], report["to_memory"]["moved_to_mongo"]) == (2, 1)
+
+
+def test_what_the_other_store_has_more_of_is_not_copied() -> None:
+    turns = aged(1, 3)
+    session = hold(MONGO, turns=turns)
+    hold(REDIS, session=session, turns=turns[1:])
+    _, report = run_json("trim", "--to-memory", "1kb", "--apply")
+    assert (report["to_memory"]["removed"], report["to_memory"]["moved_to_mongo"]) == (1, 0)
+    assert turns_in(MONGO, session) == turns
+
+
 def test_of_a_few_long_ones_no_more_are_removed_than_needed(redis_server: RedisServer) -> None:
     for _ in range(12):
         hold(REDIS, turns=(make_turn("long", "x" * 100_000, None, now(), now()),))
