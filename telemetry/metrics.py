@@ -17,7 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Mode = Literal["livemostrecent", "mostrecent"]
-OPERATIONS = ("load", "inspect", "append", "delete", "set_aside", "settle")
+OPERATIONS = ("load", "inspect", "append", "keep_keys", "delete", "set_aside", "settle")
 
 
 class _Labelled(MetricWrapperBase):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 
 from conversations import merge, used_keys
@@ -126,20 +126,41 @@ def _together(sessions: Collection[str]) -> tuple[list[str], int]:
     held = _read(sessions)
     plans = {session: merge.plan(each, limits()) for session, each in held.items()}
     for alias in ALIASES:
-        bulk(alias).put(_shares(plans, alias))
-        bulk(alias).keep_keys(_missing_keys(held, alias))
+        _give(alias, _shares(plans, alias), _missing_keys(held, alias))
     for alias in ALIASES:
-        flags = {session: each[alias].flag for session, each in held.items()}
-        bulk(alias).clear_flags({session: flag for session, flag in flags.items() if flag})
+        _clear_flags(alias, {session: flag for session, each in held.items() if (flag := each[alias].flag)})
     changed = sum(_report(session, plan) for session, plan in plans.items())
     return [session for session in sessions if session not in held], changed
 
 
 def _read(sessions: Collection[str]) -> dict[str, dict[str, Contents]]:
     """Return what each store holds of those conversations that every store can read."""
-    found = {alias: bulk(alias).contents(sessions) for alias in ALIASES}
+    found = {alias: _contents(alias, sessions) for alias in ALIASES}
     held = {session: {alias: found[alias][session] for alias in ALIASES} for session in sessions}
     return {session: _readable(each) for session, each in held.items() if len(_readable(each)) == len(ALIASES)}
+
+
+def _contents(alias: str, sessions: Collection[str]) -> dict[str, Found]:
+    if not sessions:
+        return {}
+    with store(alias).recorded_batch("inspect", write=False):
+        return bulk(alias).contents(sessions)
+
+
+def _give(alias: str, shares: Sequence[Share], keys: Mapping[str, Keys]) -> None:
+    """Give the store its missing turns and tombstones, then the Idempotency-Keys."""
+    if shares:
+        with store(alias).recorded_batch("append", write=True):
+            bulk(alias).put(shares)
+    if keys:
+        with store(alias).recorded_batch("keep_keys", write=True):
+            bulk(alias).keep_keys(keys)
+
+
+def _clear_flags(alias: str, flags: Mapping[str, str]) -> None:
+    if flags:
+        with store(alias).recorded_batch("settle", write=True):
+            bulk(alias).clear_flags(flags)
 
 
 def _readable(each: Mapping[str, Found]) -> dict[str, Contents]:

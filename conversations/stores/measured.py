@@ -3,9 +3,6 @@
 import logging
 import time
 from collections.abc import Collection, Sequence
-from functools import cache
-
-from prometheus_client import Histogram
 
 from conversations import deadline
 from conversations.breaker import Breaker
@@ -25,8 +22,9 @@ _WRITE_PATIENCE = 2  # a write waits for other writers and for a disk
 
 
 class MeasuredStore(HistoryStore, ControlStore):
-    """Wraps a store once. A turn's own operations are measured; the watcher's calls are not, since it
-    records them itself, and each must be recorded once. What a request may call is bounded by its deadline."""
+    """Wraps a store once. A turn's own operations are measured, and repair's batches by `recorded_batch`; the watcher's
+    calls are not, since it records them itself, and each must be recorded once. What a request may call is bounded by
+    its deadline."""
 
     def __init__(self, store: HistoryStore, control: ControlStore) -> None:
         self._store = store
@@ -142,18 +140,28 @@ class MeasuredStore(HistoryStore, ControlStore):
         with deadline.call(self.alias):
             self._store.ping()
 
+    def recorded_batch(self, operation: str, *, write: bool) -> "Measurement":
+        """Record what a BulkStore does with a batch of conversations as one call of that operation. The breaker counts
+        it where it fails, however long it takes: a batch may well take longer than a turn's call, and that does not
+        show a slow store."""
+        return Measurement(self.alias, operation, self.writes if write else self.reads, judge_duration=False)
+
     def _measured(self, operation: str, breaker: Breaker, session: str) -> "Measurement":
         return Measurement(self.alias, operation, breaker, session)
 
 
 class Measurement:
-    """Records a call in the breaker and the metrics, and logs a fault by the event name in the runbook. A corrupt value
-    is no fault of its store: it has answered. Nor is a call for which the request has no time."""
+    """Records the call in its block in the breaker and the metrics, and logs a fault by the event name in the runbook. A
+    corrupt value is no fault of its store: it has answered. Nor is a call for which the request has no time."""
 
-    __slots__ = ("_alias", "_begun", "_bound", "_breaker", "_operation", "_session")
+    # A generator each for the deadline and the rest would take longer than all of this.
+    __slots__ = ("_alias", "_begun", "_bound", "_breaker", "_judge_duration", "_operation", "_session")
 
-    def __init__(self, alias: str, operation: str, breaker: Breaker, session: str) -> None:
+    def __init__(
+        self, alias: str, operation: str, breaker: Breaker, session: str = "", *, judge_duration: bool = True
+    ) -> None:
         self._alias, self._operation, self._breaker, self._session = alias, operation, breaker, session
+        self._judge_duration = judge_duration
 
     def __enter__(self) -> None:
         self._bound = deadline.call(self._alias)
@@ -163,8 +171,8 @@ class Measurement:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         took = time.monotonic() - self._begun
         self._bound.__exit__()
-        self._breaker.record(isinstance(error, StoreUnavailable), took)
-        _seconds(self._alias, self._operation).observe(took)
+        self._breaker.record(isinstance(error, StoreUnavailable), took if self._judge_duration else 0.0)
+        metrics.store_seconds.labels(store=self._alias, operation=self._operation).observe(took)
         if isinstance(error, StoreUnavailable):
             metrics.store_errors.labels(store=self._alias, operation=self._operation).inc()
             name = f"{self._alias}_error"
@@ -172,8 +180,3 @@ class Measurement:
         elif isinstance(error, CorruptHistory):
             names = {"store": self._alias, "session": hashed(self._session)}
             event(logger, logging.ERROR, "corrupt_history", **names, error=str(error))
-
-
-@cache
-def _seconds(alias: str, operation: str) -> Histogram:
-    return metrics.store_seconds.labels(store=alias, operation=operation)

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from conversations import history
-from conversations.breaker import CLOSED, Breaker
+from conversations.breaker import CLOSED, TRIPS, Breaker
+from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history import repair
 from conversations.runtime import gauges, pings
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.consistency import compare
+from telemetry import metrics
 from tests import environment
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn
@@ -44,6 +46,11 @@ def repair_it(session: str, folder: Path) -> None:
     repair.conversation(session)
 
 
+def repair_with_others(session: str, folder: Path) -> None:
+    spoil(session)
+    assert repair.several([session, a_session()]) == (1, [])
+
+
 def reconcile_it(session: str, folder: Path) -> None:
     spoil(session)
     assert run("reconcile", "--apply")[0] == 0
@@ -56,7 +63,7 @@ def restore_it(session: str, folder: Path) -> None:
     assert code == 0, output
 
 
-@pytest.mark.parametrize("quarantine", [append_to, repair_it, reconcile_it, restore_it])
+@pytest.mark.parametrize("quarantine", [append_to, repair_it, repair_with_others, reconcile_it, restore_it])
 def test_every_quarantine_is_counted(quarantine: Callable[[str, Path], None], tmp_path: Path) -> None:
     gauges.start()
     session = hold(*ALIASES)
@@ -81,6 +88,26 @@ def test_clearing_an_unsynced_flag_is_timed() -> None:
     assert sample("store_duration_seconds_count", store="mongo", operation="settle") == before + 1
 
 
+def test_a_batch_of_repair_is_one_call_of_each_operation() -> None:
+    gauges.start()
+    sessions = [a_session() for _ in range(3)]
+    for session in sessions:
+        store(MONGO).append(session, a_turn(at=now(), key="k"), flag=True)
+    expected = {
+        REDIS: {"inspect": 1, "append": 1, "keep_keys": 1, "settle": 0},
+        MONGO: {"inspect": 1, "append": 0, "keep_keys": 0, "settle": 1},
+    }
+    before = {alias: calls(alias) for alias in ALIASES}
+    assert repair.several(sessions) == (3, [])
+    counted = {alias: {name: calls(alias)[name] - before[alias][name] for name in expected[alias]} for alias in ALIASES}
+    assert counted == expected
+
+
+def calls(alias: str) -> dict[str, float]:
+    """Return how many calls to the store were counted, by operation."""
+    return {name: sample("store_duration_seconds_count", store=alias, operation=name) for name in metrics.OPERATIONS}
+
+
 def test_a_value_that_is_no_history_is_no_fault_of_its_store() -> None:
     """The store answers, so its breaker stays closed."""
     session = a_session()
@@ -91,14 +118,25 @@ def test_a_value_that_is_no_history_is_no_fault_of_its_store() -> None:
     assert state().stores[REDIS].reads.state == CLOSED
 
 
-def test_failed_calls_of_every_caller_open_the_breaker(redis_server: RedisServer) -> None:
+def repair_one() -> None:
+    repair.conversation(a_session())
+
+
+def repair_two() -> None:
+    repair.several([a_session(), a_session()])
+
+
+@pytest.mark.parametrize("call", [repair_one, repair_two])
+def test_failed_calls_of_every_caller_open_the_breaker(redis_server: RedisServer, call: Callable[[], None]) -> None:
     reads = state().stores[REDIS].reads
+    before = sample("store_errors_total", store="redis", operation="inspect")
     redis_server.kill()
     try:
-        for _ in range(5):
+        for _ in range(TRIPS):
             with pytest.raises(StoreUnavailable):
-                repair.conversation(a_session())
+                call()
         assert not reads.allows()
+        assert sample("store_errors_total", store="redis", operation="inspect") == before + TRIPS
     finally:
         redis_server.start()
 

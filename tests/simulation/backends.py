@@ -9,6 +9,7 @@ from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
+from conversations.stores.bulk_reader import Found
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.memory import MemoryStore
 from conversations.stores.memory_bulk import MemoryBulk
@@ -206,11 +207,17 @@ class Link(HistoryStore, ControlStore):
 
 
 class SimulatedBulk(BulkStore):
-    """What repair needs of a store in bulk: the defaults, and tombstones."""
+    """What repair needs of a store in bulk: one call for each batch, as the real stores make."""
 
     def __init__(self, store: HistoryStore, link: Link) -> None:
         super().__init__(store)
         self._link = link
+
+    def contents(self, sessions: Collection[str]) -> dict[str, Found]:
+        return self._link.call(lambda: self._memory.contents(sessions))
+
+    def keep_keys(self, keys: Mapping[str, Keys]) -> None:
+        self._link.call(lambda: self._memory.keep_keys(keys), write=True)
 
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         yield from self._link.call(lambda: list(self._memory.tombstones(size)))

@@ -72,6 +72,25 @@ def test_a_call_that_is_not_made_is_no_fault_of_the_store(
     assert not caplog.records
 
 
+def fails(store: MeasuredStore) -> None:
+    with pytest.raises(StoreUnavailable), store.recorded_batch("append", write=True):
+        raise StoreUnavailable("redis", "timeout")
+
+
+def test_a_batch_counts_for_the_breaker_only_where_it_fails() -> None:
+    """It has longer than a turn's call, so its duration shows nothing."""
+    store = a_store()
+    store.writes.slow = 0.0  # whatever a call takes is too long
+    for _ in range(TRIPS):
+        with store.recorded_batch("append", write=True):
+            pass
+    assert store.writes.allows()
+    for _ in range(TRIPS):
+        fails(store)
+    assert not store.writes.allows()
+    assert store.reads.allows()
+
+
 def test_a_call_has_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[float] = []
     monkeypatch.setattr(MemoryStore, "ping", lambda self: left.append(deadline.left()))
