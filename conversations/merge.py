@@ -98,11 +98,6 @@ def stored_with_size(turns: Iterable[Turn], limits: Limits, tombstone: str | Non
     return (history if 2 * len(kept) == len(history) else History.of(kept)), size
 
 
-def merge(*histories: History | None, tombstone: str | None = None) -> History:
-    """Return what readers see of the histories, before any limits: steps 1, 2 and 3."""
-    return unite(*histories).after(tombstone or "").current()
-
-
 def unite(*histories: History | None) -> History:
     """Return step 1: the union of the histories."""
     present = [history for history in histories if history]
@@ -137,7 +132,7 @@ def _by_id(turns: Iterable[Turn]) -> History:
     found: dict[str, Turn] = {}
     for turn in every:
         other = found.get(turn.id)
-        # Of two with other words one is chosen by what it is, not by who holds it: every reader sees the same.
+        # Where the texts differ the order of the stores must not decide: every reader sees the same turn.
         found[turn.id] = turn if other in (None, turn) else max(other, turn, key=Turn.lines)
     return History.of(found[turn_id] for turn_id in sorted(found))
 
@@ -150,10 +145,12 @@ def _within(history: History, limits: Limits | None) -> History:
 
 
 def _missing(held: Held, whole: History, stored: History, tombstone: str | None, limits: Limits | None) -> Missing:
+    """Return what one store needs to hold the turns of `stored`, which are those of `whole` within the limits."""
     own = held.history or History()
     there = {turn.id for turn in own.turns()}
     turns = [turn for turn in stored.turns() if turn.id not in there]
     dropped = whole.turns()[: (len(whole) - len(stored)) // 2]
+    # Trimming stops at the first turn that does not fit: without that turn the store may keep older ones.
     if limits and dropped and dropped[-1].id not in there:
         kept = _by_id([*own.after(tombstone or "").turns(), *turns])
         if _within(kept, limits) != stored:
@@ -163,6 +160,7 @@ def _missing(held: Held, whole: History, stored: History, tombstone: str | None,
 
 
 def _conflicts(histories: Iterable[History | None], stored: History) -> frozenset[str]:
+    """Return the ids of turns in `stored` that any of the histories has with another text."""
     present = [history for history in histories if history]
     if len(present) < 2:
         return frozenset()

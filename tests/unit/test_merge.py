@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from conversations.merge import Missing, plan, stored, unite
 from conversations.stores import MONGO, REDIS
 from conversations.stores.base import Contents
-from conversations.turns import History, Limits, Turn
+from conversations.turns import ANSWER, QUESTION, History, Limits, Turn
 from tests.builders import a_turn, some_turns
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,6 +48,10 @@ def applied(held: Contents, missing: Missing, tombstone: str | None, limits: Lim
 
 def pair(one: Contents, two: Contents) -> dict[str, Contents]:
     return {REDIS: one, MONGO: two}
+
+
+def turns_of(held: Contents) -> tuple[Turn, ...]:
+    return held.history.turns() if held.history else ()
 
 
 unhurried = settings(deadline=None)  # a busy machine is no fault
@@ -106,6 +110,25 @@ class TestHistory:
         dropped = {*found.stored.turns()} - {*found.history.turns()}
         assert all(found.stored.turn_of(turn.question.key or "") != turn for turn in dropped)
         assert found.stored == unite(one.history, two.history).after(found.tombstone or "")
+
+    def test_of_nothing_it_is_empty(self) -> None:
+        found = plan(pair(has(), has()), WIDE)
+        assert (found.history, found.stored, found.last_id) == (History(), History(), None)
+
+    @unhurried
+    @given(stores(), stores())
+    def test_turns_are_whole_and_in_order(self, one: Contents, two: Contents) -> None:
+        history = plan(pair(one, two), WIDE).history
+        assert {*history.turns()} <= {*turns_of(one), *turns_of(two)}
+        assert [message.role for message in history] == [QUESTION, ANSWER] * (len(history) // 2)
+        assert [message.id for message in history] == sorted({message.id for message in history})
+
+    @unhurried
+    @given(stores(), stores())
+    def test_nothing_is_dropped_but_duplicates_and_what_is_tombstoned(self, one: Contents, two: Contents) -> None:
+        found = plan(pair(one, two), WIDE)
+        later = [turn for turn in (*turns_of(one), *turns_of(two)) if turn.id > (found.tombstone or "")]
+        assert all(map(found.history.knows, later))
 
     def test_superseded_turns_take_no_place_of_a_readers_window(self) -> None:
         first, second = a_turn(), a_turn(key="k")

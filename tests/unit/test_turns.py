@@ -1,19 +1,15 @@
-"""Messages, turns and histories: ids in the order of cause, and merging that loses and doubles nothing."""
+"""Messages, turns and histories: ids in the order of cause, what is no history, and limits."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from conversations.errors import NoLaterTurn
 from conversations.history import restamp
 from conversations.ids import MESSAGE_ID, stamp
-from conversations.merge import merge
-from conversations.turns import ANSWER, QUESTION, History, Limits, Message, Turn, make_turn
+from conversations.turns import ANSWER, QUESTION, History, Limits, Message, make_turn
 from tests.builders import a_history, a_turn, some_turns
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -187,73 +183,6 @@ class TestTrim:
     def test_nothing_older_jumps_over_what_did_not_fit(self) -> None:
         small, large, last = a_turn(), a_turn("q", "a" * 5000), a_turn()
         assert Limits(60, 16, 1024).trim([small, large, last]) == (last,)
-
-
-# Turns that many writers might have made: some at one millisecond, some with one key.
-POOL = [a_turn(f"q{n}", at=NOON + timedelta(milliseconds=n // 3), key=f"k{n % 4}" if n % 5 == 0 else None)
-        for n in range(24)]  # fmt: skip
-
-
-def _history(turns: Iterable[Turn]) -> History:
-    return merge(History.of(sorted(turns, key=lambda turn: turn.id)))
-
-
-histories = st.sets(st.sampled_from(POOL), max_size=12).map(_history)
-
-
-unhurried = settings(deadline=None)  # a busy machine is no fault
-
-
-class TestMerge:
-    def test_nothing_merged_is_an_empty_history(self) -> None:
-        assert merge() == merge(None, History()) == History()
-
-    def test_of_turns_with_one_key_the_latest_stays(self) -> None:
-        first, second, other = a_turn(key="k"), a_turn(key="k"), a_turn()
-        assert merge(History.of([first, other]), History.of([second, other])) == _history([second, other])
-
-    @unhurried
-    @given(histories, histories)
-    def test_merge_is_commutative(self, one: History, two: History) -> None:
-        """Whichever store is asked first, a client sees the same conversation."""
-        assert merge(one, two) == merge(two, one)
-
-    @unhurried
-    @given(histories, histories, histories)
-    def test_merge_is_associative(self, one: History, two: History, three: History) -> None:
-        assert merge(merge(one, two), three) == merge(one, merge(two, three)) == merge(one, two, three)
-
-    @unhurried
-    @given(histories, histories)
-    def test_merge_is_idempotent(self, one: History, two: History) -> None:
-        assert merge(one, one) == merge(one, None) == one
-        assert merge(merge(one, two), two) == merge(one, two)
-
-    @unhurried
-    @given(histories, histories)
-    def test_merge_keeps_turns_whole_and_in_order(self, one: History, two: History) -> None:
-        merged = merge(one, two)
-        assert set(merged.turns()) <= {*one.turns(), *two.turns()}
-        assert [message.role for message in merged] == [QUESTION, ANSWER] * (len(merged) // 2)
-        assert [message.id for message in merged] == sorted(message.id for message in merged)
-
-    @unhurried
-    @given(histories, histories)
-    def test_merge_drops_nothing_but_repeats(self, one: History, two: History) -> None:
-        merged = merge(one, two)
-        assert all(merged.knows(turn) for turn in (*one.turns(), *two.turns()))
-        assert len({message.id for message in merged}) == len(merged)
-
-    @unhurried
-    @given(histories, histories, st.integers(0, 20))
-    def test_tombstoned_turns_are_not_merged_again(self, one: History, two: History, number: int) -> None:
-        """Whichever history has it, and however often they are merged; every later turn stays."""
-        messages = (*one, *two)
-        tombstone = messages[number % len(messages)].id if messages else "f" * 36
-        merged = merge(one, two, tombstone=tombstone)
-        assert all(turn.id > tombstone for turn in merged.turns())
-        assert merge(merged, one, two, tombstone=tombstone) == merged
-        assert merged == merge(one, two).after(tombstone).current()
 
 
 def test_a_message_without_a_key_has_no_such_field() -> None:
