@@ -10,6 +10,7 @@ from conversations import clock
 from conversations.ids import time_of
 
 MARGIN = 3600.0  # seconds by which the noted time is later than needed, so that it is seldom written
+_SLACK = 60.0  # seconds by which what expires may go earlier from one store than from the other
 MOST = 10 * 365 * 86_400  # seconds of a TTL; a noted time that is further ahead was written with a clock that was wrong
 
 _latest = 0.0
@@ -41,3 +42,9 @@ def can_live(last_id: str, ttl: int) -> bool:
         return False
     lowered = tombstone_ttl(ttl) > ttl + 2 * MARGIN  # the TTL: then until when is not known of one conversation
     return lowered or time_of(last_id).timestamp() + ttl > clock.timestamp()
+
+
+def may_have_expired(last_id: str, ttl: int) -> bool:
+    """Return whether a conversation whose last message has this id, or a tombstone that is this id, may have gone from
+    one store by itself: then it is not missing there."""
+    return clock.timestamp() - time_of(last_id).timestamp() > ttl - _SLACK

@@ -7,12 +7,10 @@ every request of the first look has ended, and counts only if it differs in the 
 import logging
 from collections.abc import Collection, Mapping
 
-from conversations import merge
-from conversations.clock import now
+from conversations import expiry, merge
 from conversations.errors import CorruptHistory
 from conversations.history import repair, trimmed
 from conversations.history.walk import Digests, Walk, differing
-from conversations.ids import time_of
 from conversations.merge import Plan
 from conversations.stores import ALIASES, bulk, control, limits
 from conversations.stores.base import Contents
@@ -24,7 +22,6 @@ from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
 
-_SLACK_SECONDS = 60  # what expires does not do so in both stores at the same moment
 _MOMENT = 0.001  # seconds
 
 
@@ -128,9 +125,4 @@ def _needs(plan: Plan, alias: str, upto: str) -> bool:
     if missing.tombstoned:
         return True
     more = missing.tombstone or any(turn.id > upto for turn in missing.turns)
-    return more and not _has_expired(plan.last_id or "")
-
-
-def _has_expired(last_id: str) -> bool:
-    """Return whether a conversation, or its tombstone, may have gone from a store by itself."""
-    return (now() - time_of(last_id)).total_seconds() > limits().ttl - _SLACK_SECONDS
+    return more and not expiry.may_have_expired(plan.last_id or "", limits().ttl)

@@ -10,21 +10,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from django.conf import settings
-
-from conversations import merge
+from conversations import expiry, merge
 from conversations.errors import CorruptHistory
 from conversations.policy import Routing
 from conversations.stores import ALIASES, bulk, limits, store
 from conversations.stores.batches import retried
 from conversations.stores.bulk_reader import Found
-from conversations.turns import SESSION, now, time_of
+from conversations.turns import SESSION
 
 PAGE = 200
 BATCH = 1000
 """How many that differ are kept in memory before they are looked at again."""
 SECOND_LOOK_SECONDS = 1.0
-_SLACK_SECONDS = 60  # tombstones of one deletion do not expire at the same moment
 
 CORRUPT, DIFFERING, FLAGGED, IN_STEP = "corrupt", "differing", "marked", "in_step"
 FALLBACK_BEHIND, NOT_A_SESSION = "fallback_behind", "not_a_session"
@@ -92,7 +89,7 @@ def compare(session: str, found: Mapping[str, Found]) -> Comparison:
     plan = merge.plan(whole, limits())
     missing = {alias: {turn.id for turn in one.turns} for alias, one in plan.missing.items()}
     for alias, one in plan.missing.items():
-        if one.tombstone and (one.tombstoned or _counts(plan.tombstone or "")):
+        if one.tombstone and (one.tombstoned or not expiry.may_have_expired(plan.tombstone or "", limits().ttl)):
             missing[alias].add(_TOMBSTONE)
     return Comparison(
         session,
@@ -138,9 +135,3 @@ def stays_so(suspects: Iterable[Comparison], since: float) -> list[Comparison]:
     earlier = {one.session: one for one in suspects}
     time.sleep(max(0.0, since + SECOND_LOOK_SECONDS - time.monotonic()) if earlier else 0.0)
     return [one for one in compare_all(list(earlier)) if one.same_as(earlier[one.session])]
-
-
-def _counts(tombstone: str) -> bool:
-    """Return whether every store should have it still: after one TTL it may have gone from one of them."""
-    age = (now() - time_of(tombstone)).total_seconds()
-    return age < int(settings.CONV_TTL_SECONDS) - _SLACK_SECONDS
