@@ -1,4 +1,5 @@
-"""Every error of this app. Its docstring is the text, `code` and `status` are what HTTP clients get."""
+"""Every error of this app. Its docstring is the text; the `code` and `status` of a ConversationError are what HTTP
+clients get."""
 
 from django.conf import settings
 
@@ -149,7 +150,14 @@ class Unknown(ConversationError):
     status = 404
 
 
-class NoSnapshot(ConversationError):
+class SnapshotError(Exception):
+    """A store's own snapshot could not be made or read. Only operators' commands use snapshots: it has no status."""
+
+    def __str__(self) -> str:
+        return ": ".join([" ".join((self.__doc__ or "").split()), *map(str, self.args)])
+
+
+class NoSnapshot(SnapshotError):
     """A store has no snapshot of its own to give"""
 
     def __init__(self, reason: str) -> None:
@@ -157,7 +165,7 @@ class NoSnapshot(ConversationError):
         self.reason = reason
 
 
-class BadSnapshot(ConversationError):
+class BadSnapshot(SnapshotError):
     """The Redis snapshot cannot be read"""
 
 
