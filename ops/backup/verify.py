@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import django
 from filelock import FileLock
 
 import embedded
-from conversations.errors import BadSnapshot
+from conversations.errors import BadSnapshot, UnverifiedSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, scratch
 from conversations.stores.batches import batches
@@ -43,6 +44,18 @@ _OF_FIRST = b'{"store":"%s",' % _FIRST.encode()
 Advance = Callable[[int, int], None]
 
 
+class SnapshotState(StrEnum):
+    """What became of the snapshot in a backup."""
+
+    NONE = "none"
+    WHOLE = "whole"
+    """Every key was read."""
+    CHECKSUM = "checksum"
+    """Only its checksums could be verified."""
+    UNVERIFIED = "unverified"
+    DAMAGED = "damaged"
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """What became of a backup that was restored."""
@@ -57,10 +70,13 @@ class Verified:
     """None where there is no snapshot, or it cannot be read here."""
     snapshot_error: str
     """Why it cannot be read; the conversations can be restored without."""
+    snapshot_state: SnapshotState
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for machines."""
-        return asdict(self)
+        """Return it for machines, which know the snapshot by its keys and its error."""
+        fields = asdict(self)
+        del fields["snapshot_state"]
+        return fields
 
 
 def verify(path: Path, advance: Advance) -> Verified:
@@ -82,12 +98,17 @@ def verify(path: Path, advance: Advance) -> Verified:
         )
 
 
-def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str]:
-    """Return how many keys the snapshot has, and why it cannot be read."""
+def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str, SnapshotState]:
+    """Return how many keys the snapshot has, why it cannot be read, and its state."""
+    if not archive.has_dump:
+        return None, "", SnapshotState.NONE
     try:
-        return (store_snapshot.count_keys(archive, home) if archive.has_dump else None), ""
+        keys = store_snapshot.count_keys(archive, home)
+    except UnverifiedSnapshot as error:
+        return None, str(error), SnapshotState.UNVERIFIED
     except BadSnapshot as error:
-        return None, str(error)
+        return None, str(error), SnapshotState.DAMAGED
+    return keys, "", SnapshotState.CHECKSUM if keys is None else SnapshotState.WHOLE
 
 
 def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, total: None) -> Counter[str]:

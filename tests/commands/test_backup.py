@@ -218,6 +218,9 @@ def test_verify_tells_machines_too_what_is_wrong_with_the_snapshot(tmp_path: Pat
     code, told = run_json("backup", "verify", str(path))
     assert (code, told["snapshot_keys"], told["differing"]) == (1, None, 0)
     assert told["snapshot_error"] == "The Redis snapshot cannot be read: it does not end as a snapshot does"
+    assert list(told) == [
+        "file", "created", "conversations", "differing", "snapshot", "snapshot_keys", "snapshot_error"
+    ]  # fmt: skip
 
 
 def test_verify_of_a_later_redis_snapshot_trusts_its_checksum(tmp_path: Path) -> None:

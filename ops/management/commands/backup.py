@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from conversations.errors import UnverifiedSnapshot
 from conversations.stores import BACKENDS, snapshot_store
 from ops import audit
 from ops.backup import create, verify
+from ops.backup.verify import SnapshotState, Verified
 from ops.errors import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
@@ -77,16 +77,18 @@ def _snapshot() -> str:
     return f"{BACKENDS[alias].label} snapshot" if alias else "snapshot"
 
 
-def _snapshot_in_words(found: verify.Verified) -> str:
-    if found.snapshot_error == str(UnverifiedSnapshot()):
-        return "NOT VERIFIED; the conversations can be restored without it"
-    if found.snapshot_error:
-        return "DAMAGED; the conversations can be restored without it"
-    if found.snapshot_keys is not None:
-        return f"whole, {found.snapshot_keys:,} keys read"
-    if found.snapshot.startswith("none"):
-        return found.snapshot
-    return "its checksums are right; the redis-server here is too old to read it"
+def _snapshot_in_words(found: Verified) -> str:
+    match found.snapshot_state:
+        case SnapshotState.NONE:
+            return found.snapshot
+        case SnapshotState.WHOLE:
+            return f"whole, {found.snapshot_keys:,} keys read"
+        case SnapshotState.CHECKSUM:
+            return "its checksums are right; the redis-server here is too old to read it"
+        case SnapshotState.UNVERIFIED:
+            return "NOT VERIFIED; the conversations can be restored without it"
+        case SnapshotState.DAMAGED:
+            return "DAMAGED; the conversations can be restored without it"
 
 
 def _counted(count: dict[str, int]) -> str:
