@@ -49,21 +49,14 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
         "title": "Status",
         "seen": seen,
         "at": datetime.fromisoformat(seen.at),
-        "wrong": seen.trouble.split("; ") if seen.trouble else [],
+        "wrong": seen.wrong,
         "routing": routing.rows,
         "stores": stores.rows,
         "figures": figures.rows,
         "names": [NAMES[alias] for alias in ALIASES],
-        "memory": _memory_used(seen),
         "form": form or SwitchForm.of(seen),
     }
     return _page(request, "status", context)
-
-
-def _memory_used(seen: collect.Status) -> float | None:
-    """Return which part of its memory a store uses whose memory has a limit."""
-    parts = (render.memory_used(one.info) for one in seen.stores.values())
-    return next((part for part in parts if part is not None), None)
 
 
 def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:

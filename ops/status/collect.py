@@ -77,6 +77,11 @@ class Status:
     @property
     def trouble(self) -> str:
         """What is wrong, in one line, "" for nothing."""
+        return "; ".join(self.wrong)
+
+    @property
+    def wrong(self) -> list[str]:
+        """Each thing that is wrong, in words."""
         wrong = [f"{alias} is out ({one.error})" for alias, one in self.stores.items() if not one.up]
         wrong += [
             f"{figure.name} is {figure.text}, not {figure.limit}" for figure in self.figures if figure.ok is False
@@ -86,7 +91,7 @@ class Status:
             for alias, one in self.stores.items()
             if one.info.evicts_all
         ]
-        return "; ".join(wrong)
+        return wrong
 
     @property
     def blind(self) -> bool:

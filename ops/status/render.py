@@ -31,6 +31,8 @@ class Cell:
 
     text: str
     level: Level | None = None
+    part: float | None = None
+    """Of a cell that shows how full something is: which part of it is used. A page draws it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,6 @@ def tables(status: Status) -> tuple[Table, Table, Table]:
 
 def in_words(routing: Routing) -> str:
     return f"primary {routing.primary}, dual write {'on' if routing.dual_write else 'off'}"
-
-
-def memory_used(info: StoreInfo) -> float | None:
-    """Return which part of its memory a store uses, None where it has no limit or does not report it."""
-    used, most = info.memory_bytes, info.max_memory_bytes
-    return used / most if used is not None and most else None
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -179,11 +175,11 @@ def _memory(info: StoreInfo) -> Cell:
     used, most = info.memory_bytes, info.max_memory_bytes
     if used is None:
         return Cell("-")
-    part = memory_used(info)
-    if part is None or most is None:
+    if not most:
         return Cell(f"{_megabytes(used)}{', no maxmemory' if most == 0 else ''}")
+    part = used / most
     level = Level.BAD if part >= FULL else Level.WARN if part >= ALMOST_FULL else None
-    return Cell(f"{_megabytes(used)} of {_megabytes(most)} ({part:.0%})", level)
+    return Cell(f"{_megabytes(used)} of {_megabytes(most)} ({part:.0%})", level, part)
 
 
 def _megabytes(number: float) -> str:

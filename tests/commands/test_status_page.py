@@ -61,6 +61,16 @@ class TestLooking:
                       "normal: &lt; 50 ms", "persist errors", "memory per 10K", "hit rate"):  # fmt: skip
             assert words in output, words
 
+    def test_how_full_a_memory_with_a_limit_is_is_drawn(self) -> None:
+        assert "<meter " not in superuser().get(PAGE).content.decode()
+        with environment.REDIS.client() as client:
+            client.config_set("maxmemory", "1gb")
+            try:
+                page = superuser().get(PAGE).content.decode()
+            finally:
+                client.config_set("maxmemory", 0)
+        assert len(re.findall(r'<meter [^>]*value="0\.\d{3}"', page)) == 1
+
     def test_it_is_the_first_thing_that_the_index_lists(self) -> None:
         page = who("staff", is_staff=True, is_superuser=False).get("/admin/").content.decode()
         assert f'href="{PAGE}"' in page
