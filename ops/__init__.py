@@ -1,1 +1,1 @@
-"""Operating onesource: health, metrics, logs, and the commands of the runbook."""
+"""Operating onesource: the commands of the runbook, the pages of the admin beside them, and the web server."""
