@@ -138,6 +138,6 @@ def newest_coverage(found: Iterable[Coverage | None]) -> Coverage:
 
 
 def cut_off(heartbeats: Mapping[str, float], me: str) -> frozenset[str]:
-    """Return the processes that have gone without a farewell: what they store elsewhere cannot be known here.
-    `heartbeats` has for each the seconds since its last one."""
+    """Return the processes that have gone without removing their heartbeat: what they store elsewhere cannot be known
+    here. `heartbeats` has for each the seconds since its last one."""
     return frozenset(name for name, age in heartbeats.items() if name != me and STALE < age < SILENT)

@@ -84,7 +84,7 @@ class Inputs:
     trimmed: frozenset[str] = frozenset()
     """The stores from which conversations were removed that the other may still have."""
     cut_off: frozenset[str] = frozenset()
-    """The stores that another process has stopped reaching, without a farewell: it may write to the other alone."""
+    """The stores that another process has stopped reaching without ending: it may write to the other alone."""
 
 
 @dataclass(frozen=True, slots=True)

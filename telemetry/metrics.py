@@ -102,7 +102,7 @@ coverage_missing = Gauge(
 )
 cut_off = Gauge(
     "processes_cut_off",
-    "Processes that stopped reaching the store without a farewell.",
+    "Processes that stopped reaching the store without removing their heartbeat.",
     ["store"],
     multiprocess_mode="livemostrecent",
 )

@@ -1,4 +1,4 @@
-"""Two real stores for each test process, told to Django before it reads its settings.
+"""Two real stores for each test process, given to Django before it reads its settings.
 
 Loaded with `-p`, since pytest-django reads the settings before any conftest.py.
 """

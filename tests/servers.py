@@ -25,7 +25,8 @@ def free_port() -> int:
     probe.bind(("127.0.0.1", 0))
     port = int(probe.getsockname()[1])
     if sys.platform == "linux":
-        # Bound like this it is taken for whoever asks for any port, and free for a server that asks for this one.
+        # Bound like this it is not given to a client that asks for any port, and is free for a server that asks for
+        # this one.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.detach()
     else:

@@ -1,4 +1,4 @@
-"""Bringing the two stores together again: with nobody asked, one process at a time, a bounded batch at a time."""
+"""Repair: each store gets its missing turns, without an operator, in one process at a time and by bounded batches."""
 
 import logging
 import time

@@ -113,16 +113,16 @@ def noted(reports: Iterable[Report]) -> Known:
 
 
 def cut_off(report: Report) -> frozenset[str]:
-    """Return the processes that have stopped reaching the store without a farewell, and may still run."""
+    """Return the processes that have stopped reaching the store without removing their heartbeat, and may still run."""
     stale = datasets.cut_off(report.heartbeats, PROCESS)
     return frozenset(name for name in stale if not _has_ended(name))
 
 
-def farewell() -> None:
+def remove_heartbeats() -> None:
     """Remove this process' heartbeat from the stores that can be reached: it has ended, and is not cut off."""
     for alias in ALIASES:
         with suppress(StoreUnavailable):
-            control(alias).farewell(PROCESS)
+            control(alias).remove_heartbeat(PROCESS)
 
 
 def _has_ended(name: str) -> bool:

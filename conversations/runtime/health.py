@@ -76,7 +76,7 @@ def _report(states: dict[str, pings.StoreHealth]) -> JsonResponse:
 
 def _dataset(alias: str) -> dict[str, Any]:
     """Return what is known of the store's dataset: whether it holds every conversation, how often it was counted up,
-    and how many processes have stopped reaching it without a farewell."""
+    and how many processes have stopped reaching it without removing their heartbeat."""
     known = state().known
     dataset = known.datasets.get(alias)
     return {

@@ -61,7 +61,7 @@ def start(*, repairs: bool) -> None:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
                 thread.start()
-            atexit.register(datasets.farewell)
+            atexit.register(datasets.remove_heartbeats)
             with suppress(Exception):
                 sampling.sample()
 

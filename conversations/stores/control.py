@@ -35,7 +35,7 @@ class Report:
     time: float
     """Its clock, as Unix time."""
     heartbeats: Mapping[str, float] = field(default_factory=dict)
-    """For each process that has not said farewell, the seconds since it was here."""
+    """For each process that has not removed its heartbeat, how many seconds old that is."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Those of the notes asked for that there are."""
 
@@ -70,7 +70,7 @@ class ControlStore(ABC):
         timeout of its own, which is long."""
 
     @abstractmethod
-    def farewell(self, process: str) -> None:
+    def remove_heartbeat(self, process: str) -> None:
         """Remove the heartbeat of a process that ends, or has ended."""
 
     @abstractmethod

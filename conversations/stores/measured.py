@@ -133,8 +133,8 @@ class MeasuredStore(HistoryStore, ControlStore):
     def prepare(self) -> None:
         self._control.prepare()
 
-    def farewell(self, process: str) -> None:
-        self._control.farewell(process)
+    def remove_heartbeat(self, process: str) -> None:
+        self._control.remove_heartbeat(process)
 
     def ping(self) -> None:
         with deadline.call(self.alias):

@@ -79,7 +79,7 @@ class MemoryControl(ControlStore):
             self._dataset = dataset
             return True
 
-    def farewell(self, process: str) -> None:
+    def remove_heartbeat(self, process: str) -> None:
         with self._usable():
             self._heartbeats.pop(process, None)
 

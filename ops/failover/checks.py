@@ -61,7 +61,7 @@ def left_behind_in_words(lost: LeftBehind, leaving: str, to: str, routing: Routi
         why = "Dual write was off, so how many is unknown: the store is out."
     return (
         f"{leaving} is out: what only it has cannot be copied. {why} About {lost.in_target} conversations are in {to}. "
-        f"Nothing is deleted: `reconcile --apply` brings them together when {leaving} is back."
+        f"Nothing is deleted: `reconcile --apply` repairs them when {leaving} is back."
     )
 
 
@@ -88,7 +88,7 @@ def server_in_words() -> str:
     try:
         status, body = Service(url, seconds=2).call("GET", "/healthz")
         health = orjson.loads(body)
-        return f"{url} says {health['status']}, primary {health['primary']} ({status})"
+        return f"{url} reports {health['status']}, primary {health['primary']} ({status})"
     except (NoServer, ValueError, KeyError, TypeError):
         return f"no server of ours answers on {url}"
 

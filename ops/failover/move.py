@@ -125,7 +125,7 @@ class Failover:
         self.steps.add("backfill", f"{copied.copied} of {copied.conversations} conversations brought into step")
         verified, repaired = copying.verify(self.to, self.progress)
         self.findings.append(verified)
-        meanwhile = f", {repaired} mended while verifying" if repaired else ""
+        meanwhile = f", {repaired} repaired while verifying" if repaired else ""
         counts = f"{verified.compared} conversations compared, {verified.differences} differences"
         self.steps.add("verify", counts + meanwhile)
         return verified.differences

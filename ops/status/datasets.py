@@ -27,7 +27,7 @@ class DatasetStatus:
     processes: int
     """Those that were there within the last five seconds."""
     cut_off: int
-    """Those that have stopped coming without a farewell."""
+    """Those that have stopped coming without removing their heartbeat."""
     clock_ahead: float
     """Seconds that the store's clock is ahead of this machine's."""
 

@@ -45,9 +45,9 @@ FORMAT_1 = Path(__file__).parent.parent / "data" / "backup-format-1.tar"
 
 def make(folder: Path) -> Path:
     """Back up, and return the file."""
-    code, told = run_json("backup", "--to", str(folder))
-    assert code == 0, told
-    return Path(told["file"])
+    code, report = run_json("backup", "--to", str(folder))
+    assert code == 0, report
+    return Path(report["file"])
 
 
 def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -136,8 +136,8 @@ def test_verify_needs_no_room_for_all_of_it_at_once(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(verify, "_WINDOW", 2)
     for _ in range(5):
         hold(REDIS, MONGO)
-    code, told = run_json("backup", "verify", str(make(tmp_path)))
-    assert (code, told["conversations"], told["differing"]) == (0, {REDIS: 5, MONGO: 5}, 0)
+    code, report = run_json("backup", "verify", str(make(tmp_path)))
+    assert (code, report["conversations"], report["differing"]) == (0, {REDIS: 5, MONGO: 5}, 0)
 
 
 @pytest.mark.parametrize("alias", [REDIS, MONGO])
@@ -151,8 +151,8 @@ def test_verify_finds_what_a_restore_would_not_bring_back(
     path = make(tmp_path)
     put = restore.Putting.put
     monkeypatch.setattr(restore.Putting, "put", lambda self, shares: put(self, shares[1:]))
-    code, told = run_json("backup", "verify", str(path))
-    assert (code, told["differing"]) == (1, 1)
+    code, report = run_json("backup", "verify", str(path))
+    assert (code, report["differing"]) == (1, 1)
 
 
 def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
@@ -215,10 +215,10 @@ def test_verify_says_that_the_snapshot_cannot_be_read(tmp_path: Path, damage: st
 
 def test_verify_tells_machines_too_what_is_wrong_with_the_snapshot(tmp_path: Path) -> None:
     path = with_dump(make(tmp_path), b"REDIS0099")
-    code, told = run_json("backup", "verify", str(path))
-    assert (code, told["snapshot_keys"], told["differing"]) == (1, None, 0)
-    assert told["snapshot_error"] == "The Redis snapshot cannot be read: it does not end as a snapshot does"
-    assert list(told) == [
+    code, report = run_json("backup", "verify", str(path))
+    assert (code, report["snapshot_keys"], report["differing"]) == (1, None, 0)
+    assert report["snapshot_error"] == "The Redis snapshot cannot be read: it does not end as a snapshot does"
+    assert list(report) == [
         "file", "created", "conversations", "differing", "snapshot", "snapshot_keys", "snapshot_error"
     ]  # fmt: skip
 
@@ -278,10 +278,10 @@ def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
     foreign.write_bytes(b"not one of ours, whatever its name")
     (tmp_path / "notes.txt").write_text("mine")
     second = make(tmp_path)
-    code, told = run_json("backup", "--to", str(tmp_path), "--keep", "2")
-    assert (code, told["removed"]) == (0, [first.name])
+    code, report = run_json("backup", "--to", str(tmp_path), "--keep", "2")
+    assert (code, report["removed"]) == (0, [first.name])
     there = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert there == {foreign.name, "notes.txt", second.name, Path(told["file"]).name}
+    assert there == {foreign.name, "notes.txt", second.name, Path(report["file"]).name}
 
 
 def test_backups_of_format_1_are_counted_and_removed(tmp_path: Path) -> None:
@@ -320,9 +320,9 @@ def test_it_is_noted_in_both_stores_for_monitoring(tmp_path: Path) -> None:
 
 def test_without_mongo_it_has_redis_alone_and_says_so(tmp_path: Path, mongo_out: None) -> None:
     session = hold(REDIS)
-    code, told = run_json("backup", "--to", str(tmp_path), "--keep", "1")
-    assert (code, told["removed"]) == (1, [])
-    assert [line["session"] for line in contents(Path(told["file"]))[1]] == [session]
+    code, report = run_json("backup", "--to", str(tmp_path), "--keep", "1")
+    assert (code, report["removed"]) == (1, [])
+    assert [line["session"] for line in contents(Path(report["file"]))[1]] == [session]
     assert store(REDIS).note("backup") is None
 
 
@@ -335,16 +335,16 @@ def test_a_key_that_is_no_text_is_counted_as_corrupt(tmp_path: Path, redis_serve
     hold(REDIS)
     with redis_server.client() as redis:
         redis.set(b"conv:\xff", b"x")
-    code, told = run_json("backup", "--to", str(tmp_path))
-    assert (code, told["counts"][REDIS]["corrupt"], told["counts"][REDIS]["conversations"]) == (1, 1, 1)
+    code, report = run_json("backup", "--to", str(tmp_path))
+    assert (code, report["counts"][REDIS]["corrupt"], report["counts"][REDIS]["conversations"]) == (1, 1, 1)
 
 
 def test_what_is_corrupt_is_counted_and_not_in_it(tmp_path: Path, redis_server: RedisServer) -> None:
     hold(REDIS)
     with redis_server.client() as redis:
         redis.set("conv:spoilt", "no lines of a conversation", ex=100)
-    code, told = run_json("backup", "--to", str(tmp_path))
-    assert (code, told["counts"][REDIS]["corrupt"], told["counts"][REDIS]["conversations"]) == (1, 1, 1)
+    code, report = run_json("backup", "--to", str(tmp_path))
+    assert (code, report["counts"][REDIS]["corrupt"], report["counts"][REDIS]["conversations"]) == (1, 1, 1)
 
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:

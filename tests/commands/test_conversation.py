@@ -122,5 +122,5 @@ def test_with_a_store_out_the_copy_in_the_other_is_shown_and_deleted() -> None:
     session = hold(MONGO)
     assert "  redis out\n" in run("conversation", "show", session)[1]
     code, output = run("conversation", "delete", session, "--noinput")
-    assert (code, output) == (0, "deleted from mongo; redis is out, and forgets it when it is back\n")
+    assert (code, output) == (0, "deleted from mongo; redis is out, and deletes it when it is back\n")
     assert run("conversation", "show", a_session()) == (1, "No such conversation (redis is out)\n")

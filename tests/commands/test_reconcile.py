@@ -63,7 +63,7 @@ def test_what_only_the_fallback_has_is_trouble_and_is_given_to_the_primary() -> 
     code, output = run("reconcile")
     assert code == 1
     assert f"  {session}: only in mongo: redis is missing 3 turns\n" in output
-    assert output.endswith("1 conversations are not in step; --apply mends them\n")
+    assert output.endswith("1 conversations are not in step; --apply repairs them\n")
     assert turns_in(REDIS, session) == ()
     code, output = run("reconcile", "--apply")
     assert (code, output.splitlines()[-1]) == (0, "1 repaired")

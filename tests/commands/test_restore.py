@@ -92,10 +92,10 @@ def test_what_was_lost_comes_back(
     before = {session: turns_in(REDIS, session) or turns_in(MONGO, session) for session in (cached, kept, tenants)}
     path = make(tmp_path)
     lose(redis_server, mongo_server, *ALIASES)
-    code, told = run_json("restore", str(path), "--into", into)
+    code, report = run_json("restore", str(path), "--into", into)
     aliases = ALIASES if into == "both" else (into,)
     assert code == 0
-    assert [told["stores"][alias]["created"] for alias in aliases] == [3] * len(aliases)
+    assert [report["stores"][alias]["created"] for alias in aliases] == [3] * len(aliases)
     for alias in ALIASES:
         for session, turns in before.items():
             assert turns_in(alias, session) == (turns if alias in aliases else ())
@@ -147,12 +147,12 @@ def test_what_was_deleted_since_stays_deleted(
     for alias in ALIASES:
         store(alias).delete(gone, tombstone_for(None))
     lose(redis_server, mongo_server, REDIS)
-    code, told = run_json("restore", str(path), "--into", "both", *words)
+    code, report = run_json("restore", str(path), "--into", "both", *words)
     assert code == 0
     assert turns_in(REDIS, gone) == turns_in(MONGO, gone) == ()
     assert store(REDIS).inspect(gone).tombstone is not None
     assert len(turns_in(REDIS, there)) == 3
-    assert told["stores"][REDIS]["deleted"] > 0
+    assert report["stores"][REDIS]["deleted"] > 0
 
 
 def test_a_deletion_in_the_backup_is_made_again(
@@ -176,8 +176,8 @@ def test_replace_makes_it_what_the_backup_has_and_leaves_others(tmp_path: Path, 
     path = make(tmp_path)
     store(alias).append(session, None, turns[2:])
     later = hold(alias)
-    code, told = run_json("restore", str(path), "--into", alias, "--replace", "--noinput")
-    assert (code, told["stores"][alias]["replaced"]) == (0, 1)
+    code, report = run_json("restore", str(path), "--into", alias, "--replace", "--noinput")
+    assert (code, report["stores"][alias]["replaced"]) == (0, 1)
     assert turns_in(alias, session) == turns[:2]
     assert len(turns_in(alias, later)) == 3
 
@@ -206,8 +206,8 @@ def test_the_time_since_the_backup_counts(tmp_path: Path, redis_server: RedisSer
     path = make(tmp_path)
     lose(redis_server, mongo_server, *ALIASES)
     with time_machine.travel(now() + timedelta(days=10), tick=True):
-        code, told = run_json("restore", str(path), "--into", "redis")
-    assert (code, told["stores"][REDIS]["expired"], told["stores"][REDIS]["created"]) == (0, 1, 1)
+        code, report = run_json("restore", str(path), "--into", "redis")
+    assert (code, report["stores"][REDIS]["expired"], report["stores"][REDIS]["created"]) == (0, 1, 1)
     assert turns_in(REDIS, short) == ()
     assert abs((store(REDIS).ttl(long) or 0) - 20 * 86_400) < 60
 

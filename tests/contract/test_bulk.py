@@ -484,7 +484,7 @@ class Contract:
 
     # --- Expiring --------------------------------------------------------------------------------------
 
-    def test_what_has_outlived_its_ttl_or_has_none_is_counted_and_mended(self, bulk: BulkStore) -> None:
+    def test_what_has_outlived_its_ttl_or_has_none_is_counted_and_corrected(self, bulk: BulkStore) -> None:
         bulk.expire(apply=True)
         session = self.hold(bulk)
         self.outlive(bulk, session)

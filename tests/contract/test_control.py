@@ -108,15 +108,15 @@ class ControlContract:
         assert store.identify(other, one) is True
         assert store.report().dataset == other
 
-    def test_a_heartbeat_has_an_age_until_its_process_says_farewell(self, store: Store, no_dataset: None) -> None:
+    def test_a_heartbeat_has_an_age_until_its_process_removes_it(self, store: Store, no_dataset: None) -> None:
         store.identify(Dataset("one", 1), None)
         store.beat("here", Dataset("one", 1))
         store.beat("gone", Dataset("one", 1))
-        store.farewell("gone")
+        store.remove_heartbeat("gone")
         heartbeats = store.report().heartbeats
         assert 0 <= heartbeats["here"] < 30
         assert "gone" not in heartbeats
-        store.farewell("here")
+        store.remove_heartbeat("here")
 
     def test_a_report_has_the_notes_that_there_are(self, store: Store) -> None:
         name = a_session()
@@ -144,7 +144,7 @@ class ControlContract:
             store.report,
             lambda: store.beat("me", Dataset("", 0)),
             lambda: store.identify(Dataset("", 0), None),
-            lambda: store.farewell("me"),
+            lambda: store.remove_heartbeat("me"),
             lambda: store.write_note("test", ""),
         ):
             with pytest.raises(StoreUnavailable) as caught:
@@ -219,7 +219,7 @@ class TestRedisControl(ControlContract):
         assert store.beat("here", Dataset("one", 1)) == 2
         assert not client.hgetall(HEARTBEATS).keys() & {b"x", b"\xff"}
         assert "here" in store.report().heartbeats
-        store.farewell("here")
+        store.remove_heartbeat("here")
 
     def test_a_note_that_is_no_utf_8_is_a_text(self, store: CacheStore) -> None:
         name = a_session()

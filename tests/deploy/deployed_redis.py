@@ -22,7 +22,7 @@ class DeployedRedis(RedisServer):
         self.config = directory / "config"
         shutil.copytree(K8S / "redis", self.config)
         with (self.config / "users.acl").open("a") as users:
-            users.write("user tests on nopass ~* &* +@all\n")  # whoever looks behind the store's back
+            users.write("user tests on nopass ~* &* +@all\n")  # for tests that look at the data directly
 
     def command(self) -> list[str]:
         variables = {
@@ -49,7 +49,7 @@ class DeployedRedis(RedisServer):
         return (self.secrets / "redis" / f"{name}_password").read_text()
 
     def url_of(self, secret: str) -> str:
-        """Return what the service is told, but for the host."""
+        """Return the URL that the service is given, with the host of this machine."""
         return (self.secrets / secret / "redis_url").read_text().replace(
             "redis-service:6379", f"127.0.0.1:{self.port}"
         )  # fmt: skip

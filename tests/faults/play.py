@@ -161,5 +161,5 @@ def _keep(run: Run, name: str, views: Mapping[str, View], verdict: Verdict, logs
             source.seek(size)
             written = source.read()
         (folder / f"server{number}.log").write_bytes(written)
-        told = [line for line in written.decode().splitlines() if '"level":"INFO"' not in line]
-        verdict.examples += [f"server {number}: {line}" for line in told[-_WARNINGS:]]
+        warnings = [line for line in written.decode().splitlines() if '"level":"INFO"' not in line]
+        verdict.examples += [f"server {number}: {line}" for line in warnings[-_WARNINGS:]]

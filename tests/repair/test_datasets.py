@@ -236,7 +236,7 @@ def test_a_process_of_this_machine_that_has_ended_is_not_cut_off() -> None:
 @pytest.mark.usefixtures("watched")
 def test_a_process_that_ends_takes_its_heartbeat_away() -> None:
     assert all(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
-    datasets.farewell()
+    datasets.remove_heartbeats()
     assert not any(datasets.PROCESS in control(alias).report().heartbeats for alias in ALIASES)
 
 

@@ -115,7 +115,7 @@ def test_a_store_that_lost_it_is_given_it_again(start, alias: str) -> None:  # t
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_any_process_mends_a_lower_time_that_another_wrote(start, alias: str) -> None:  # type: ignore[no-untyped-def]
+def test_any_process_corrects_a_lower_time_that_another_wrote(start, alias: str) -> None:  # type: ignore[no-untyped-def]
     """It had read the note before a later one was written."""
     start(BEFORE)
     control(alias).write_note(datasets.LATEST_EXPIRY, str(clock.timestamp() + LOWERED))

@@ -122,7 +122,7 @@ def one_unsynced(cluster: Cluster) -> Iterator[None]:
     cluster.redis.kill()
     eventually(lambda: sees(cluster, redis=False), "the service does not notice")
     ask(cluster, "marked")
-    eventually(lambda: metric(cluster, 'unsynced_conversations{store="mongo"}') == 1, "no mark is learned")
+    eventually(lambda: metric(cluster, 'unsynced_conversations{store="mongo"}') == 1, "no flag is seen")
     yield
 
 

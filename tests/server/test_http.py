@@ -121,7 +121,7 @@ def test_what_is_not_served_is_refused(service: Service, sent: bytes, status: in
 
 
 def test_a_header_with_an_underscore_is_not_the_proxys(service: Service) -> None:
-    """WSGI gives both the same name; with HTTPS=1 the proxy's is believed."""
+    """WSGI gives both the same name; with HTTPS=1 the proxy's is trusted."""
     sent = GET.replace(b"/livez", b"/api/docs/") + b"Cook_ie: a=b\r\nX_Forwarded_Host: evil\r\n\r\n"
     assert clients.status(clients.answer(service.port, sent)) == 200
 

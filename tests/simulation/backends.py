@@ -202,8 +202,8 @@ class Link(HistoryStore, ControlStore):
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         return self.call(lambda: self._store.identify(dataset, before), write=True)
 
-    def farewell(self, process: str) -> None:
-        self.call(lambda: self._store.farewell(process), write=True)
+    def remove_heartbeat(self, process: str) -> None:
+        self.call(lambda: self._store.remove_heartbeat(process), write=True)
 
 
 class SimulatedBulk(BulkStore):

@@ -205,7 +205,7 @@ class World:
         changed.skew += fault.seconds
 
     def _evict(self, fault: Fault) -> None:
-        """Let a store that evicts lose half of its conversations, with nobody told."""
+        """Let a store that evicts lose half of its conversations without a message."""
         store = self.backends[fault.target].store
         loss = Loss(self.scheduler.now, fault.target)
         kept = questions(self.backends[other(fault.target)].store.values)

@@ -121,7 +121,7 @@ class Append:
         return now() + timedelta(seconds=self._limits.ttl)
 
     def _make_room(self) -> None:
-        """Find out why the turns could not be added and mend it; leave only turns that still can be added."""
+        """Remove the cause for which the turns could not be added; leave only turns that still can be."""
         documents().delete_one({"_id": self._key} | expired())
         document = documents().find_one({"_id": self._key})
         if document is None:

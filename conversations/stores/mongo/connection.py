@@ -7,7 +7,7 @@ made = 0
 
 
 class _Listener(ConnectionPoolListener):
-    """Told by the driver of each connection that it has made."""
+    """Counts the connections that the driver makes."""
 
     def connection_ready(self, event: object) -> None:
         global made

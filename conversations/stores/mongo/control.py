@@ -108,7 +108,7 @@ class DocumentControl(ControlStore):
         with patient(_INDEXING):
             indexes.create()
 
-    def farewell(self, process: str) -> None:
+    def remove_heartbeat(self, process: str) -> None:
         with failing_fast():
             documents(NOTES).delete_one({"_id": f"{_HEARTBEAT}{process}"})
 

@@ -79,7 +79,7 @@ class CacheControl(ControlStore):
         with self._errors():
             return bool(self._client.run("identify", [DATASET], arguments))
 
-    def farewell(self, process: str) -> None:
+    def remove_heartbeat(self, process: str) -> None:
         with self._errors():
             self._client.redis.hdel(HEARTBEATS, process)
 

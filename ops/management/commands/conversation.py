@@ -51,6 +51,6 @@ class Command(OperatorCommand):
         if not history.delete(shown.session):
             raise CommandError("it was deleted before", returncode=TROUBLE)
         where = " and ".join(alias for alias in shown.stores if alias not in shown.unseen)
-        later = "".join(f"; {alias} is out, and forgets it when it is back" for alias in shown.unseen)
+        later = "".join(f"; {alias} is out, and deletes it when it is back" for alias in shown.unseen)
         report = {"session": hashed(shown.session), "deleted": True, "primary": switching.current().primary}
         return Result(report, [f"deleted from {where}{later}"], before={"messages": len(shown.history)})

@@ -30,6 +30,6 @@ class Command(OperatorCommand):
             "left": found.left,
             "examples": [{"session": one.session, "kind": kind} for kind, one in found.examples],
         }
-        hint = "" if apply else "; --apply mends them"
+        hint = "" if apply else "; --apply repairs them"
         trouble = f"{found.left} conversations are not in step{hint}" if found.left else ""
         return Result(report, reconcile.in_words(found), trouble, unlogged=("examples",))

@@ -62,7 +62,7 @@ class Command(BaseCommand):
             command = f"redis-cli{'' if usual else f' -p {port}'}"
             lines.append(f"          look inside: REDISCLI_AUTH=$(cat {password}) {command}")
         if settings.CHAT_AUTH == "open":
-            lines.append("  Auth is open: whoever reaches this port may chat. CHAT_AUTH=token closes it.")
+            lines.append("  Auth is open: anyone who reaches this port may chat. CHAT_AUTH=token closes it.")
         self.stdout.write("\n".join(lines))
 
 
