@@ -12,11 +12,7 @@ from typing import Any, NamedTuple, overload
 
 import orjson
 
-from conversations.clock import now as now
-from conversations.ids import AT, new_ids, next_time, whole_milliseconds
-from conversations.ids import MESSAGE_ID as MESSAGE_ID  # also here for ops and the stores' bulk work
-from conversations.ids import stamp as stamp
-from conversations.ids import time_of as time_of
+from conversations.ids import AT, MESSAGE_ID, new_ids, next_time, stamp, whole_milliseconds
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any

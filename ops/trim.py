@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from conversations import merge
+from conversations.clock import now
 from conversations.history import trimmed
+from conversations.ids import time_of
 from conversations.stores import ALIASES, bulk
-from conversations.turns import History, Limits, now, time_of
+from conversations.turns import History, Limits
 from ops.memory import MemoryReport
 
 PAGE = 200
