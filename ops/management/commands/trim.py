@@ -37,9 +37,8 @@ class Command(OperatorCommand):
         parser.add_argument("--store", choices=[*ALIASES, "both"], default="both")
         parser.add_argument("--apply", action="store_true", help="do it; without, only report")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.changes = bool(options["apply"])  # a look needs no lease and no audit entry
-        super().handle(*args, **options)
+    def would_change(self, options: dict[str, Any]) -> bool:
+        return bool(options["apply"])
 
     def run(
         self,
