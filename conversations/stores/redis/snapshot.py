@@ -9,15 +9,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
 from conversations.errors import NoSnapshot
-from conversations.stores.redis.client import histories
+from conversations.stores.redis.patient import patient_client
 from embedded import children
 
 SNAPSHOT_SECONDS = 600
-_ANSWER_SECONDS = 30.0  # BGSAVE forks a large process, and Redis answers nothing meanwhile
 
 
 @contextmanager
@@ -26,21 +24,11 @@ def opened(folder: Path) -> Iterator[tuple[BinaryIO, str]]:
     the folder meanwhile. Raise NoSnapshot."""
     with ExitStack() as stack:
         try:
-            client = _patient_client()
+            client = patient_client()  # BGSAVE forks a large process, and Redis answers nothing meanwhile
             found = stack.enter_context(_dump(client, _save(client), folder))
         except (RedisError, OSError, subprocess.SubprocessError) as error:
             raise NoSnapshot(type(error).__name__) from error
         yield found  # outside: what fails here is the reader's, a full disk for one
-
-
-def _patient_client() -> Any:
-    """Return a client of the configured Redis that waits longer than a turn may."""
-    client = histories().client.get_client(write=True)
-    pool = client.connection_pool
-    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        return client  # Sentinel's, or a cluster's: it finds its server itself
-    options = {**pool.connection_kwargs, "socket_timeout": _ANSWER_SECONDS}
-    return Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
 
 
 def _save(client: Any) -> int:
