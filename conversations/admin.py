@@ -78,7 +78,7 @@ class ConversationAdmin(_ReadOnly):
         try:
             reading = history.read(session)
             seconds = store(reading.store).ttl(session) if reading.found else None
-        except (ConversationError, StoreUnavailable) as error:
+        except ConversationError as error:
             messages.error(request, str(error))
             return None
         if not reading.found:
