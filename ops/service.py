@@ -45,6 +45,15 @@ class Service:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
+def without_secrets(url: str) -> str:
+    """Return the address alone: user, password and options may be secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "that address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _authorities(scheme: str) -> ssl.SSLContext | bool:
     """Return the machine's own authorities, among which a company's may be; plain HTTP needs none loaded."""
     return False if scheme == "http" else ssl.create_default_context()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import orjson
@@ -95,12 +94,3 @@ def _ask_in_words(status: int, answer: dict[str, Any]) -> str:
 
 def _status_in_words(status: int, answer: dict[str, Any]) -> str:
     return f"{status} {answer['code']}" if "code" in answer else str(status)
-
-
-def without_secrets(url: str) -> str:
-    """Return the address without user and password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "that address"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -17,6 +17,7 @@ from conversations.stores import ALIASES, BACKENDS
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
+from ops.service import without_secrets
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -98,9 +99,3 @@ def page_url() -> str:
     if bind in ("127.0.0.1", "::1", "0.0.0.0", "::"):  # noqa: S104
         bind = "localhost"
     return f"http://{f'[{bind}]' if ':' in bind else bind}:{settings.PORT}"
-
-
-def without_secrets(url: str) -> str:
-    """Return the address alone: user, password and options may be secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from ops import smoke
 from ops.errors import NoServer
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+from ops.service import without_secrets
 from ops.status.served import server_url
 
 
@@ -22,7 +23,7 @@ class Command(OperatorCommand):
     def run(self, *, url: str | None, token_file: Path | None, **options: Any) -> Result:
         url = url or server_url()
         token = token_file.read_text().strip() if token_file else ""
-        shown = smoke.without_secrets(url)
+        shown = without_secrets(url)
         try:
             steps = smoke.check(url, token)
         except NoServer as error:
