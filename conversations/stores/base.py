@@ -175,11 +175,6 @@ class HistoryStore(ABC):
         return is_key(cursor) and (not tenant or is_of(session_of(cursor), tenant))
 
     @abstractmethod
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        """Return the last message's id of each of the sessions that the store holds turns of, as far as it
-        can be read without reading the whole."""
-
-    @abstractmethod
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         """Return a summary of each of the sessions that `load` would answer, CORRUPT where it would raise
         CorruptHistory as far as the ends of messages show it: all in one round trip, which fetches no content."""

@@ -98,8 +98,9 @@ class BulkReader(ABC):
         }
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        """Return the last message's id of those sessions that hold a history, without reading it whole."""
-        return self.store.last_ids(sessions)
+        """Return the last message's id of those sessions that hold a history, as far as that shows without reading it
+        whole."""
+        return {session: history.last_id or "" for session, history in self.histories(sessions).items()}
 
     def histories(self, sessions: Collection[str]) -> dict[str, History]:
         """Return the histories of those sessions that hold one."""

@@ -99,9 +99,6 @@ class MeasuredStore(HistoryStore, ControlStore):
     def is_cursor(self, cursor: str, tenant: str | None) -> bool:
         return self._store.is_cursor(cursor, tenant)
 
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        return self._store.last_ids(sessions)
-
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with deadline.call(self.alias):
             return self._store.summaries(sessions)

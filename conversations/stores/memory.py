@@ -96,16 +96,6 @@ class MemoryStore(MemoryControl, HistoryStore):
     def is_cursor(self, cursor: str, tenant: str | None) -> bool:
         return SESSION.fullmatch(cursor) is not None and is_of(cursor, tenant)
 
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        with self._usable():
-            for session in sessions:
-                self._expire(session)
-            return {
-                session: value.last_id or ""
-                for session in sessions
-                if isinstance(value := self.values.get(session), History)
-            }
-
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._usable():
             return {session: summary for session in sessions if (summary := self._summary(session))}

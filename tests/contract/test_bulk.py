@@ -118,9 +118,11 @@ class Contract:
         assert found == {session: merge.digest(one.history, one.tombstone) for session, one in held.items()}
 
     def test_last_ids_and_histories_are_of_those_that_hold_one(self, bulk: BulkStore) -> None:
-        gone, turns = self.expired(bulk), some_turns(3)
+        gone, deleted, turns = self.expired(bulk), a_session(), some_turns(3)
         there = self.hold(bulk, *turns)
-        sessions = [there, self.corrupt(bulk), gone, a_session()]
+        bulk.store.append(deleted, turns[0])
+        bulk.store.delete(deleted, turns[0].answer.id)
+        sessions = [there, self.corrupt(bulk), gone, deleted, a_session()]
         assert bulk.last_ids(sessions) == {there: turns[-1].answer.id}
         assert bulk.histories(sessions) == {there: History.of(turns)}
 
@@ -567,6 +569,13 @@ class TestRedisBulk(Contract):
         yield
         environment.REDIS.start()
 
+    def test_an_error_in_an_answer_raises_and_is_never_empty(self, bulk: BulkStore) -> None:
+        session = self.hold(bulk)
+        with test_stores.refused("get", "getrange"):
+            for call in (bulk.last_ids, bulk.histories, bulk.digests, bulk.contents):
+                with pytest.raises(StoreUnavailable):
+                    call([session])
+
     def test_a_key_of_another_type_is_corrupt_and_stays(self, bulk: BulkStore) -> None:
         session, last = a_session(), a_turn().answer.id
         with environment.REDIS.client() as client:
@@ -687,6 +696,12 @@ class TestMongoBulk(Contract):
         bulk.put([share(*turns, session=session)], replace=replace)
         assert bulk.store.load(session) == History.of(turns)
         assert bulk.ttls([session])[session] == pytest.approx(5000, abs=5)
+
+    @pytest.mark.parametrize("messages", [[1, "x"], [{"no": "id"}], None, {"id": "x"}, "text"])
+    def test_a_document_that_is_no_history_has_no_last_id(self, bulk: BulkStore, messages: object) -> None:
+        session = self.hold(bulk)
+        self.one.documents(bulk.store).update_one({"_id": make_key(session)}, {"$set": {"messages": messages}})  # type: ignore[attr-defined]
+        assert bulk.last_ids([session]) == {}
 
     def test_what_is_in_the_place_of_the_keys_is_replaced(self, bulk: BulkStore) -> None:
         sessions, keys = [self.hold(bulk), self.hold(bulk)], {"kept": asked_at(a_turn(at=now()))}

@@ -248,7 +248,6 @@ class Contract:
         self.expire(store, session)
         assert store.load(session) is None
         assert store.ttl(session) is None
-        assert store.last_ids([session]) == {}
         assert store.append(session, after).created
         assert store.load(session) == History.of([after])
 
@@ -258,7 +257,6 @@ class Contract:
         assert store.delete(session, tombstone_for()) is True
         assert store.load(session) is None
         assert store.ttl(session) is None
-        assert store.last_ids([session]) == {}
         assert store.delete(session, tombstone_for()) is False
 
     def test_tombstoned_turns_are_not_stored_again(self, store: HistoryStore) -> None:
@@ -461,12 +459,6 @@ class Contract:
         assert plain in found
         assert owned not in found
 
-    def test_the_last_ids_of_those_that_are_there(self, store: HistoryStore) -> None:
-        there, gone, turns = a_session(), a_session(), some_turns(3)
-        store.append(there, None, turns)
-        assert store.last_ids([there, gone]) == {there: turns[-1].answer.id}
-        assert store.last_ids([]) == {}
-
     def test_the_summaries_of_those_that_are_there(self, store: HistoryStore) -> None:
         there, gone, deleted, corrupt, turns = a_session(), a_session(), a_session(), a_session(), some_turns(3)
         store.append(there, None, turns)
@@ -526,7 +518,6 @@ class Contract:
             lambda: store.inspect(session),
             lambda: store.ttl(session),
             lambda: store.scan(),
-            lambda: store.last_ids([session]),
             lambda: store.summaries([session]),
             lambda: store.quarantine(session),
             store.ping,
@@ -780,10 +771,8 @@ class TestCacheStore(TombstoneContract):
         """A server that loads its data, or whose user may not read, answers each command with an error."""
         session = a_session()
         store.append(session, a_turn())
-        with refused("get", "getrange"):
-            for call in (store.summaries, store.last_ids):
-                with pytest.raises(StoreUnavailable):
-                    call([session])
+        with refused("get", "getrange"), pytest.raises(StoreUnavailable):
+            store.summaries([session])
 
     def test_a_turn_is_stored_by_a_user_without_append(self, store: HistoryStore) -> None:
         """The rights of Redis' users may be those of an older deployment."""
@@ -881,7 +870,6 @@ class TestDocumentStore(TombstoneContract):
         document = {"_id": make_key(session), "messages": messages, "bytes": 9, "expires_at": later}
         self.documents(store).insert_one(document)
         assert store.summaries([session]) == {session: CORRUPT}
-        assert store.last_ids([session]) == {}
 
     def test_a_turn_after_a_deletion_is_one_round_trip(self, store: HistoryStore) -> None:
         """Copies live for a TTL, and what is noted is later by the margin, as each process knows."""

@@ -162,9 +162,6 @@ class Link(HistoryStore, ControlStore):
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         return self.call(lambda: self._store._scan(cursor, limit, tenant, contains))
 
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        return self.call(lambda: self._store.last_ids(sessions))
-
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         return self.call(lambda: self._store.summaries(sessions))
 

@@ -1,4 +1,4 @@
-"""What lists of conversations need from MongoDB: pages of sessions, last ids and summaries."""
+"""What lists of conversations need from MongoDB: pages of sessions and summaries."""
 
 from collections.abc import Collection
 
@@ -33,14 +33,6 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
     sessions = [session_of(key) for key in page[:limit] if is_key(key)]
     found = tuple(session for session in sessions if is_of(session, tenant))
     return Page(found, page[limit - 1] if len(page) > limit else "")
-
-
-def last_ids(sessions: Collection[str]) -> dict[str, str]:
-    """Return the last message's id of each of the sessions that there are, where it can be one."""
-    with failing_fast(_WALK):
-        found = list(documents().find(named(sessions), {"messages": {"$slice": -1}}))
-    ids = {session_of(one["_id"]): last_fields(one.get("messages")).get("id") for one in found}
-    return {session: last for session, last in ids.items() if isinstance(last, str) and last}
 
 
 def summaries(sessions: Collection[str]) -> dict[str, Summary]:

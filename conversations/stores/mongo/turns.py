@@ -77,9 +77,6 @@ class DocumentStore(DocumentControl, HistoryStore):
     def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
         return listing.scan(cursor, limit, tenant, contains)
 
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        return listing.last_ids(sessions)
-
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         return listing.summaries(sessions)
 

@@ -16,7 +16,7 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError, ResponseError
 
 from conversations.stores import limits
-from conversations.stores.redis.format import TAIL, flag_text, keeping, kept_arguments, stamps
+from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
 from conversations.stores.redis.kept import KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, after, shown, whole
@@ -126,16 +126,6 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         after, keys = self.redis.scan(cursor, match=self.make_pattern(pattern), count=count)
         return int(after), keys
 
-    def last_ids(self, sessions: Iterable[str]) -> dict[str, str]:
-        """Return the last message's id of each of the sessions that there are, in one round trip."""
-        names = list(sessions)
-        pipeline = self.redis.pipeline(transaction=False)
-        for session in names:
-            pipeline.getrange(self.make_key(session), -TAIL, -1)
-        ends = _values(pipeline)
-        found = zip(names, ends, strict=True)
-        return {session: stamps(end)[0] for session, end in found if isinstance(end, bytes) and end}
-
     def ends(self, sessions: Iterable[str], most_turns: int) -> dict[str, tuple[int, str, str]]:
         """Return how many messages each of the sessions that there are has, with the last one's id and time, in one
         round trip; zero messages where a value is no conversation."""
@@ -184,15 +174,6 @@ def _inspected(answers: list[Any]) -> list[Any]:
             raise answer
     pairs = list(zip(keys[::2], map(float, keys[1::2]), strict=True)) if isinstance(keys, list) else keys
     return [value, tombstone, flag, pairs]
-
-
-def _values(pipeline: Any) -> list[Any]:
-    """Return the answers of reading many keys, the error where one is of another type; raise any other error."""
-    answers: list[Any] = pipeline.execute(raise_on_error=False)
-    for answer in answers:
-        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-            raise answer
-    return answers
 
 
 def histories() -> Any:

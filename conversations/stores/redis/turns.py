@@ -97,10 +97,6 @@ class CacheStore(CacheControl, HistoryStore):
     def is_cursor(self, cursor: str, tenant: str | None) -> bool:
         return _CURSOR.fullmatch(cursor) is not None and int(cursor) < 2**64
 
-    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
-        with self._errors():
-            return self._client.last_ids(sessions)
-
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._errors():
             found = self._client.ends(sessions, self.limits.max_turns)
