@@ -10,12 +10,11 @@ from conversations.history.sweep import Sweep
 from conversations.policy import Routing
 from conversations.runtime import datasets
 from conversations.runtime.state import ProcessState
+from conversations.runtime.switching import FOLLOW_SECONDS
 from conversations.stores import ALIASES
 from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
-
-FOLLOW_SECONDS = 2.5  # in which every process follows a switch
 
 
 @dataclass

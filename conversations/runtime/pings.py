@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,9 +119,10 @@ def _remember(alias: str, found: StoreHealth) -> None:
     if found.latency_ms is not None:
         _pings[alias].append(found.latency_ms)
         if gauge := gauges.latency(alias):
-            gauge.set(_p95(_pings[alias]))
+            gauge.set(p95(_pings[alias]))
 
 
-def _p95(values: "deque[float]") -> float:
+def p95(values: Iterable[float]) -> float:
+    """Return the 95th percentile of the values."""
     ordered = sorted(values)
     return ordered[int(0.95 * (len(ordered) - 1))]

@@ -14,6 +14,8 @@ from telemetry.logs import event
 logger = logging.getLogger(__name__)
 
 NOTE = "switch"
+FOLLOW_SECONDS = 2.5
+"""In which every process follows a switch."""
 
 
 def environment() -> Routing:

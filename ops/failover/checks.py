@@ -8,13 +8,14 @@ import orjson
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.policy import Routing
 from conversations.runtime import switching
+from conversations.runtime.pings import p95
 from conversations.stores import bulk, store
 from conversations.stores.batches import retried
 from conversations.stores.bulk_reader import Found
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
 from ops.service import Service
-from ops.status.pings import p95, ping_ms
+from ops.status.pings import ping_ms
 from ops.status.served import served_metrics, server_url
 
 SLOW_MS = 50.0  # the runbook's limit

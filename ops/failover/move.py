@@ -12,6 +12,7 @@ from conversations.errors import ConversationError
 from conversations.history import repair
 from conversations.policy import Routing
 from conversations.runtime import switching
+from conversations.runtime.switching import FOLLOW_SECONDS
 from conversations.stores import other
 from ops.consistency import reconcile
 from ops.errors import Refused
@@ -21,8 +22,6 @@ from ops.failover.copying import Progress
 from ops.failover.note import NAME
 from ops.failover.report import Already, FailoverReport, Finding, Steps
 from ops.status.render import in_words
-
-FOLLOW_SECONDS = 2.5  # every process follows a switch within two
 
 
 @dataclass(frozen=True, slots=True)

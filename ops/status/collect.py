@@ -12,11 +12,12 @@ from django.db import connections
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import datasets, sampling, switching
+from conversations.runtime.pings import p95
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served
 from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, judged, scrubs
-from ops.status.pings import p95, ping_ms
+from ops.status.pings import ping_ms
 from ops.status.served import Served, server_url
 
 COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count

@@ -14,8 +14,3 @@ def ping_ms(alias: str, times: int = 20) -> list[float]:
         store(alias).ping()
         took.append((time.perf_counter() - begun) * 1000)
     return sorted(took)
-
-
-def p95(ordered: list[float]) -> float:
-    """Return the 95th percentile of values in ascending order."""
-    return ordered[int(0.95 * (len(ordered) - 1))]
