@@ -25,7 +25,7 @@ from conversations.datasets import Coverage, Dataset, Known, Scrubbed, Verdict
 from conversations.errors import StoreUnavailable
 from conversations.ids import MESSAGE_ID
 from conversations.runtime.state import UNSURE, state
-from conversations.stores import ALIASES, control, limits, other
+from conversations.stores import ALIASES, control, limits, other, write_note
 from conversations.stores.control import Report
 from telemetry import metrics
 from telemetry.logs import event
@@ -176,18 +176,12 @@ def note_elsewhere(known: Known, up: list[str]) -> None:
 
 def record(coverage: Coverage) -> None:
     """Write coverage to every store that can be reached; the newest counts."""
-    _write_everywhere(COVERAGE, orjson.dumps(coverage).decode())
+    write_note(COVERAGE, orjson.dumps(coverage).decode())
 
 
 def record_scrub(name: str, scrubbed: Scrubbed) -> None:
     """Write it to every store that can be reached, as the note of that name; the newest counts."""
-    _write_everywhere(name, orjson.dumps(scrubbed).decode())
-
-
-def _write_everywhere(name: str, text: str) -> None:
-    for alias in ALIASES:
-        with suppress(StoreUnavailable):
-            control(alias).write_note(name, text)
+    write_note(name, orjson.dumps(scrubbed).decode())
 
 
 def _renew(alias: str, report: Report, before: list[Dataset], verdict: Verdict) -> Dataset | None:

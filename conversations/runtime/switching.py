@@ -8,7 +8,7 @@ from django.conf import settings
 from conversations import clock
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.policy import Routing, Switch
-from conversations.stores import ALIASES, control
+from conversations.stores import ALIASES, control, write_note
 from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
@@ -48,14 +48,7 @@ def record(routing: Routing, by: str, reason: str = "") -> tuple[Switch, tuple[s
 
 def write(switch: Switch) -> tuple[str, ...]:
     """Write the switch to every store that can be reached; return their names."""
-    recorded_in = []
-    for alias in ALIASES:
-        try:
-            control(alias).write_note(NOTE, orjson.dumps(switch).decode())
-            recorded_in.append(alias)
-        except StoreUnavailable:
-            continue
-    return tuple(recorded_in)
+    return write_note(NOTE, orjson.dumps(switch).decode())
 
 
 def read() -> dict[str, Switch | None]:

@@ -1,7 +1,7 @@
 """The stores by alias, built from settings; imports no driver until one is asked for."""
 
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -117,6 +117,16 @@ _building = threading.Lock()
 def control(alias: str) -> ControlStore:
     """Return what processes agree on through that store."""
     return store(alias)
+
+
+def write_note(name: str, text: str) -> tuple[str, ...]:
+    """Write the note to every store in use that can be reached; return their aliases."""
+    written = []
+    for alias in ALIASES:
+        with suppress(StoreUnavailable):
+            control(alias).write_note(name, text)
+            written.append(alias)
+    return tuple(written)
 
 
 def info(alias: str) -> StoreInfo:

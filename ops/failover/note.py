@@ -13,7 +13,7 @@ import orjson
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import switching
-from conversations.stores import ALIASES, store
+from conversations.stores import ALIASES, store, write_note
 
 NAME = "failover"
 
@@ -47,11 +47,7 @@ def resume(routing: Routing) -> tuple[Note, bool]:
 def write(note: Note, *, done: bool) -> None:
     """Write the note to every store that can be reached."""
     text = orjson.dumps(asdict(replace(note, done=done, at=time.time()))).decode()
-    for alias in ALIASES:
-        try:
-            store(alias).write_note(NAME, text)
-        except StoreUnavailable:
-            continue
+    write_note(NAME, text)
 
 
 def _newest_note() -> Note | None:
