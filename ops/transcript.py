@@ -1,6 +1,7 @@
 """One conversation as an operator sees it: its transcript, and which store holds what of it. Nothing is changed."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from conversations import merge
@@ -10,6 +11,32 @@ from conversations.stores.bulk_reader import Found
 from conversations.turns import SESSION, History
 
 
+class State(StrEnum):
+    """Whether a store could be read."""
+
+    UP = "up"
+    OUT = "out"
+    CORRUPT = "corrupt"
+    """What it holds is no history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one store holds of a conversation; nothing but the state is known where that is not `up`."""
+
+    state: State
+    messages: int = 0
+    ttl_seconds: int | None = None
+    tombstone: str | None = None
+    flagged: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for machines, which know `flagged` as `marked`."""
+        fields = asdict(self)
+        flagged = fields.pop("flagged")
+        return fields | {"marked": flagged} if self.state is State.UP else {"state": self.state}
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What is known of a conversation."""
@@ -17,19 +44,17 @@ class Shown:
     session: str
     history: History
     """The union of what the stores hold, after tombstones and limits."""
-    stores: dict[str, dict[str, Any]]
-    """For each store its state, messages, ttl, tombstone and flag."""
+    stores: dict[str, Copy]
 
     @property
     def known(self) -> bool:
         """Whether any store holds anything of it."""
-        return any(one["state"] == "corrupt" or one.get("messages") or one.get("tombstone")
-                   for one in self.stores.values())  # fmt: skip
+        return any(one.state is State.CORRUPT or one.messages or one.tombstone for one in self.stores.values())
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """The stores that could not be asked."""
-        return tuple(alias for alias, one in self.stores.items() if one["state"] == "out")
+        return tuple(alias for alias, one in self.stores.items() if one.state is State.OUT)
 
 
 def look(session: str) -> Shown:
@@ -41,7 +66,7 @@ def look(session: str) -> Shown:
         raise NoStore
     whole = {alias: one for alias, one in found.items() if not isinstance(one, Exception)}
     history = merge.plan(whole, limits()).history
-    return Shown(session, history, {alias: _as_dict(alias, session, one) for alias, one in found.items()})
+    return Shown(session, history, {alias: _copy(alias, session, one) for alias, one in found.items()})
 
 
 def _ask(alias: str, session: str) -> Found | StoreUnavailable:
@@ -51,22 +76,16 @@ def _ask(alias: str, session: str) -> Found | StoreUnavailable:
         return error
 
 
-def _as_dict(alias: str, session: str, found: Found | StoreUnavailable) -> dict[str, Any]:
+def _copy(alias: str, session: str, found: Found | StoreUnavailable) -> Copy:
     if isinstance(found, StoreUnavailable):
-        return {"state": "out"}
+        return Copy(State.OUT)
     if isinstance(found, CorruptHistory):
-        return {"state": "corrupt"}
+        return Copy(State.CORRUPT)
     try:
         ttl = store(alias).ttl(session)
     except StoreUnavailable:
         ttl = None
-    return {
-        "state": "up",
-        "messages": len(found.history or ()),
-        "ttl_seconds": ttl,
-        "tombstone": found.tombstone,
-        "marked": bool(found.flag),
-    }
+    return Copy(State.UP, len(found.history or ()), ttl, found.tombstone, bool(found.flag))
 
 
 def lines(shown: Shown) -> list[str]:
@@ -78,9 +97,9 @@ def lines(shown: Shown) -> list[str]:
     return result
 
 
-def _store_in_words(one: dict[str, Any]) -> str:
-    if one["state"] != "up":
-        return str(one["state"])
-    days = f", expires in {one['ttl_seconds'] / 86_400:.1f} days" if one["ttl_seconds"] is not None else ""
-    deleted = f", deleted up to {one['tombstone']}" if one["tombstone"] else ""
-    return f"{one['messages']} messages{days}{deleted}{', flagged: the other store is missing some' * one['marked']}"
+def _store_in_words(one: Copy) -> str:
+    if one.state is not State.UP:
+        return one.state
+    days = f", expires in {one.ttl_seconds / 86_400:.1f} days" if one.ttl_seconds is not None else ""
+    deleted = f", deleted up to {one.tombstone}" if one.tombstone else ""
+    return f"{one.messages} messages{days}{deleted}{', flagged: the other store is missing some' * one.flagged}"

@@ -37,7 +37,7 @@ class Command(OperatorCommand):
             return self._delete(shown, noinput)
         conversation = {
             "session_id": session,
-            "stores": shown.stores,
+            "stores": {alias: one.as_dict() for alias, one in shown.stores.items()},
             "messages": [message.as_dict() for message in shown.history],
         }
         if action == "show":
