@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -56,6 +55,15 @@ class SnapshotState(StrEnum):
     DAMAGED = "damaged"
 
 
+@dataclass(slots=True)
+class Compared:
+    """What was compared of one store so far."""
+
+    conversations: int = 0
+    """Those that were there after they had been restored."""
+    differing: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """What became of a backup that was restored."""
@@ -91,8 +99,8 @@ def verify(path: Path, advance: Advance) -> Verified:
         return Verified(
             str(path),
             stamp(archive.manifest.created),
-            {alias: found[alias]["found"] for alias in ALIASES},
-            sum(one["differing"] for one in found.values()),
+            {alias: found[alias].conversations for alias in ALIASES},
+            sum(one.differing for one in found.values()),
             archive.manifest.snapshot,
             *_snapshot(archive, home),
         )
@@ -111,10 +119,9 @@ def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str, SnapshotSt
     return keys, "", SnapshotState.CHECKSUM if keys is None else SnapshotState.WHOLE
 
 
-def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, total: None) -> Counter[str]:
-    """Restore what the backup has of one store; return how many conversations were `found`, and how many were
-    `differing`."""
-    result = Counter[str]()
+def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, total: None) -> Compared:
+    """Restore what the backup has of one store, and compare it."""
+    result = Compared()
     with ExitStack() as stack, ThreadPoolExecutor(1) as worker:
         archive = stack.enter_context(Archive(path))
         # Two, so that one is compared while the other is restored.
@@ -147,17 +154,17 @@ def _share(record: Record) -> Share:
     return Share(record.session, record.history.turns(), ttl, record.tombstone or "")
 
 
-def _compare(records: list[Record], room: Scratch, result: Counter[str]) -> None:
+def _compare(records: list[Record], room: Scratch, result: Compared) -> None:
     """Count which of the records are in the store exactly as in the backup, and what else is there; then make room for
     others."""
     wanted = {record.session: record for record in records}
-    result["differing"] += len(records) - len(wanted)  # no session is there twice
+    result.differing += len(records) - len(wanted)  # no session is there twice
     for page in room.bulk.entries(_BATCH):
         for entry in page:
             record = wanted.pop(entry.session, None)
-            result["found"] += bool(entry.history)
-            result["differing"] += not (record and _is_same(entry, record))
-    result["differing"] += len(wanted)
+            result.conversations += bool(entry.history)
+            result.differing += not (record and _is_same(entry, record))
+    result.differing += len(wanted)
     room.clear()
 
 
@@ -170,7 +177,7 @@ def _another_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=django.setup)
 
 
-def _try_out_first(parent: int, path: Path, url: str) -> Counter[str]:
+def _try_out_first(parent: int, path: Path, url: str) -> Compared:
     if parent != os.getpid():
         children.die_with_parent(parent)
         collect_seldom()

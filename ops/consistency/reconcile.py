@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from django.db import connections
 
@@ -29,15 +30,37 @@ class Reconciled:
     """What was found, and what was repaired."""
 
     routing: Routing
-    counts: Counter[str] = field(default_factory=Counter)
-    """By kind of comparison; beside them `compared`, `tombstoned`, `expected`, `trouble`, `repaired`."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How many conversations there are of each kind of comparison."""
+    compared: int = 0
+    tombstoned: int = 0
+    expected: int = 0
+    """Those that are not in step, and need not be without dual write."""
+    trouble: int = 0
+    """Those that should be in step and were not."""
+    repaired: int = 0
     examples: list[tuple[str, Comparison]] = field(default_factory=list)
     """The first few that are trouble, with their kinds."""
 
     @property
     def left(self) -> int:
         """How many are still out of step."""
-        return self.counts["trouble"] - self.counts["repaired"]
+        return self.trouble - self.repaired
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for machines."""
+        return {
+            **{kind: self.kinds[kind] for kind in KINDS},
+            "compared": self.compared,
+            "tombstoned": self.tombstoned,
+            "expected": self.expected,
+            "trouble": self.trouble,
+            "primary": self.routing.primary,
+            "dual_write": self.routing.dual_write,
+            "repaired": self.repaired,
+            "left": self.left,
+            "examples": [{"session": one.session, "kind": kind} for kind, one in self.examples],
+        }
 
 
 def reconcile(routing: Routing, *, apply: bool = False, advance: Advance = lambda done, total: None) -> Reconciled:
@@ -54,9 +77,9 @@ def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[
     """Count what is as it should be; yield the rest in batches, after a second look."""
     suspects: list[Comparison] = []
     for batch in compare.walk():
-        found.counts["compared"] += len(batch)
-        found.counts["tombstoned"] += sum(one.tombstoned for one in batch)
-        advance(found.counts["compared"], max(total, found.counts["compared"]))
+        found.compared += len(batch)
+        found.tombstoned += sum(one.tombstoned for one in batch)
+        advance(found.compared, max(total, found.compared))
         for one in batch:
             if one.expected(found.routing):
                 _count(found, one)
@@ -70,24 +93,24 @@ def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[
 
 def _second_look(found: Reconciled, suspects: list[Comparison]) -> list[Comparison]:
     remaining = compare.stays_so(suspects, time.monotonic())
-    found.counts[IN_STEP] += len(suspects) - len(remaining)
+    found.kinds[IN_STEP] += len(suspects) - len(remaining)
     return remaining
 
 
 def _judge(found: Reconciled, batch: list[Comparison], apply: bool) -> None:
     for one in batch:
         _count(found, one)
-        found.counts["trouble"] += 1
+        found.trouble += 1
         if len(found.examples) < EXAMPLES:
             found.examples.append((one.kind(found.routing), one))
     if apply:
-        found.counts["repaired"] += len(batch) - len(repair_batch(batch))
+        found.repaired += len(batch) - len(repair_batch(batch))
 
 
 def _count(found: Reconciled, one: Comparison) -> None:
     kind = one.kind(found.routing)
-    found.counts[kind] += 1
-    found.counts["expected"] += kind not in (IN_STEP, compare.NOT_A_SESSION) and one.expected(found.routing)
+    found.kinds[kind] += 1
+    found.expected += kind not in (IN_STEP, compare.NOT_A_SESSION) and one.expected(found.routing)
 
 
 def repair_batch(batch: list[Comparison]) -> list[Comparison]:
@@ -132,20 +155,20 @@ def quietly() -> Iterator[None]:
 
 def in_words(found: Reconciled) -> list[str]:
     """Return the report, for people."""
-    counts, routing = found.counts, found.routing
+    routing = found.routing
     dual = "on" if routing.dual_write else "off"
-    lines = [f"{counts['compared']} conversations compared; primary {routing.primary}, dual write {dual}"]
+    lines = [f"{found.compared} conversations compared; primary {routing.primary}, dual write {dual}"]
     for kind in KINDS:
         fine = not routing.dual_write and kind in (compare.FALLBACK_BEHIND, compare.ONLY_IN[routing.primary])
-        note = "  (expected without dual write)" if fine and counts[kind] else ""
-        lines.append(f"  {kind.replace('_', ' '):<16}{counts[kind]:>9}{note}")
-    lines.append(f"  {'tombstoned':<16}{counts['tombstoned']:>9}")
+        note = "  (expected without dual write)" if fine and found.kinds[kind] else ""
+        lines.append(f"  {kind.replace('_', ' '):<16}{found.kinds[kind]:>9}{note}")
+    lines.append(f"  {'tombstoned':<16}{found.tombstoned:>9}")
     for kind, one in found.examples:
         lines.append(f"  {one.session}: {_sentence(kind, one)}")
-    if counts["trouble"] > len(found.examples):
-        lines.append(f"  … and {counts['trouble'] - len(found.examples)} more")
-    if counts["repaired"]:
-        lines.append(f"{counts['repaired']} repaired")
+    if found.trouble > len(found.examples):
+        lines.append(f"  … and {found.trouble - len(found.examples)} more")
+    if found.repaired:
+        lines.append(f"{found.repaired} repaired")
     return lines
 
 

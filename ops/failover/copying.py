@@ -37,7 +37,7 @@ def verify(to: str, progress: Progress) -> tuple[Verified, int]:
     """Compare everything and repair what differs; return what is left, and how many were repaired meanwhile."""
     with progress("verify") as advance:
         found = reconcile.reconcile(Routing(to, False), apply=True, advance=advance)
-    return Verified(found.counts["compared"], found.left), found.counts["repaired"]
+    return Verified(found.compared, found.left), found.repaired
 
 
 def rehearse(leaving: str, to: str, progress: Progress) -> Rehearsed:

@@ -6,7 +6,6 @@ from django.core.management.base import CommandParser
 
 from conversations.runtime import switching
 from ops.consistency import reconcile
-from ops.consistency.compare import KINDS
 from ops.management.base import OperatorCommand, Result
 
 
@@ -22,14 +21,6 @@ class Command(OperatorCommand):
     def run(self, *, apply: bool, **options: Any) -> Result:
         with self.progress("reconcile") as advance:
             found = reconcile.reconcile(switching.current(), apply=apply, advance=advance)
-        counts = {name: found.counts[name] for name in (*KINDS, "compared", "tombstoned", "expected", "trouble")}
-        report = counts | {
-            "primary": found.routing.primary,
-            "dual_write": found.routing.dual_write,
-            "repaired": found.counts["repaired"],
-            "left": found.left,
-            "examples": [{"session": one.session, "kind": kind} for kind, one in found.examples],
-        }
         hint = "" if apply else "; --apply repairs them"
         trouble = f"{found.left} conversations are not in step{hint}" if found.left else ""
-        return Result(report, reconcile.in_words(found), trouble, unlogged=("examples",))
+        return Result(found.as_dict(), reconcile.in_words(found), trouble, unlogged=("examples",))
