@@ -3,16 +3,17 @@
 import time
 from collections.abc import Iterator
 
+from benchmarks.messages import ANSWER
 from conversations.answerers.base import Answerer
 from conversations.turns import History
 
 
 class Instant(Answerer):
     def answer(self, question: str, history: History) -> Iterator[str]:
-        yield "Yes."
+        yield ANSWER
 
 
 class OneSecond(Answerer):
     def answer(self, question: str, history: History) -> Iterator[str]:
         time.sleep(1)
-        yield "Yes."
+        yield ANSWER
