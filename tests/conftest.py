@@ -1,17 +1,15 @@
 """The few fixtures that all tests share."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 from django.core.management import call_command
 
 from conversations import clock, deadline, expiry
-from conversations.datasets import Coverage, Dataset
-from conversations.errors import StoreUnavailable
-from conversations.runtime import datasets, state
+from conversations.runtime import state
 from conversations.stores import ALIASES, reachable
 from tests import environment
+from tests.coverage import covered
 from tests.servers import MongoServer, RedisServer, eventually
 
 
@@ -59,15 +57,3 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         state.state().shared_flags.set_had_flags(alias, False)
     state.forget()
     monkeypatch.setattr(expiry, "_latest", 0.0)  # the stores have it noted, of the tests before
-
-
-def covered(process: state.ProcessState) -> state.ProcessState:
-    """Let the process know that the stores which should have every turn do: no watcher runs here that would see to
-    it."""
-    for alias in ALIASES:
-        process.known.datasets[alias] = Dataset("as before", 0)  # of a store that is out
-        with suppress(StoreUnavailable):
-            datasets.compare(process.known, alias)
-    ids = {alias: one.id for alias, one in process.known.datasets.items()}
-    process.known.coverage = Coverage(ids, process.routing.wanted, 0.0, 0.0)
-    return process

@@ -1,0 +1,21 @@
+"""The knowledge of the stores that a process gets from its watcher."""
+
+from contextlib import suppress
+
+from conversations.datasets import Coverage, Dataset
+from conversations.errors import StoreUnavailable
+from conversations.runtime import datasets
+from conversations.runtime.state import ProcessState
+from conversations.stores import ALIASES
+
+
+def covered(process: ProcessState) -> ProcessState:
+    """Let the process know that the stores which should have every turn do: no watcher runs here that would see to
+    it."""
+    for alias in ALIASES:
+        process.known.datasets[alias] = Dataset("as before", 0)  # of a store that is out
+        with suppress(StoreUnavailable):
+            datasets.compare(process.known, alias)
+    ids = {alias: one.id for alias, one in process.known.datasets.items()}
+    process.known.coverage = Coverage(ids, process.routing.wanted, 0.0, 0.0)
+    return process
