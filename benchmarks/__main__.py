@@ -56,6 +56,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def measure(chosen: Sequence[str], amount: Amount, home: Path, progress: Console) -> Figures:
     """Return the figures of the chosen parts."""
     figures: Figures = {"about": {}}
+    load = os.getloadavg()[0]  # of other work: ours has not begun
     for stack_name, parts, variables in (
         ("redis", IN_REDIS, {}),
         ("mongo", IN_MONGO, {"CONV_STORE_PRIMARY": "mongo"}),
@@ -69,7 +70,7 @@ def measure(chosen: Sequence[str], amount: Amount, home: Path, progress: Console
             for name in names:
                 say(progress, name)
                 figures[name] = parts[name](stack, amount)
-            figures["about"] = about(stack, amount)
+            figures["about"] = about(stack, amount, load)
     for name in OVER_HTTP:
         if name in chosen:
             say(progress, name)
@@ -79,7 +80,7 @@ def measure(chosen: Sequence[str], amount: Amount, home: Path, progress: Console
     return figures
 
 
-def about(stack: Stack, amount: Amount) -> Figures:
+def about(stack: Stack, amount: Amount, load: float) -> Figures:
     """Return what the figures are of: no name of a machine."""
     with stack.redis.client() as client:
         server: Any = client.info("server")
@@ -88,6 +89,7 @@ def about(stack: Stack, amount: Amount) -> Figures:
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "python": platform.python_version(),
         "redis": server["redis_version"],
+        "load": load,
         "rounds": amount.rounds,
         "turns": amount.turns,
         "versions": versions(PACKAGES),

@@ -163,7 +163,8 @@ def quoted(figures: Figures) -> str:
 def _machine(about: Figures) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return fill(
-        f"Machine: {about['cores']} cores and {about['memory_gb']} GB of memory, shared by client, servers and stores."
+        f"Machine: {about['cores']} cores and {about['memory_gb']} GB of memory, shared by client, servers and stores;"
+        f" load average before the run {about['load']:.1f}, 0 where nothing else runs."
         f" {about['rounds']} rounds of {about['turns']} turns."
         f" Python {about['python']}, Redis {about['redis']}, {versions}.",
         140,

@@ -1,11 +1,12 @@
-"""The benchmarks' own arithmetic, tables and pictures."""
+"""The benchmarks' own arithmetic, tables and pictures, and that docs/performance.md is what they made."""
 
+import json
 import xml.etree.ElementTree as ET
 
 import orjson
 import pytest
 
-from benchmarks import messages, pictures
+from benchmarks import document, messages, pictures
 from benchmarks.figures import median_ratio, percentile, shown, table
 from benchmarks.targets import judged
 
@@ -72,3 +73,11 @@ def test_names_at_the_ends_of_lines_keep_apart() -> None:
 def test_a_missed_target_is_called_so() -> None:
     target = judged({"append": {"ratio": 0.7}})[0]
     assert target.cells()[1:] == ("≤ 0.6", 0.7, "missed")
+
+
+def test_page_is_made_from_its_figures() -> None:
+    """docs/performance.md and the README say what docs/performance.json has: `python -m benchmarks.document` writes
+    them again after a change of their words."""
+    figures = json.loads((document.DOCS / "performance.json").read_text())
+    assert (document.DOCS / "performance.md").read_text() == document.page(figures)
+    assert document.quoted(figures) in document.README.read_text()
