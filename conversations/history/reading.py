@@ -3,10 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TypeVar
-
-from prometheus_client import Counter
 
 from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
@@ -48,11 +45,6 @@ class Reading:
         """The `at` that a new turn must be later than."""
         deleted = stamp(time_of(self.tombstone)) if self.tombstone else None
         return max(filter(None, (self.history.last_at, deleted)), default=None)
-
-
-@cache
-def _reads(alias: str, outcome: str) -> Counter:
-    return metrics.reads.labels(store=alias, outcome=outcome)
 
 
 def routing() -> Routing:
@@ -199,7 +191,7 @@ class Look:
         first = next((alias for alias in route.order if self._has(alias)), None)
         alias = first or next(alias for alias in route.order if alias in self.contents)
         outcome = ("rescue" if first != route.primary else "hit") if first else "miss"
-        _reads(alias, outcome).inc()
+        metrics.reads.labels(store=alias, outcome=outcome).inc()
         return alias
 
     def _has_read(self, alias: str, contents: Contents) -> None:

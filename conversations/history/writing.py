@@ -3,9 +3,6 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-
-from prometheus_client import Counter
 
 from conversations import policy
 from conversations.errors import CorruptHistory, InvalidSession, KeyExpired, StoreUnavailable
@@ -122,7 +119,7 @@ class Offer:
             _count_error(self.alias, self.session, error.reason)
             raise
         finally:
-            _attempts(self.alias).inc()
+            metrics.persist_attempts.labels(store=self.alias).inc()
 
     def _append(self, flag: bool) -> Receipt:
         missing = self._missing()
@@ -160,11 +157,6 @@ class Offer:
         except StoreUnavailable:
             return  # logged and counted; the next reader finds the other store's
         event(logger, logging.WARNING, "restored", store=self.alias, session=hashed(self.session))
-
-
-@cache
-def _attempts(alias: str) -> Counter:
-    return metrics.persist_attempts.labels(store=alias)
 
 
 def _turns_of(reading: Reading) -> tuple[Turn, ...]:
@@ -207,7 +199,7 @@ class Write:
     def run(self) -> "Write":
         """Offer the turn to each store in turn, until those that should have it were called and one has it."""
         for alias in self.plan.skipped:
-            _attempts(alias).inc()
+            metrics.persist_attempts.labels(store=alias).inc()
             _count_error(alias, self.session, "skipped")
         for alias in self.plan.order + self.plan.last_resort:
             if self.tombstone or self.expired is not None or self._enough(alias):

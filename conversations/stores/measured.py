@@ -148,8 +148,8 @@ class MeasuredStore(HistoryStore, ControlStore):
 
 
 class Measurement:
-    """Records the call in its block in the breaker and the metrics, and logs a fault by the event name in the runbook. A
-    corrupt value is no fault of its store: it has answered. Nor is a call for which the request has no time."""
+    """Records a call in the breaker and the metrics, and logs a fault by the event name in the runbook. A corrupt value
+    is no fault of its store: it has answered. Nor is a call for which the request has no time."""
 
     # A generator each for the deadline and the rest would take longer than all of this.
     __slots__ = ("_alias", "_begun", "_bound", "_breaker", "_judge_duration", "_operation", "_session")
