@@ -59,7 +59,7 @@ def is_stamped(message_id: Any, at: Any) -> bool:
 
 def stamp(time: datetime) -> str:
     """Return the time as messages carry it."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def whole_milliseconds(time: datetime) -> datetime:

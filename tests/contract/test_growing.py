@@ -85,6 +85,25 @@ def test_what_another_wrote_since_stays() -> None:
     assert store.load(session) == History.of([first, second, third])
 
 
+@pytest.mark.parametrize("sizes", [(50, 50, 50, 50, 50, 50), (10, 300, 10, 300, 10, 300), (300, 10, 10, 10, 10, 10)])
+def test_a_turn_in_the_middle_since_then_does_no_harm_where_older_turns_go(sizes: tuple[int, ...]) -> None:
+    """Repair has added a turn before the last one, and dropped the first: as many bytes as before, in other places."""
+    store, session = a_store(), a_session()
+    turns = [a_turn(answer="a" * size) for size in sizes]
+    late = a_turn(answer="b" * sizes[0])
+    last, new = some_turns(2)
+    for turn in (*turns[:5], last):
+        add(store, session, turn)
+    seen = store.load(session)
+    assert seen is not None
+    now_there = b"".join(turn.lines() for turn in (*turns[1:5], late, last))
+    with environment.REDIS.client() as client:
+        client.set(make_key(session), now_there)
+    assert store.append_after(session, seen, new) == Receipt(stored=True, created=False)
+    assert store.load(session) == History.of([turns[4], late, last, new])
+    assert store.inspect(session).validated()
+
+
 def test_an_earlier_turn_goes_to_its_place() -> None:
     store, session, (first, second, third) = a_store(), a_session(), some_turns(3)
     store.append(session, None, [first, third])

@@ -25,17 +25,17 @@ _set = partial(object.__setattr__)
 def shown(value: bytes, most_turns: int) -> "Lines":
     """Return the history of a stored value; raise CorruptHistory where its beginning, its end or the number of its
     lines is wrong. Other faults show when it is decoded."""
-    messages = value.count(b"\n")
-    if not (value.startswith(_BEGIN) and value.endswith(b'"}\n') and is_stamped(*stamps(value[-TAIL:]))):
+    messages, end = value.count(b"\n"), stamps(value[-TAIL:])
+    if not (value.startswith(_BEGIN) and value.endswith(b'"}\n') and is_stamped(*end)):
         raise CorruptHistory("redis", "not lines of a conversation")
     if messages % 2:
         raise CorruptHistory("redis", "a turn is not whole")
-    return Lines(value, messages, _begin(value, messages, most_turns))
+    return Lines(value, messages, most_turns, end)
 
 
 def window(value: bytes, most_turns: int) -> bytes:
     """Return the newest lines of a stored value: as many turns as readers see."""
-    return value[_begin(value, value.count(b"\n"), most_turns) :]
+    return value[_after(value, value.count(b"\n") - 2 * most_turns) :]
 
 
 def whole(value: bytes, most_turns: int) -> History:
@@ -43,12 +43,7 @@ def whole(value: bytes, most_turns: int) -> History:
     return decoded(window(value, most_turns))
 
 
-def _begin(value: bytes, messages: int, most_turns: int) -> int:
-    """Return where the newest turns begin."""
-    return after(value, messages - 2 * most_turns)
-
-
-def after(value: bytes, lines: int) -> int:
+def _after(value: bytes, lines: int) -> int:
     """Return where so many lines have ended."""
     begin = 0
     for _ in range(lines):
@@ -73,45 +68,46 @@ class Lines(History):
     """Knows its length and its ends without being decoded. What needs more raises CorruptHistory where it cannot be
     decoded."""
 
-    __slots__ = ("_decoded", "_value", "stored", "stored_messages")
+    __slots__ = ("_decoded", "_length", "_value", "last_at", "last_id", "stored", "stored_messages")
+    last_id: str
+    last_at: str
     stored: bytes
     """All that is stored, also the turns that readers do not see."""
     stored_messages: int
     _value: bytes
+    _length: int
     _decoded: tuple[Message, ...] | None
 
-    def __init__(self, stored: bytes, messages: int, begin: int) -> None:
-        """`begin` is where the turns begin that readers see."""
+    def __init__(self, stored: bytes, messages: int, most_turns: int, end: tuple[str, str]) -> None:
+        """`end` is the id and the time of the last message."""
         _set(self, "stored", stored)
         _set(self, "stored_messages", messages)
-        _set(self, "_value", stored[begin:])
+        _set(self, "last_id", end[0])
+        _set(self, "last_at", end[1])
+        _set(self, "_length", min(messages, 2 * most_turns))
+        _set(self, "_value", stored[_after(stored, messages - self._length) :])
         _set(self, "_decoded", None)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         if self._decoded is None:
-            _set(
-                self,
-                "_decoded",
-                decoded(self._value, partial(History.of_records, keyed=_KEY_BEGINS in self._value)).messages,
-            )
+            history = partial(History.of_records, keyed=_KEY_BEGINS in self._value)
+            found = decoded(self._value, history).messages
+            _set(self, "_decoded", found)
         return self._decoded or ()
 
     def __len__(self) -> int:
-        return self.stored_messages if self._value is self.stored else self._value.count(b"\n")
+        return self._length
 
     @property
     def first_id(self) -> str:
-        end = self._value.index(b"\n") + 1
-        return stamps(self._value[end - TAIL : end])[0]
+        return _id_at(self._value, 0)
 
-    @property
-    def last_id(self) -> str:
-        return stamps(self._value[-TAIL:])[0]
-
-    @property
-    def last_at(self) -> str:
-        return stamps(self._value[-TAIL:])[1]
+    def without(self, turns: int) -> tuple[int, str]:
+        """Return how many bytes so many of the oldest turns take in `stored`, and the id that then is the first, ""
+        where none goes."""
+        begin = _after(self.stored, 2 * turns)
+        return begin, _id_at(self.stored, begin) if turns else ""
 
     def validated(self) -> History:
         return decoded(self._value)
@@ -120,6 +116,8 @@ class Lines(History):
         return self._value
 
     def current(self) -> History:
+        if _KEY_BEGINS not in self._value:
+            return self
         keys = _KEY.findall(self._value)
         distinct = len(set(keys)) == len(keys) and not any(key.startswith(b"turn:") for key in keys)
         return self if distinct else super().current()
@@ -127,6 +125,12 @@ class Lines(History):
     def turn_of(self, key: str) -> Turn | None:
         there = key.startswith("turn:") or _KEY_BEGINS + key.encode() + b'"' in self._value
         return super().turn_of(key) if there else None
+
+
+def _id_at(value: bytes, begin: int) -> str:
+    """Return the id in the line that begins there."""
+    end = value.index(b"\n", begin) + 1
+    return stamps(value[end - TAIL : end])[0]
 
 
 class HistorySerializer(BaseSerializer):  # type: ignore[misc]  # django-redis has no types

@@ -2,8 +2,8 @@
 --
 -- KEYS[1] the conversation, KEYS[2] its tombstone, KEYS[3] its Idempotency-Keys,
 -- KEYS[4] the hash of flags, if one is to be set
--- ARGV    ttl in seconds, last id that was read, bytes that were read, bytes to drop from the beginning, -1 to add the
---         turn in place, the turn's id, its two lines,
+-- ARGV    ttl in seconds, last id that was read, bytes to drop from the beginning, -1 to add the turn in place,
+--         id of the question that then is the first ("" where nothing is dropped), the turn's id, its two lines,
 --         its key ("" for none) and its time, time before which no key is kept, most keys, seconds to keep them,
 --         session, its flag
 -- answers 1, or 0 and has changed nothing where append.lua has to look at all turns
@@ -13,6 +13,11 @@
 
 -- include: turns.lua
 -- include: keys.lua
+
+local function begins_after(value, bytes, id)
+  local line_ends = string.find(value, '\n', bytes + 1, true)
+  return string.sub(value, bytes, bytes) == '\n' and line_ends and string.sub(tail_before(value, line_ends), 7, 42) == id
+end
 
 if string.sub(redis.call('GETRANGE', KEYS[1], -TAIL, -1), 7, 42) ~= ARGV[2] then
   return 0
@@ -24,15 +29,15 @@ end
 if ARGV[7] and ARGV[7] ~= '' and time_of_key(KEYS[3], ARGV[7], ARGV[9]) then
   return 0
 end
-if ARGV[4] == '-1' then
+if ARGV[3] == '-1' then
   redis.call('APPEND', KEYS[1], ARGV[6])
   redis.call('EXPIRE', KEYS[1], ARGV[1])
 else
   local value = redis.call('GET', KEYS[1])
-  if #value ~= tonumber(ARGV[3]) then
+  if ARGV[4] ~= '' and not begins_after(value, tonumber(ARGV[3]), ARGV[4]) then
     return 0
   end
-  redis.call('SET', KEYS[1], string.sub(value, ARGV[4] + 1) .. ARGV[6], 'EX', ARGV[1])
+  redis.call('SET', KEYS[1], string.sub(value, ARGV[3] + 1) .. ARGV[6], 'EX', ARGV[1])
 end
 if ARGV[7] and ARGV[7] ~= '' then
   keep_key(KEYS[3], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
