@@ -119,13 +119,12 @@ class OnesourceStore(Contender):
     def turn(self, session: str, pair: Pair) -> None:
         history = self.store.load(session)
         assert [message.content for message in history]
-        self.append(session, pair, history[-1].at)
+        self.store.append_after(session, history, new_turn(pair, history.last_at))
 
     def append(self, session: str, pair: Pair, seen: str = "") -> str:
-        """Add the pair after the message of that time, the last one that there is; return its own time."""
-        turn = new_turn(pair, seen or self.store.load(session)[-1].at)
-        self.store.append(session, turn)
-        return str(turn.answer.at)
+        history = self.store.load(session)
+        self.store.append_after(session, history, new_turn(pair, history.last_at))
+        return ""
 
     def contents(self, session: str) -> list[str]:
         return [message.content for message in self.store.load(session)]
@@ -431,7 +430,7 @@ class SlowerAlone(DualWrite):
 
         history = self.store.load(session)
         assert [message.content for message in history]
-        store("mongo").append(session, new_turn(pair, history[-1].at))
+        store("mongo").append(session, new_turn(pair, history.last_at))
 
 
 FLOOR, MONGO_FLOOR = "floor", "floor, MongoDB"
