@@ -138,6 +138,20 @@ def test_the_flag_is_set_with_the_turn() -> None:
     assert store.inspect(session).flag
 
 
+def test_no_turn_is_stored_where_its_flag_cannot_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, session, (first, second) = a_store(), a_session(), some_turns(2)
+    store.append(session, first)
+    seen = store.load(session)
+    assert seen is not None
+    no_hash = make_key(a_session())
+    monkeypatch.setattr("conversations.stores.redis.client.flags_key", lambda key: no_hash)
+    with environment.REDIS.client() as client:
+        client.set(no_hash, "no hash", ex=60)
+    with pytest.raises(CorruptHistory):
+        store.append_after(session, seen, second, flag=True)
+    assert store.load(session) == History.of([first])
+
+
 @pytest.mark.parametrize("between", range(1, 9))
 def test_a_key_names_one_turn_however_many_came_after(between: int) -> None:
     """A turn that readers do not see any more, though it is stored, counts as gone: its key is kept for a day."""

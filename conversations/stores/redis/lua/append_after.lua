@@ -29,20 +29,20 @@ end
 if ARGV[7] and ARGV[7] ~= '' and time_of_key(KEYS[3], ARGV[7], ARGV[9]) then
   return 0
 end
-if ARGV[3] == '-1' then
+local value = ARGV[3] ~= '-1' and redis.call('GET', KEYS[1])
+if value and ARGV[4] ~= '' and not begins_after(value, tonumber(ARGV[3]), ARGV[4]) then
+  return 0
+end
+if KEYS[4] then -- first: what fails here leaves no turn without its flag
+  redis.call('HSET', KEYS[4], ARGV[12], ARGV[13])
+end
+if value then
+  redis.call('SET', KEYS[1], string.sub(value, ARGV[3] + 1) .. ARGV[6], 'EX', ARGV[1])
+else
   redis.call('APPEND', KEYS[1], ARGV[6])
   redis.call('EXPIRE', KEYS[1], ARGV[1])
-else
-  local value = redis.call('GET', KEYS[1])
-  if ARGV[4] ~= '' and not begins_after(value, tonumber(ARGV[3]), ARGV[4]) then
-    return 0
-  end
-  redis.call('SET', KEYS[1], string.sub(value, ARGV[3] + 1) .. ARGV[6], 'EX', ARGV[1])
 end
 if ARGV[7] and ARGV[7] ~= '' then
   keep_key(KEYS[3], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
-end
-if KEYS[4] then
-  redis.call('HSET', KEYS[4], ARGV[12], ARGV[13])
 end
 return 1
