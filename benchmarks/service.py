@@ -124,7 +124,7 @@ def _work(connection: Connection, repairs: bool) -> None:
 
     django.setup()
     from conversations import deadline
-    from conversations.runtime import watcher
+    from conversations.background import watcher
 
     deadline.SECONDS = 20.0  # as the timeouts
     watcher.start(repairs=repairs)

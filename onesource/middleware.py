@@ -10,7 +10,7 @@ from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.urls import ResolverMatch, get_urlconf, resolve
 
-from conversations.runtime.urls import PROBES
+from conversations.probes.urls import PROBES
 
 _API = "/api/chat/"
 

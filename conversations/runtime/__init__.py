@@ -1,1 +1,1 @@
-"""What runs in every process: its state, the watcher, switches, and files that survive a killed process."""
+"""What every process knows and shares: its state, switches, and files that survive a killed process."""

@@ -13,10 +13,10 @@ import orjson
 from django.conf import settings
 from filelock import FileLock, Timeout
 
+from conversations.background.sampling import NOTE
 from conversations.clock import now
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
-from conversations.runtime.sampling import NOTE
 from conversations.stores import ALIASES, bulk, reachable, store
 from conversations.stores.bulk_reader import Entry
 from ops.backup import store_snapshot

@@ -16,7 +16,7 @@ from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
-from conversations.runtime.urls import PROBES
+from conversations.probes.urls import PROBES
 from ops.errors import ClientGone, RequestRefused
 from ops.server.environ import environ
 

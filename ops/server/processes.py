@@ -143,7 +143,7 @@ def _work(listening: Listening) -> None:
     if parent and parent.pid:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nothing would stop or replace us
     application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
-    from conversations.runtime import watcher
+    from conversations.background import watcher
     from ops.server import asgi
 
     watcher.start(repairs=listening.probes_only)  # in the process that answers no chat

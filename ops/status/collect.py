@@ -9,9 +9,10 @@ from typing import Any
 
 from django.db import connections
 
+from conversations.background import sampling
 from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
-from conversations.runtime import datasets, sampling, switching
+from conversations.runtime import datasets, switching
 from conversations.runtime.pings import p95
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from conversations.background.watcher import MOST_OFFSET
 from conversations.datasets import Scrubbed, Verdict
 from conversations.policy import Routing
-from conversations.runtime.watcher import MOST_OFFSET
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
 from ops.status.collect import Figure, Status, StoreStatus

@@ -145,7 +145,7 @@ class TestMetrics:
         """An alert cannot distinguish "none yet" from "not scraped"."""
         code = """
 import onesource.wsgi
-from conversations.runtime import watcher
+from conversations.background import watcher
 from django.test import Client
 watcher.start(repairs=False)
 print(Client(SERVER_NAME="localhost").get("/metrics").text)

@@ -8,9 +8,10 @@ import pytest
 from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
+from conversations.background import watcher
 from conversations.clock import now
 from conversations.history import repair
-from conversations.runtime import gauges, watcher
+from conversations.runtime import gauges
 from conversations.stores import ALIASES, control, other, reachable, store
 from conversations.turns import History, Turn
 from tests import environment

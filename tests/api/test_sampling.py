@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from conversations.background import sampling
 from conversations.errors import StoreUnavailable
-from conversations.runtime import sampling
 from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.backup.create import NOTE
 from tests.api.talking import Lines, sample

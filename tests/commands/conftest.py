@@ -9,7 +9,8 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from pytest_django import Settings
 
-from conversations.runtime import state, watcher
+from conversations.background import watcher
+from conversations.runtime import state
 from ops.failover import move
 from tests.servers import MongoServer, RedisServer, free_port
 

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from conversations.runtime import sampling
+from conversations.background import sampling
 from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import sample

@@ -15,9 +15,10 @@ from pymongo.collection import Collection
 from pymongo.errors import NetworkTimeout, OperationFailure
 
 from conversations import clock, history
+from conversations.background import preparing, watcher
 from conversations.datasets import Dataset
 from conversations.history import writing as history_writing
-from conversations.runtime import datasets, preparing, state, watcher
+from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
 from conversations.stores.control import Report
 from conversations.stores.mongo.patient import documents

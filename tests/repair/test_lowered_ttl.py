@@ -6,8 +6,9 @@ import pytest
 from pytest_django import Settings
 
 from conversations import clock, expiry, history
+from conversations.background import watcher
 from conversations.history import repair
-from conversations.runtime import datasets, state, watcher
+from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, MONGO, REDIS, control, limits, other, store
 from conversations.turns import History
 from tests import environment

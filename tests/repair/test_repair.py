@@ -8,13 +8,14 @@ import pytest
 from django.conf import settings
 
 from conversations import history
+from conversations.background import watcher
 from conversations.clock import now
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.sweep import Sweep
 from conversations.ids import MESSAGE_ID, tombstone_for
 from conversations.policy import Routing, Switch
-from conversations.runtime import pings, state, switching, watcher
+from conversations.runtime import pings, state, switching
 from conversations.stores import ALIASES, MONGO, REDIS, other, store
 from conversations.turns import History, Turn
 from tests import environment

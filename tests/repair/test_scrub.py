@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conversations import clock
+from conversations.background import scrub, watcher
 from conversations.clock import now
 from conversations.datasets import Coverage, Scrubbed
 from conversations.errors import StoreUnavailable
@@ -17,7 +18,7 @@ from conversations.history import scrub as scrubbing
 from conversations.history.pauses import Pauses
 from conversations.history.scrub import Scrub
 from conversations.policy import Routing
-from conversations.runtime import datasets, scrub, state, watcher
+from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, MONGO, REDIS, bulk, control, other, store
 from conversations.stores.control import OPERATORS, Flags
 from conversations.turns import History, Turn

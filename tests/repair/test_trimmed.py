@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from conversations import history
+from conversations.background import watcher
 from conversations.clock import now
 from conversations.history import trimmed
 from conversations.history.sweep import Sweep
 from conversations.ids import new_ids
-from conversations.runtime import datasets, state, watcher
+from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, MONGO, REDIS, bulk, control, other, store
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, Server, eventually

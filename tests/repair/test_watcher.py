@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from conversations.background import watcher
 from conversations.clock import now
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.history import writing
-from conversations.runtime import datasets, state, watcher
+from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, REDIS, store
 from conversations.stores.mongo.patient import documents
 from tests import environment

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from conversations import chat, ids, stores
+from conversations.background import watcher
 from conversations.breaker import Breaker
 from conversations.datasets import Dataset
-from conversations.runtime import datasets, pings, switching, watcher
+from conversations.runtime import datasets, pings, switching
 from conversations.stores import measured
 from telemetry import logs, metrics
 from tests.simulation.backends import SimulatedBulk

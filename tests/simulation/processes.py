@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from conversations import clock, expiry
+from conversations.background import coverage, scrub, watcher
 from conversations.breaker import CLOSED
 from conversations.datasets import Dataset
 from conversations.history import repair
 from conversations.history.pauses import Pauses
 from conversations.policy import Routing
-from conversations.runtime import coverage, datasets, pings, scrub, watcher
+from conversations.runtime import datasets, pings
 from conversations.runtime import state as state_module
 from conversations.runtime.state import ProcessState, StoreState
 from conversations.stores import ALIASES

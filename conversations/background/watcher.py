@@ -15,12 +15,13 @@ from contextlib import suppress
 from functools import partial
 
 from conversations import clock, policy
+from conversations.background import coverage, preparing, sampling, scrub
 from conversations.breaker import CLOSED
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import coverage, datasets, gauges, preparing, sampling, scrub, switching
+from conversations.runtime import datasets, gauges, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state

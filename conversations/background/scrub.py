@@ -5,11 +5,12 @@ import time
 from dataclasses import dataclass
 
 from conversations import clock
+from conversations.background import coverage
 from conversations.datasets import Scrubbed
 from conversations.errors import StoreUnavailable
 from conversations.history.scrub import Scrub
 from conversations.policy import Routing
-from conversations.runtime import coverage, datasets
+from conversations.runtime import datasets
 from conversations.runtime.state import ProcessState
 from conversations.stores import ALIASES
 from telemetry.logs import event

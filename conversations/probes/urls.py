@@ -2,13 +2,13 @@
 
 from django.urls import URLPattern, path
 
-from conversations.runtime import health
+from conversations.probes import views
 
 PROBES = {
-    "healthz": health.healthz,
-    "livez": health.livez,
-    "readyz": health.readyz,
-    "version": health.version,
-    "metrics": health.metrics_page,
+    "healthz": views.healthz,
+    "livez": views.livez,
+    "readyz": views.readyz,
+    "version": views.version,
+    "metrics": views.metrics_page,
 }
 urlpatterns: list[URLPattern] = [path(f"{name}{slash}", view) for name, view in PROBES.items() for slash in ("", "/")]

@@ -1,0 +1,1 @@
+"""What runs beside requests: the watcher checks the stores every second, and repairs and compares what they hold."""
