@@ -5,17 +5,11 @@ from typing import Any
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
-from conversations.clock import now
-
 ALIAS = "mongo"
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """MongoDB deletes expired documents once a minute, so queries leave them out by themselves."""
-
-    def living(self) -> "ConversationQuerySet":
-        """Return the conversations that have messages; a document without any is kept for its tombstone."""
-        return self.filter(expires_at__gt=now(), bytes__gt=0)
+    """Queries of documents that another program may have written to."""
 
     def as_stored(self, *fields: str) -> "models.QuerySet[Conversation, tuple[Any, ...]]":
         """Return these fields as MongoDB has them: Django's conversion fails where another program has written values

@@ -983,6 +983,13 @@ class TestDocumentStore(TombstoneContract):
         found = self.documents(store).find_one(where) or {}
         assert (found["keys"], found["messages"]) == ("x", "no history")
 
+    @pytest.mark.parametrize("expiry", WRONG_EXPIRIES)
+    def test_without_a_valid_expiry_it_is_not_listed(self, store: HistoryStore, expiry: object) -> None:
+        store.append(session := a_session(), a_turn())
+        assert store.scan("", 100, None, session).sessions == (session,)
+        self.spoil_expiry(session, expiry)
+        assert store.scan("", 100, None, session).sessions == ()
+
     def spoil_expiry(self, session: str, expiry: object) -> None:
         change = {"$unset": {"expires_at": ""}} if expiry == "missing" else {"$set": {"expires_at": expiry}}
         assert self.documents(self.make()).update_one({"_id": make_key(session)}, change).modified_count == 1

@@ -1,4 +1,4 @@
-"""Filters of documents for pymongo; of those of living ones, ConversationQuerySet has the same for the ORM.
+"""Filters of documents: which have expired, and which hold messages.
 
 MongoDB deletes expired documents once a minute, so every query must leave them out by itself.
 """
