@@ -25,6 +25,7 @@ from conversations.errors import (
     NoLaterTurn,
     NotPersisted,
     OutcomeUnknown,
+    Unstored,
 )
 from conversations.ids import next_time, stamp, time_at, time_of
 from conversations.runtime.idempotency import idempotency_lock
@@ -156,20 +157,21 @@ class PendingTurn:
         try:
             written = history.append(self.question.session, turn, self.reading)
         except NoLaterTurn:
-            raise self._not_persisted(turn, NoLaterTurn) from None
+            raise self._unstored(turn, NoLaterTurn()) from None
         turn = written.turn
         if not written.stored_in:
-            raise self._not_persisted(turn, OutcomeUnknown if written.unknown else NotPersisted)
+            raise self._unstored(turn, OutcomeUnknown(turn.key) if written.unknown else NotPersisted())
         if not written.new:
             return self._duplicate(turn, written.stored_in)
         metrics.turns.labels(outcome="answered").inc()
         return self._answer(turn, written.stored_in, replayed=False)
 
-    def _not_persisted(self, turn: Turn, reason: type[ConversationError]) -> ConversationError:
-        """Return the error that carries the answer, which was paid for."""
+    def _unstored(self, turn: Turn, error: Unstored) -> Unstored:
+        """Return the error, which carries the answer."""
         metrics.not_persisted.inc()
-        metrics.turns.labels(outcome="outcome_unknown" if reason is OutcomeUnknown else "not_persisted").inc()
-        return reason(self._answer(turn, (), replayed=False), turn.key)
+        metrics.turns.labels(outcome="outcome_unknown" if isinstance(error, OutcomeUnknown) else "not_persisted").inc()
+        answer = self._answer(turn, (), replayed=False)
+        return error.carry(answer.answer, answer.session_id)
 
     def _report_context(self) -> None:
         """Count and log the context that was found; raise Behind where it is not enough for the client."""

@@ -1,6 +1,8 @@
 """Every error of this app. Its docstring is the text; the `code` and `status` of a ConversationError are what HTTP
 clients get."""
 
+from typing import Self
+
 from django.conf import settings
 
 
@@ -82,22 +84,39 @@ class Behind(ConversationError):
     status = 503
 
 
-class NotPersisted(ConversationError):
+class Unstored(ConversationError):
+    """This turn is not known to be stored. Where an answer had been made it is carried: it was paid for."""
+
+    answer: str
+    session_id: str
+    persisted: bool
+
+    def carry(self, answer: str, session_id: str) -> Self:
+        """Return the error with the answer that was made, and the session that the client named."""
+        self.answer, self.session_id, self.persisted = answer, session_id, False
+        return self
+
+
+class NotPersisted(Unstored):
     """No store took this turn: it will not be remembered. The answer is in `answer`; ask again."""
 
     code = "not_persisted"
     status = 503
 
 
-class OutcomeUnknown(ConversationError):
+class OutcomeUnknown(Unstored):
     """No store has confirmed this turn, and one may have stored it. The answer is in `answer`; ask again with
     `idempotency_key` as the Idempotency-Key, and it is stored once."""
 
     code = "outcome_unknown"
     status = 503
 
+    def __init__(self, idempotency_key: str) -> None:
+        super().__init__()
+        self.idempotency_key = idempotency_key
 
-class NoLaterTurn(ConversationError):
+
+class NoLaterTurn(Unstored):
     """This conversation holds the last time there is, so no turn can follow; use another session_id."""
 
     code = "no_later_turn"

@@ -11,7 +11,8 @@ from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from conversations.errors import ConversationError, KeyExpired, NoLaterTurn, NotPersisted, OutcomeUnknown
+from conversations.api.output_serializers import NotPersistedSerializer
+from conversations.errors import ConversationError
 
 _MAX_BYTES = 8192  # of an error without the answer that it may carry
 _MAX_DETAIL = 2500  # bytes of `detail`: a JSON renderer may write twice as many
@@ -19,15 +20,8 @@ _MAX_NAME = 100  # bytes of a field's name
 
 
 def body(error: ConversationError) -> dict[str, Any]:
-    """Return the body of the error; after the model was called it has the answer, which was paid for."""
-    fields: dict[str, Any] = {"code": error.code, "detail": error.detail}
-    if isinstance(error, (NotPersisted, OutcomeUnknown, NoLaterTurn)) and error.args:
-        fields |= {"answer": error.args[0].answer, "session_id": error.args[0].session_id, "persisted": False}
-    if isinstance(error, OutcomeUnknown):
-        fields["idempotency_key"] = error.args[1]
-    if isinstance(error, KeyExpired):
-        fields["asked_at"] = error.asked_at
-    return fields
+    """Return the body of the error, as the OpenAPI document has it."""
+    return dict(NotPersistedSerializer(error).data)
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:

@@ -290,7 +290,7 @@ class World:
         except NotPersisted:
             event.outcome, event.error = FAILED, NOT_PERSISTED
         except OutcomeUnknown as error:
-            event.error, event.key = "outcome unknown", error.args[1]
+            event.error, event.key = "outcome unknown", error.idempotency_key
         except ConversationError as error:
             event.outcome, event.error = FAILED, type(error).__name__
         else:
