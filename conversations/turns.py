@@ -6,24 +6,26 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from types import NoneType
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Self, overload
 
 import orjson
+from msgspec import Struct, ValidationError, convert
+from msgspec.json import Decoder
 
 from conversations.ids import AT, MESSAGE_ID, new_ids, next_time, stamp, whole_milliseconds
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
 QUESTION, ANSWER = "user", "assistant"
-_FIELDS = operator.itemgetter("role", "content", "id", "at")
+_COLUMNS = operator.attrgetter("role", "content", "id", "at", "key")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
-_KEY_TYPES = {str, NoneType}
+_NOT_MESSAGES = "a message must have role, content, id and at as strings, and nothing else but key"
 _TURN_KEY = re.compile(f"turn:({MESSAGE_ID.pattern})")
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One line of a conversation; `at` is ISO 8601 in UTC with milliseconds, `key` the Idempotency-Key."""
 
     role: str
@@ -47,7 +49,7 @@ class Message(NamedTuple):
         return datetime.fromisoformat(self.at)
 
 
-_MESSAGE = partial(tuple.__new__, Message)  # what the class itself does, without a call in Python
+_decode = Decoder(list[Message]).decode  # in C, also the check of every value's type
 
 
 class Turn(NamedTuple):
@@ -101,21 +103,35 @@ class History(Sequence[Message]):
     @classmethod
     def parse(cls, records: Iterable[Any]) -> "History":
         """Return the history of stored records; raise ValueError, quoting none of them, if they are not one."""
-        # By columns, which Python walks in C: every turn pays for this.
         try:
-            rows = [one.as_dict() if isinstance(one, Message) else one for one in records]
-            fields = list(map(_FIELDS, rows))
-            if set(map(len, rows)) <= {4}:
-                keys: Sequence[str | None] = (None,) * len(rows)
-            elif all(len(row) == 4 + ("key" in row) for row in rows):
-                keys = [row.get("key") for row in rows]
-            else:
-                raise TypeError
-        except (TypeError, KeyError, AttributeError):
-            raise ValueError("a message must have role, content, id and at, and nothing else but key") from None
-        if not rows or len(rows) % 2:
+            messages = convert(list(records), list[Message])
+        except (TypeError, ValidationError):
+            raise ValueError(_NOT_MESSAGES) from None
+        return cls.checked(messages)
+
+    @classmethod
+    def of_lines(cls, lines: bytes) -> Self:
+        """Return the history of lines that this service wrote. The types of their values and the order of their ids
+        alone are checked: a turn waits for it. Raise ValueError, quoting none of them, if they are not one."""
+        messages = _messages(lines)
+        ids, roles = [message.id for message in messages], [message.role for message in messages]
+        if roles != [QUESTION, ANSWER] * (len(roles) // 2) or any(map(operator.ge, ids, ids[1:])):
+            raise ValueError("not the turns of a conversation")
+        return cls(tuple(messages))
+
+    @classmethod
+    def parse_lines(cls, lines: bytes) -> Self:
+        """Return the history of stored lines, of which everything is checked; raise ValueError, quoting none of them,
+        if they are not one."""
+        return cls.checked(_messages(lines))
+
+    @classmethod
+    def checked(cls, messages: Sequence[Message]) -> Self:
+        """Return the history of these messages; raise ValueError, quoting none of them, if they are not one."""
+        # By columns, which Python walks in C.
+        if not messages or len(messages) % 2:
             raise ValueError("a turn is not whole")
-        roles, contents, ids, ats = zip(*fields, strict=True)
+        roles, contents, ids, ats, keys = zip(*map(_COLUMNS, messages), strict=True)
         if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
         if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
@@ -130,19 +146,7 @@ class History(Sequence[Message]):
             raise ValueError("ids are not in ascending order")
         if roles != (QUESTION, ANSWER) * (len(roles) // 2):
             raise ValueError("questions and answers do not alternate")
-        return cls(tuple(map(_MESSAGE, zip(roles, contents, ids, ats, keys, strict=True))))
-
-    @classmethod
-    def of_records(cls, records: Sequence[Any], keyed: bool) -> "History":
-        """Return the history of records that this service wrote; some have a key where `keyed`. Shape and order
-        alone are checked: a turn waits for it. Raise ValueError, TypeError or KeyError if they are not one."""
-        roles, contents, ids, ats = zip(*map(_FIELDS, records), strict=True)
-        keys = [record.get("key") for record in records] if keyed else (None,) * len(records)
-        whole = roles == (QUESTION, ANSWER) * (len(roles) // 2)
-        strings = {*map(type, contents), *map(type, ids), *map(type, ats)} == {str} and {*map(type, keys)} <= _KEY_TYPES
-        if not (whole and strings) or any(map(operator.ge, ids, ids[1:])):
-            raise ValueError("not the turns of a conversation")
-        return cls(tuple(map(_MESSAGE, zip(roles, contents, ids, ats, keys, strict=True))))
+        return cls(tuple(messages))
 
     @property
     def first_id(self) -> str | None:
@@ -241,6 +245,19 @@ def make_turn(question: str, answer: str, seen: str | None, asked: datetime, ans
         Message(QUESTION, question, first, stamp(asked), key),
         Message(ANSWER, answer, second, stamp(answered)),
     )
+
+
+def _messages(lines: bytes) -> list[Message]:
+    """Return the messages in these lines of JSON; raise ValueError, quoting none of them."""
+    if not lines.endswith(b"\n"):
+        raise ValueError("it does not end with a newline")
+    try:
+        # As one array, so that each line is one object: no newline is within a line, JSON escapes it.
+        return _decode(b"[%s]" % lines[:-1].replace(b"\n", b","))
+    except ValidationError:
+        raise ValueError(_NOT_MESSAGES) from None
+    except ValueError:
+        raise ValueError("not JSON lines") from None
 
 
 def question_named(key: str | None) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from msgspec.structs import replace
 
 from conversations import merge
 from conversations.clock import now
@@ -203,7 +204,7 @@ class Contract:
     def test_of_two_turns_with_one_id_the_one_that_is_there_stays(self, bulk: BulkStore) -> None:
         ours, later = some_turns(2)
         session = self.hold(bulk, ours)
-        theirs = Turn(ours.question._replace(content="Other words?"), ours.answer)
+        theirs = Turn(replace(ours.question, content="Other words?"), ours.answer)
         bulk.put([share(theirs, later, session=session)])
         assert bulk.store.load(session) == History.of([ours, later])
 

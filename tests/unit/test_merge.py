@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from conversations.merge import Missing, plan, stored, unite
 from conversations.stores import MONGO, REDIS
@@ -176,7 +177,7 @@ class TestMissing:
 
 class TestConflicts:
     def other_words(self, turn: Turn) -> Turn:
-        return Turn(turn.question, turn.answer._replace(content="other"))
+        return Turn(turn.question, replace(turn.answer, content="other"))
 
     def test_one_id_with_other_words_is_a_conflict_and_every_reader_sees_the_same(self) -> None:
         turn = a_turn()
