@@ -68,9 +68,7 @@ class Coverage:
 
     def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
         """Return the stores that are complete, if their datasets are still those that were compared."""
-        same = len(known) == len(self.datasets) and all(
-            self.datasets.get(alias) == dataset.id for alias, dataset in known.items()
-        )
+        same = self.datasets == {alias: dataset.id for alias, dataset in known.items()}
         return frozenset(self.complete) if same else frozenset()
 
     def survives(self, renewed: str, dataset: Dataset, now: float) -> "Coverage":

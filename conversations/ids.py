@@ -17,7 +17,8 @@ from conversations.errors import NoLaterTurn
 
 # Up to the year 6429: a turn is later than what its client has seen, and past 9999 there is no time that is later.
 MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_LAST = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=2**47 - 1)
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+_LAST = _EPOCH + (2**47 - 1) * _MILLISECOND
 AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 Clock = Callable[[], datetime]
@@ -35,7 +36,7 @@ def time_of(message_id: str) -> datetime:
 
 def time_at(milliseconds: int) -> datetime:
     """Return the time so many milliseconds after 1970."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    return _EPOCH + milliseconds * _MILLISECOND
 
 
 def next_time(seen: str | None, time: datetime) -> datetime:
@@ -59,7 +60,9 @@ def is_stamped(message_id: Any, at: Any) -> bool:
 
 def stamp(time: datetime) -> str:
     """Return the time as messages carry it."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return time.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def whole_milliseconds(time: datetime) -> datetime:
@@ -69,8 +72,9 @@ def whole_milliseconds(time: datetime) -> datetime:
 
 def new_ids(time: datetime) -> tuple[str, str]:
     """Return a UUIDv7 of that millisecond (RFC 9562) whose last bit is 0, and its successor."""
-    milliseconds = (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    number = milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(61) << 1
+    milliseconds = (time - _EPOCH) // _MILLISECOND
+    chance = secrets.randbits(73)  # asked for once: each time is a call to the kernel
+    number = milliseconds << 80 | 7 << 76 | chance >> 61 << 64 | 2 << 62 | chance % 2**61 << 1
     return _text(number), _text(number + 1)
 
 

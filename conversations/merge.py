@@ -64,6 +64,9 @@ class Plan:
         return max(filter(None, (self.history.last_id, self.tombstone)), default=None)
 
 
+_EMPTY, _NOTHING, _NO_CONFLICTS = History(), Missing(), frozenset[str]()
+
+
 def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
     """Return what the conversation should be. Limits are None where they were applied before: a store alone has
     applied its own."""
@@ -82,8 +85,8 @@ def plan(contents: Mapping[str, Held], limits: Limits | None) -> Plan:
 def _alone(contents: Mapping[str, Held]) -> Plan:
     """Return the plan of one store's contents: nothing is missing, and no turn need be looked at."""
     [(alias, held)] = contents.items()
-    whole = (held.history or History()).after(held.tombstone or "")
-    return Plan(whole.current(), whole, held.tombstone, {alias: Missing((), False, False)}, frozenset())
+    whole = (held.history or _EMPTY).after(held.tombstone or "")
+    return Plan(whole.current(), whole, held.tombstone, {alias: _NOTHING}, _NO_CONFLICTS)
 
 
 def stored(turns: Iterable[Turn], limits: Limits, tombstone: str | None = None) -> History:

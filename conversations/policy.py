@@ -1,7 +1,7 @@
 """The policy: which stores to read and write, decided from its inputs without I/O; history carries it out."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from conversations.stores import ALIASES, other, store_class
 
@@ -65,9 +65,10 @@ def follow(environment: Routing, started_at: float, recorded: Switch | None) -> 
     return Routing(primary, dual_write), True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inputs:
-    """What the policy decides from: the state of a process as a turn begins."""
+    """What the policy decides from: the state of a process as a turn begins. Most turns have the same inputs, so what
+    is decided from them is kept."""
 
     routing: Routing
     readable: frozenset[str] = frozenset(ALIASES)
@@ -86,6 +87,15 @@ class Inputs:
     cut_off: frozenset[str] = frozenset()
     """The stores that another process has stopped reaching without ending: it may write to the other alone."""
 
+    @cached_property
+    def read_plan(self) -> "ReadPlan":
+        return plan_read(self)
+
+    @cached_property
+    def write_plan(self) -> "WritePlan":
+        """The plan of a turn in which no store has failed yet."""
+        return plan_write(self, frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
@@ -97,7 +107,7 @@ class ReadPlan:
     """Stores to read if none of the others answers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WritePlan:
     """Write the turn to the stores in this order, until every wanted one was tried and one has it."""
 
@@ -111,7 +121,7 @@ class WritePlan:
         it alone is wanted, as MongoDB: Redis will be the primary again, and a switch back must lose nothing."""
         return self.wanted == (alias,) and not store_class(alias).cheap_reads
 
-    @property
+    @cached_property
     def skipped(self) -> tuple[str, ...]:
         """The stores that should have the turn and are not tried at first."""
         return tuple(alias for alias in self.wanted if alias not in self.order)

@@ -28,6 +28,8 @@ def unite(*several: Keys) -> dict[str, int]:
     for keys in several:
         for key, at in keys.items():
             found[key] = max(at, found.get(key, 0))
+    if not found:
+        return found
     newest = sorted(found.items(), key=lambda one: one[1])[-MOST:]
     least = oldest()
     return {key: at for key, at in newest if at >= least}

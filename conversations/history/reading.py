@@ -106,11 +106,11 @@ class Look:
         """Read what the policy decides; return the inputs of its decision. They are taken once more where a store
         failed, or a new connection may have shown that it came back with other data: then the other is read too."""
         inputs = state().inputs(self.session)
-        self._follow(policy.plan_read(inputs), expected)
+        self._follow(inputs.read_plan, expected)
         if not (self.failed or self._verified):
             return inputs
         inputs = state().inputs(self.session)
-        plan = policy.plan_read(inputs)
+        plan = inputs.read_plan
         if plan.merge and not self.merges:
             self.merges = True
             self.compare(plan.order)
@@ -173,13 +173,13 @@ class Look:
 
     def reading(self, inputs: Inputs, expected: str | None, fresh: bool) -> Reading:
         """Return what the turn is to see of it."""
-        plan = self.plan
+        plan, answered = self.plan, self.answered
         return Reading(
             plan.history,
             found=bool(plan.history),
             store=self._first_store(inputs.routing),
-            context=policy.context(inputs, self.answered, plan.last_id, expected, fresh=fresh),
-            answered=self.answered,
+            context=policy.context(inputs, answered, plan.last_id, expected, fresh=fresh),
+            answered=answered,
             failed=self.failed,
             tombstone=plan.tombstone,
             missing={alias: plan.missing[alias].turns for alias in self.compared},
@@ -188,8 +188,8 @@ class Look:
 
     def _first_store(self, route: Routing) -> str:
         """Return the first store that had the conversation, or else that answered; count it."""
-        first = next((alias for alias in route.order if self._has(alias)), None)
-        alias = first or next(alias for alias in route.order if alias in self.contents)
+        first = next(filter(self._has, route.order), None)
+        alias = first or next(filter(self.contents.__contains__, route.order))
         outcome = ("rescue" if first != route.primary else "hit") if first else "miss"
         metrics.reads.labels(store=alias, outcome=outcome).inc()
         return alias

@@ -182,7 +182,7 @@ class Write:
         self.turn = turn
         """Replaced by its duplicate where a store has one already: that is the turn, in the next store too."""
         self.reading = reading
-        self.plan = policy.plan_write(inputs, reading.failed)
+        self.plan = policy.plan_write(inputs, reading.failed) if reading.failed else inputs.write_plan
         self.stored_in: tuple[str, ...] = ()
         self.missed = list(self.plan.skipped)
         """Stores that should have the turn and have not taken it."""

@@ -9,7 +9,6 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from django.conf import settings
@@ -68,6 +67,11 @@ class SharedFlags:
         at: float = self._LAYOUT.unpack_from(self._page, self._offset(alias))[0]
         return at if at <= time.monotonic() else 0.0  # later than now: written before the machine restarted
 
+    def has_newer(self, alias: str, than: float) -> bool:
+        """Return whether a flag was set in the store after that time on the monotonic clock."""
+        at: float = self._LAYOUT.unpack_from(self._page, self._offset(alias))[0]
+        return than < at <= time.monotonic()
+
     def set_had_flags(self, alias: str, had: bool) -> None:
         struct.pack_into("?", self._page, self._offset(alias) + 8, had)
 
@@ -76,7 +80,10 @@ class SharedFlags:
         return bool(self._LAYOUT.unpack_from(self._page, self._offset(alias))[1])
 
     def _offset(self, alias: str) -> int:
-        return self._LAYOUT.size * ALIASES.index(alias)
+        return _OFFSETS[alias]
+
+
+_OFFSETS = {alias: SharedFlags._LAYOUT.size * number for number, alias in enumerate(ALIASES)}
 
 
 @dataclass
@@ -93,11 +100,13 @@ class ProcessState:
     """The datasets, and what is known of their coverage."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
+    _calm: Inputs | None = None
+    """The last inputs of a turn while nothing was out."""
 
     def inputs(self, session: str) -> Inputs:
         """Return the policy's inputs for a turn of this session."""
         if self._is_calm():
-            return _calm(self.routing, self.known.complete)
+            return self._calm_inputs()
         # In one pass: every turn asks twice.
         readable, writable, more, unknown = [], [], [], []
         recovering = False
@@ -123,6 +132,12 @@ class ProcessState:
             cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),
             unknown_flags=frozenset(unknown),
         )
+
+    def _calm_inputs(self) -> Inputs:
+        calm, complete = self._calm, self.known.complete
+        if calm is None or calm.routing is not self.routing or calm.complete != complete:
+            calm = self._calm = Inputs(self.routing, complete=complete)
+        return calm
 
     def _is_calm(self) -> bool:
         """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
@@ -162,7 +177,7 @@ class ProcessState:
         return flags is None or bool(flags.sessions) or self._has_newer_flags(alias)
 
     def _has_newer_flags(self, alias: str) -> bool:
-        return self.stores[alias].flags_at < self.shared_flags.recorded_at(alias)
+        return self.shared_flags.has_newer(alias, self.stores[alias].flags_at)
 
     def remember_flags(self, alias: str, flags: Flags, read_at: float) -> None:
         """Keep the flags that were read from the store; `read_at` is when the reading began."""
@@ -170,11 +185,6 @@ class ProcessState:
         self.stores[alias].flags_at = read_at
         self.shared_flags.set_had_flags(alias, bool(flags.sessions))
         metrics.unsynced.labels(store=alias).set(flags.number)
-
-
-@lru_cache(maxsize=32)
-def _calm(routing: Routing, complete: frozenset[str]) -> Inputs:
-    return Inputs(routing, complete=complete)
 
 
 _state: ProcessState | None = None
