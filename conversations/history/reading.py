@@ -20,6 +20,7 @@ from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_NOTHING = Contents(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ def read(
 class Look:
     """What reading one conversation found so far.
 
-    A store is read in one of two ways: `load` gets its history alone, `compare` its tombstone too, so that the stores
-    can be merged.
+    A store is read in one of two ways: `load` gets its history as a turn needs it, `compare` all that it holds, every
+    character checked, so that the stores can be merged.
     """
 
     def __init__(self, session: str, keyed: bool = False, lazy: bool = False) -> None:
@@ -129,20 +130,18 @@ class Look:
             self.compare(plan.last_resort)
 
     def load(self, alias: str) -> bool:
-        """Read a store's history, alone where no key is asked for; return whether it has any."""
-        if self._keyed:
-            self.compare((alias,))
-            return self._has(alias)
-        history = self._ask(alias, self._load)
+        """Read a store's history, and its keys where one is asked for; return whether it has any history."""
+        contents = self._ask(alias, self._load)
         if alias not in self.failed:
-            self._has_read(alias, Contents(history, None, None))
-        return history is not None
+            self._has_read(alias, contents or _NOTHING)
+        return self._has(alias)
 
-    def _load(self, alias: str) -> History | None:
-        history = store(alias).load(self.session)
-        if history and not self._lazy:
-            history.messages  # noqa: B018  (decoded now, where what is corrupt is quarantined)
-        return history
+    def _load(self, alias: str) -> Contents:
+        one = store(alias)
+        contents = one.inspect(self.session) if self._keyed else Contents(one.load(self.session), None, None)
+        if contents.history and (contents.tombstone or not self._lazy):
+            contents.history.messages  # noqa: B018  (decoded now, where what is corrupt is quarantined)
+        return contents
 
     def _inspect(self, alias: str) -> Contents:
         return store(alias).inspect(self.session).validated()
@@ -154,7 +153,7 @@ class Look:
                 continue
             contents = self._ask(alias, self._inspect)
             if alias not in self.failed:
-                self._has_read(alias, contents or Contents(None, None, None))
+                self._has_read(alias, contents or _NOTHING)
                 self.compared.add(alias)
 
     def copy_back(self, route: Routing) -> None:
