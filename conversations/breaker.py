@@ -47,7 +47,7 @@ class Breaker:
     @property
     def calm(self) -> bool:
         """Whether it is closed, and not recovering."""
-        return self._until is None and not self.recovering
+        return self._until is None and (self._closed_at is None or not self.recovering)
 
     @property
     def state(self) -> str:

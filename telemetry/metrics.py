@@ -14,7 +14,10 @@ import prometheus_client
 from prometheus_client import disable_created_metrics, multiprocess
 from prometheus_client.metrics import MetricWrapperBase
 
+from telemetry import values
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
+values.use()
 
 Mode = Literal["livemostrecent", "mostrecent"]
 OPERATIONS = ("load", "inspect", "append", "keep_keys", "delete", "set_aside", "settle")

@@ -59,28 +59,25 @@ class SharedFlags:
 
     def record(self, alias: str) -> None:
         """Record that an unsynced flag has just been set in this store."""
-        struct.pack_into("d", self._page, self._offset(alias), time.monotonic())
+        struct.pack_into("d", self._page, _OFFSETS[alias], time.monotonic())
         self.set_had_flags(alias, True)
 
     def recorded_at(self, alias: str) -> float:
         """Return when a flag was last set in the store, on the monotonic clock, which all processes share."""
-        at: float = self._LAYOUT.unpack_from(self._page, self._offset(alias))[0]
+        at: float = self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[0]
         return at if at <= time.monotonic() else 0.0  # later than now: written before the machine restarted
 
     def has_newer(self, alias: str, than: float) -> bool:
         """Return whether a flag was set in the store after that time on the monotonic clock."""
-        at: float = self._LAYOUT.unpack_from(self._page, self._offset(alias))[0]
+        at: float = self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[0]
         return than < at <= time.monotonic()
 
     def set_had_flags(self, alias: str, had: bool) -> None:
-        struct.pack_into("?", self._page, self._offset(alias) + 8, had)
+        struct.pack_into("?", self._page, _OFFSETS[alias] + 8, had)
 
     def had_flags(self, alias: str) -> bool:
         """Return whether the store had unsynced flags when it was last read."""
-        return bool(self._LAYOUT.unpack_from(self._page, self._offset(alias))[1])
-
-    def _offset(self, alias: str) -> int:
-        return _OFFSETS[alias]
+        return bool(self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[1])
 
 
 _OFFSETS = {alias: SharedFlags._LAYOUT.size * number for number, alias in enumerate(ALIASES)}

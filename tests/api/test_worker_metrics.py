@@ -53,3 +53,44 @@ def test_a_killed_worker_leaves_no_breaker_open(tmp_path: Path) -> None:
     """The highest of all processes is exported: that of a process killed in an outage would stay open for ever."""
     worker(tmp_path, "gauges.metrics.breaker_open.labels(store='redis', kind='reads').set(1)")
     assert set(values(worker(tmp_path, SCRAPE), "breaker_open")) == {0.0}
+
+
+def test_what_threads_count_is_exact_and_is_written_at_once(tmp_path: Path) -> None:
+    count = "[t.start() for t in ts]; [t.join() for t in ts]"
+    page = worker(
+        tmp_path,
+        "import threading; from telemetry import metrics",
+        "add = lambda: [metrics.not_persisted.inc() for _ in range(5000)]",
+        "ts = [threading.Thread(target=add) for _ in range(4)]",
+        count,
+        SCRAPE,
+    )
+    assert values(page, "history_not_persisted_total") == [20_000.0]
+
+
+def test_a_value_is_counted_where_the_file_has_grown_since(tmp_path: Path) -> None:
+    page = worker(
+        tmp_path,
+        "from telemetry import metrics",
+        "many = metrics.Counter('many', 'Many.', ['n'])",
+        "[many.labels(n=f'{n:0500}').inc() for n in range(3000)]",
+        "metrics.not_persisted.inc()",
+        "many.labels(n=f'{0:0500}').inc()",
+        SCRAPE,
+    )
+    assert values(page, "history_not_persisted_total") == [1.0]
+    assert sorted(values(page, "many_total"))[-2:] == [1.0, 2.0]
+
+
+def test_a_forked_process_counts_in_its_own_file(tmp_path: Path) -> None:
+    page = worker(
+        tmp_path,
+        "import os; from telemetry import metrics",
+        "metrics.not_persisted.inc()",
+        "child = os.fork()",
+        "metrics.not_persisted.inc(2)",
+        "child or os._exit(0)",
+        "os.waitpid(child, 0)",
+        SCRAPE,
+    )
+    assert values(page, "history_not_persisted_total") == [5.0]
