@@ -104,7 +104,6 @@ class ProcessState:
         """Return the policy's inputs for a turn of this session."""
         if self._is_calm():
             return self._calm_inputs()
-        # In one pass: every turn asks twice.
         readable, writable, more, unknown = [], [], [], []
         recovering = False
         for alias, one in self.stores.items():
@@ -141,14 +140,13 @@ class ProcessState:
         known = self.known
         if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()):
             return False
-        return all(map(self._store_is_calm, self.stores))
-
-    def _store_is_calm(self, alias: str) -> bool:
-        one = self.stores[alias]
-        flags, flagged = one.flags, self.known.flagged.get(alias)
-        if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
-            return False
-        return not self._has_newer_flags(alias) and not (flagged and one.lacks_flags(flagged))
+        for alias, one in self.stores.items():  # in one place: every turn asks twice
+            flags, flagged = one.flags, known.flagged.get(alias)
+            if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
+                return False
+            if self.shared_flags.has_newer(alias, one.flags_at) or (flagged and one.lacks_flags(flagged)):
+                return False
+        return True
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""
