@@ -131,13 +131,17 @@ class PendingTurn:
     def __init__(self, question: Question) -> None:
         self.asked_at: datetime = now()
         self.question = question
-        self.reading = self._read(lazy=question.key is None)
+        self.reading = self._read()
         self._report_context()
-        self.stored = self._earlier_turn()
+        try:
+            self.stored = self._earlier_turn()
+        except CorruptHistory:
+            self._read_again()
+            self.stored = self._earlier_turn()
         if not self.stored:
             next_time(self.reading.seen, self.asked_at)  # raises NoLaterTurn before a model is paid
 
-    def _read(self, *, lazy: bool) -> history.Reading:
+    def _read(self, *, lazy: bool = True) -> history.Reading:
         question = self.question
         return history.read(
             question.session,
@@ -146,6 +150,10 @@ class PendingTurn:
             keyed=question.key is not None,
             lazy=lazy,
         )
+
+    def _read_again(self) -> None:
+        """Read once more where the history turned out to be corrupt as it was looked at: now it is quarantined."""
+        self.reading = self._read(lazy=False)
 
     def finish(self, on_piece: Callable[[str], None] = lambda piece: None) -> Answer:
         """Return the Answer; call `on_piece` with each piece as it comes."""
@@ -254,11 +262,11 @@ class PendingTurn:
         return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
 
     def _pieces(self) -> Iterator[str]:
-        """Yield the answer; read once more where the history turns out to be corrupt as the answerer looks at it."""
+        """Yield the answer."""
         try:
             yield from answerer().answer(self.question.text, self.reading.history)
         except CorruptHistory:
-            self.reading = self._read(lazy=False)
+            self._read_again()
             yield from answerer().answer(self.question.text, self.reading.history)
 
     def _answer(self, turn: Turn, stored_in: tuple[str, ...], *, replayed: bool) -> Answer:

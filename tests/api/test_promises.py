@@ -99,6 +99,17 @@ def test_a_fault_in_the_middle_of_a_value_is_quarantined_once_its_messages_are_w
         assert client.exists(f"corrupt:{{conv:{session}}}:1")
 
 
+def test_a_fault_in_the_middle_of_a_value_is_quarantined_when_its_key_is_looked_up() -> None:
+    session = a_session()
+    store(REDIS).append(session, None, [a_turn(), a_turn(at=now(), key="k-1"), a_turn(at=now())])
+    with environment.REDIS.client() as client:
+        key = f"conv:{session}"
+        client.set(key, client.get(key).replace(b"That.", b"\xff", 1), ex=60)  # looks right at both ends
+        answer = post({"question": "What?", "session_id": session}, Idempotency_Key="k-1")
+        assert client.exists(f"corrupt:{{conv:{session}}}:1")
+    assert answer.json()["code"] == "key_expired"  # the key is kept, and its turn is in no store
+
+
 def test_context_is_behind_with_the_last_message_but_not_all_before_it(redis_server: RedisServer) -> None:
     """In an outage without dual write, the second answer is missing the same turns, with context: behind."""
     session = a_session()
