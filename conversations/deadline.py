@@ -1,7 +1,8 @@
 """One deadline a request: whatever the stores do, it ends within 2 s, and the time that a model takes.
 
 Each call to a store is bounded by what the request has left, and no store may take all of it: the other must have time
-for its answer. Commands and the watcher have no deadline, and each call has its own timeout alone.
+for its answer. Commands and the watcher have no deadline, and each call has its own timeout alone. The wait until few
+enough other requests run (slots.py) does not count.
 """
 
 import math
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from conversations.errors import StoreUnavailable
+from conversations.slots import slots
 
 SECONDS = 1.9  # for all calls of a request: what is left of 2 s is for a connection that is being made
 _FOR_THE_OTHER = 0.25  # seconds of them that one store cannot take
@@ -42,20 +44,23 @@ _call_ends: ContextVar[float] = ContextVar("call_ends", default=math.inf)
 
 @contextmanager
 def begun() -> Iterator[None]:
-    """Give the request that is handled in this block its deadline. A thread that goes on with it copies the context."""
-    token = _deadline.set(Deadline(SECONDS))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+    """Give the request that is handled in this block its slot, then its deadline. A thread that goes on with it copies
+    the context."""
+    with slots.taken():
+        token = _deadline.set(Deadline(SECONDS))
+        try:
+            yield
+        finally:
+            _deadline.reset(token)
 
 
 @contextmanager
 def excluded() -> Iterator[None]:
-    """Put the deadline off by what the block takes: the stores have no part in it."""
+    """Put the deadline off by what the block takes, and let other requests run meanwhile: it waits for a model."""
     deadline, begin = _deadline.get(), time.monotonic()
     try:
-        yield
+        with slots.lent():
+            yield
     finally:
         if deadline:
             deadline.put_off(time.monotonic() - begin)
@@ -64,7 +69,7 @@ def excluded() -> Iterator[None]:
 class call:  # noqa: N801  (used as a function; a generator would cost each call to a store two microseconds)
     """Bound what the block asks of a store. Raise StoreUnavailable where no time is left: nothing was sent then."""
 
-    __slots__ = ("_alias", "_begin", "_deadline", "_token")
+    __slots__ = ("_alias", "_begin", "_deadline", "_lent", "_token")
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -77,11 +82,14 @@ class call:  # noqa: N801  (used as a function; a generator would cost each call
         if seconds < _LEAST:
             raise StoreUnavailable(self._alias, "no time left")
         self._token = _call_ends.set(self._begin + seconds)
+        self._lent = slots.lend()  # others run while it waits for the store
 
     def __exit__(self, *error: object) -> None:
         if self._deadline is not None:
             _call_ends.reset(self._token)
             self._deadline.take(self._alias, time.monotonic() - self._begin)
+            if self._lent:
+                slots.resume()
 
 
 def left() -> float:

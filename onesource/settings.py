@@ -143,7 +143,7 @@ MANAGEMENT_PORT = _read("MANAGEMENT_PORT", 8002, "int", validate=_PORTS)
 if MANAGEMENT_PORT == PORT:
     raise ImproperlyConfigured(f"MANAGEMENT_PORT is not usable: it must differ from PORT, which is {PORT}")
 WEB_CONCURRENCY = _read("WEB_CONCURRENCY", 2, "int", validate=_at_least(1))
-WEB_THREADS = _read("WEB_THREADS", 64, "int", validate=_at_least(1))
+WEB_THREADS = _read("WEB_THREADS", 256, "int", validate=_at_least(1))
 
 # One variable for all that needs TLS in front of us; plain http on PORT works without it.
 HTTPS = _switch("HTTPS", "0")

@@ -2,12 +2,16 @@
 
 import math
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
+from functools import partial
 
 import pytest
 
 from conversations import deadline
 from conversations.errors import StoreUnavailable
+from conversations.slots import slots
 
 
 class Clock:
@@ -107,3 +111,24 @@ def test_a_thread_that_copies_the_context_has_the_same_deadline(clock: Clock) ->
     thread.start()
     thread.join()
     assert found == [pytest.approx(0.65)]
+
+
+@pytest.mark.parametrize("waits", [deadline.excluded, partial(deadline.call, "redis")], ids=["model", "store"])
+def test_a_request_that_waits_lets_another_run(waits: Callable[[], AbstractContextManager[None]]) -> None:
+    free = slots._free
+    with deadline.begun():
+        assert slots._free == free - 1
+        with waits():
+            assert slots._free == free
+        assert slots._free == free - 1
+    assert slots._free == free
+
+
+def test_a_call_that_is_not_made_keeps_the_slot(clock: Clock) -> None:
+    free = slots._free
+    with deadline.begun():
+        clock.now += 5
+        with pytest.raises(StoreUnavailable), deadline.call("redis"):
+            pass
+        assert slots._free == free - 1
+    assert slots._free == free

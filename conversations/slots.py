@@ -1,0 +1,76 @@
+"""So many requests of a process run Python code at a time; those that wait for a store or a model are not counted.
+
+Python runs one thread at a time. If all that have work tried to run, each would wait for all others whenever a store
+has answered it: stores that are well would seem slow, and their breakers would open.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Slots:
+    """A semaphore whose slots are handed over in order: first to requests that had one before."""
+
+    def __init__(self, number: int) -> None:
+        self._lock = threading.Lock()
+        self._free = number
+        self._new: deque[threading.Lock] = deque()
+        self._returning: deque[threading.Lock] = deque()
+        self._mine = threading.local()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have a slot until the end of the block."""
+        self._take(self._new)
+        try:
+            yield
+        finally:
+            self._give()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let others have this thread's slot, if it has one, until the end of the block."""
+        lent = self.lend()
+        try:
+            yield
+        finally:
+            if lent:
+                self.resume()
+
+    def lend(self) -> bool:
+        """Let others have this thread's slot; return whether it has one, and is to `resume` after it has waited."""
+        if not getattr(self._mine, "has_one", False):
+            return False
+        self._give()
+        return True
+
+    def resume(self) -> None:
+        """Have a slot again, before those that had none yet."""
+        self._take(self._returning)
+
+    def _take(self, waiting: "deque[threading.Lock]") -> None:
+        turn = None
+        with self._lock:
+            if self._free:
+                self._free -= 1
+            else:
+                turn = threading.Lock()
+                turn.acquire()
+                waiting.append(turn)
+        if turn:
+            turn.acquire()  # `_give` releases it
+        self._mine.has_one = True
+
+    def _give(self) -> None:
+        self._mine.has_one = False
+        with self._lock:
+            waiting = self._returning or self._new
+            if waiting:
+                waiting.popleft().release()
+            else:
+                self._free += 1
+
+
+slots = Slots(4)
