@@ -11,9 +11,9 @@ from conversations.stores.batches import PATIENCE, batches
 from conversations.stores.bulk_reader import BulkReader, Entry, Found
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import (
-    contents_of,
     digest_in,
     entry_of,
+    found_in,
     histories_of,
     last_ids_of,
     tombstones_of,
@@ -50,7 +50,7 @@ class MongoReader(BulkReader):
             return {}
         with self._patient():
             held = list(self._documents().find(named(found)))
-        return found | {session_of(document["_id"]): contents_of(document) for document in held}
+        return found | {session_of(document["_id"]): found_in(document) for document in held}
 
     def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

@@ -6,30 +6,38 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
+from conversations.models import ALIAS
 from conversations.stores.base import Contents, tombstone_in
 from conversations.stores.bulk_reader import Entry, Found
 from conversations.stores.mongo.filters import expiry_in
+from conversations.stores.mongo.format import last_fields, parse
 from conversations.stores.mongo.keys import keys_in
 from conversations.stores.mongo.patient import Document
 from conversations.stores.sessions import is_key, session_of
 from conversations.turns import History
 
 
-def contents_of(document: Document) -> Found:
-    """Return all that the document holds."""
-    records = document.get("messages")
+def contents_of(document: Document) -> Contents:
+    """Return all that the document holds; raise CorruptHistory."""
+    history = parse(document.get("messages"))
+    return Contents(history, _tombstone(document), document.get("mark"), keys_in(document))
+
+
+def found_in(document: Document) -> Found:
+    """Return the same, or the CorruptHistory."""
     try:
-        history = None if records == [] else History.parse(records)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        return CorruptHistory("mongo", error)
-    tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
-    return Contents(history, tombstone, document.get("mark"), keys_in(document))
+        return contents_of(document)
+    except CorruptHistory as error:
+        return error
+
+
+def _tombstone(document: Document) -> str | None:
+    return tombstone_in(ALIAS, session_of(document["_id"]), document.get("tombstone"))
 
 
 def digest_in(document: Document, most_turns: int) -> bytes | None:
     """Return the digest of what the document holds, its newest turns; None where that is nothing, or no history."""
-    tombstone = tombstone_in("mongo", session_of(document["_id"]), document.get("tombstone"))
-    ids = _ids(document.get("messages"))
+    tombstone, ids = _tombstone(document), _ids(document.get("messages"))
     return None if ids is None else digest_of(ids[::2][-most_turns:], tombstone)
 
 
@@ -49,9 +57,8 @@ def entry_of(document: Document) -> Entry | None:
         return None
     if not is_key(key):
         return Entry(session_of(str(key)), History(), b"", None, None, corrupt=True)
-    history, value = history_of(document.get("messages")), document.get("tombstone")
-    tombstone = tombstone_in("mongo", session_of(key), value)
-    corrupt = history is None or (value is not None and tombstone is None)
+    history, tombstone = history_of(document.get("messages")), _tombstone(document)
+    corrupt = history is None or (document.get("tombstone") is not None and tombstone is None)
     history = history or History()
     if not (history or tombstone or corrupt):
         return None
@@ -66,8 +73,7 @@ def last_ids_of(page: list[Document]) -> dict[str, str]:
 
 def _last_id(records: Any) -> str:
     """Return the id of the last message; "" where there is none, or it has none."""
-    last = records[-1] if isinstance(records, list) and records else None
-    id_ = last.get("id") if isinstance(last, dict) else None
+    id_ = last_fields(records).get("id")
     return id_ if isinstance(id_, str) and MESSAGE_ID.fullmatch(id_) else ""
 
 
@@ -79,14 +85,13 @@ def histories_of(page: list[Document]) -> dict[str, History]:
 
 def tombstones_of(page: list[Document]) -> dict[str, str]:
     """Return the tombstone of each session that has one."""
-    there = [(session_of(one["_id"]), one.get("tombstone")) for one in page if is_key(one["_id"])]
-    found = {session: tombstone_in("mongo", session, value) for session, value in there}
+    found = {session_of(one["_id"]): _tombstone(one) for one in page if is_key(one["_id"])}
     return {session: tombstone for session, tombstone in found.items() if tombstone}
 
 
 def history_of(records: Any) -> History | None:
     """Return the history of the records, empty for none; None where they are no history."""
     try:
-        return History() if records == [] else History.parse(records)
-    except (TypeError, ValueError):
+        return parse(records) or History()
+    except CorruptHistory:
         return None

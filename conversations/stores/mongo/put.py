@@ -16,7 +16,7 @@ from conversations.models import Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.append import Append
-from conversations.stores.mongo.document import contents_of
+from conversations.stores.mongo.document import found_in
 from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.patient import NOTES, Document, Documents, documents, patient
 from conversations.stores.sessions import make_key
@@ -65,7 +65,7 @@ class Putting:
         present, replaced = list[Present](), list[Present]()
         for share in shares:
             if document := found.get(make_key(share.session)):
-                held = contents_of(document)
+                held = found_in(document)
                 if isinstance(held, CorruptHistory):
                     self.attempt.corrupt.append(share)
                 else:

@@ -31,7 +31,7 @@ def opened(url: str, number: int) -> Iterator[Scratch]:
     connection: Any = connections[name]
     connection.connect()  # before any other thread: each that was the first would make a client of its own
     try:
-        yield Scratch(MongoBulk(Unused("mongo"), name), clear)
+        yield Scratch(MongoBulk(Unused(ALIAS), name), clear)
     finally:
         connection.close_pool()
         del connections[name], known[name]

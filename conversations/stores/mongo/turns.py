@@ -10,15 +10,16 @@ from django.db import connections
 
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary, tombstone_in
+from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
 from conversations.stores.mongo import listing
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.control import DocumentControl
 from conversations.stores.mongo.delete import delete
+from conversations.stores.mongo.document import contents_of
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import expiry_of, unexpired
 from conversations.stores.mongo.format import parse
-from conversations.stores.mongo.keys import keys_in, keys_pushed, retried_without_wrong
+from conversations.stores.mongo.keys import keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import documents
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Turn
@@ -44,11 +45,7 @@ class DocumentStore(DocumentControl, HistoryStore):
     def inspect(self, session: str) -> Contents:
         with failing_fast():
             document = documents().find_one({"_id": make_key(session)} | unexpired())
-        if document is None:
-            return Contents(None, None, None)
-        history = parse(document.get("messages"))
-        tombstone = tombstone_in(self.alias, session, document.get("tombstone"))
-        return Contents(history, tombstone, document.get("mark"), keys_in(document))
+        return Contents(None, None, None) if document is None else contents_of(document)
 
     def _append(self, session: str, turn: Turn | None, missing: Sequence[Turn], flag: bool) -> Receipt:
         append = Append(session, turn, missing, flag, self.limits)
