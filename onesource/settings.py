@@ -16,6 +16,7 @@ from environs import EnvError, FileAwareEnv, validate
 
 import embedded
 from conversations.stores import ALIASES, BACKENDS
+from conversations.stores.sessions import PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -272,7 +273,7 @@ CACHES = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
         "TIMEOUT": CONV_TTL_SECONDS,
-        "KEY_PREFIX": "conv",
+        "KEY_PREFIX": PREFIX,
         "KEY_FUNCTION": "conversations.stores.sessions.make_key",
         "REVERSE_KEY_FUNCTION": "conversations.stores.sessions.session_of",
         "OPTIONS": {

@@ -3,7 +3,8 @@
 from conversations.errors import InvalidSession
 from conversations.turns import SESSION
 
-_PREFIX = "conv"
+PREFIX = "conv"
+KEY_BEGINS = f"{PREFIX}:"
 
 
 def session_named(session_id: str, tenant: str = "") -> str:
@@ -26,7 +27,7 @@ def is_of(session: str, tenant: str | None) -> bool:
     return tenant is None or tenant_of(session) == tenant
 
 
-def make_key(session: str, prefix: str = _PREFIX, version: int | None = None) -> str:
+def make_key(session: str, prefix: str = PREFIX, version: int | None = None) -> str:
     """Return the session's key, in Redis and in MongoDB; raise InvalidSession. Django's cache calls it as its
     KEY_FUNCTION."""
     if not SESSION.fullmatch(session):
@@ -42,7 +43,7 @@ def session_of(key: str) -> str:
 def is_key(key: object) -> bool:
     """Return whether it is the key of a conversation: another program may have written others, in MongoDB of any
     type."""
-    return isinstance(key, str) and key.startswith(f"{_PREFIX}:") and SESSION.fullmatch(session_of(key)) is not None
+    return isinstance(key, str) and key.startswith(KEY_BEGINS) and SESSION.fullmatch(session_of(key)) is not None
 
 
 def part_of_name(text: str) -> str:

@@ -15,7 +15,7 @@ from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.bulk_reader import MongoReader
 from conversations.stores.mongo.document import history_of
-from conversations.stores.mongo.filters import expired, unexpired
+from conversations.stores.mongo.filters import expired, of_conversations, unexpired
 from conversations.stores.mongo.keys import keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import Document
 from conversations.stores.mongo.put import Putting
@@ -110,7 +110,7 @@ _EMPTY: Document = {"$set": {"messages": [], "bytes": 0}}
 
 def _expired_in(table: str) -> Document:
     """Return the filter of what has expired in a collection; a document without an expiry may be another program's."""
-    return {"_id" if table == _TABLES[0] else "key": {"$gte": "conv:", "$lt": "conv;"}} | expired()
+    return {"_id" if table == _TABLES[0] else "key": of_conversations()} | expired()
 
 
 def _not_gone_on(session: str, last: str) -> Document:

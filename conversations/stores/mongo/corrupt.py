@@ -17,11 +17,12 @@ from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS, CorruptConversation
 from conversations.stores import store
 from conversations.stores.mongo.patient import documents
+from conversations.stores.sessions import KEY_BEGINS
 from telemetry.escaping import visible
 
 # What another program wrote is left out. MongoDB compares values of one type only, so a lower bound selects those
 # whose fields are what the model says.
-OURS = {"pk__gte": ObjectId("0" * 24), "key__gte": "conv:", "expires_at__gte": datetime(1970, 1, 1, tzinfo=UTC)}
+OURS = {"pk__gte": ObjectId("0" * 24), "key__gte": KEY_BEGINS, "expires_at__gte": datetime(1970, 1, 1, tzinfo=UTC)}
 
 _SECONDS = 2.0  # a document of 16 MB takes longer than a turn's timeout
 _SHOWN = 20_000  # characters of a document

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from conversations.clock import now
-from conversations.stores.sessions import make_key
+from conversations.stores.sessions import KEY_BEGINS, make_key
 
 _PAST = datetime.min.replace(tzinfo=UTC)
 
@@ -33,6 +33,11 @@ def living() -> dict[str, Any]:
 def named(sessions: Iterable[str]) -> dict[str, Any]:
     """Return the filter of these sessions' documents that have not expired."""
     return {"_id": {"$in": [make_key(session) for session in sessions]}} | unexpired()
+
+
+def of_conversations() -> dict[str, str]:
+    """Return the condition on keys that only those of conversations meet, and of another program that are like them."""
+    return {"$gte": KEY_BEGINS, "$lt": KEY_BEGINS + "\uffff"}
 
 
 def expiry_in(document: dict[str, Any]) -> datetime:

@@ -8,7 +8,7 @@ from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import living, named
 from conversations.stores.mongo.format import last_fields
 from conversations.stores.mongo.patient import Document, documents
-from conversations.stores.sessions import is_key, is_of, make_key, part_of_name, session_of
+from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, part_of_name, session_of
 
 _WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
@@ -21,12 +21,12 @@ _ENDS = {  # how many messages there are, -1 where they are no list, and the las
 
 def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
     """Return one page of sessions: see HistoryStore.scan."""
-    first = f"{make_key(tenant)}:" if tenant else "conv:"
+    first = f"{make_key(tenant)}:" if tenant else KEY_BEGINS
     part_of_name(contains)
     names: Document = {"$gt": cursor or first, "$lt": first + "\uffff"}
     where = living() | {"_id": names}
     if tenant == "":  # or the cursor would name other tenants' sessions
-        where["$and"] = [{"_id": {"$regex": "^conv:[^:]+$"}}]
+        where["$and"] = [{"_id": {"$regex": f"^{KEY_BEGINS}[^:]+$"}}]
     if contains:
         names["$regex"] = re.escape(contains)
     with failing_fast(_WALK):

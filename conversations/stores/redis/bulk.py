@@ -9,14 +9,22 @@ from conversations.stores.batches import batches
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.redis.bulk_reader import RedisReader
 from conversations.stores.redis.format import flag_bytes, kept_arguments
-from conversations.stores.redis.keys import FLAGS, tombstone_key, used_keys_key
+from conversations.stores.redis.keys import (
+    CONVERSATIONS,
+    FLAGS,
+    QUARANTINED,
+    TOMBSTONES,
+    matches,
+    tombstone_key,
+    used_keys_key,
+)
 from conversations.stores.redis.patient import BATCH, PAUSE, SCAN, answers, errors, patient_client, scan, turns_client
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
 from conversations.used_keys import Keys
 
-_LASTING = ("conv:*", "tomb:{conv:*", "corrupt:{conv:*")
+_LASTING = (CONVERSATIONS, TOMBSTONES, QUARANTINED)
 
 
 class RedisBulk(RedisReader, BulkStore):
@@ -59,7 +67,7 @@ class RedisBulk(RedisReader, BulkStore):
         lasting = [key for key, ttl in zip(keys, answers(pipeline), strict=True) if ttl == -1]
         for key in lasting if apply else ():
             # A turn or deletion in between has set the same.
-            pipeline.expire(key, self.store.tombstone_ttl if key.startswith(b"tomb:") else self.limits.ttl)
+            pipeline.expire(key, self.store.tombstone_ttl if matches(key, TOMBSTONES) else self.limits.ttl)
         answers(pipeline)
         time.sleep(PAUSE)
         return len(lasting)
@@ -86,4 +94,4 @@ class RedisBulk(RedisReader, BulkStore):
 
 def _is_ours(key: bytes) -> bool:
     """Return whether it is no conversation's key, or the key of one whose name can be a session's."""
-    return not key.startswith(b"conv:") or is_key(key.decode(errors="replace"))
+    return not matches(key, CONVERSATIONS) or is_key(key.decode(errors="replace"))

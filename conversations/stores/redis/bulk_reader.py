@@ -15,7 +15,15 @@ from conversations.stores.bulk_reader import BulkReader, Entry, Found, Memory
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.entries import entries
 from conversations.stores.redis.format import TAIL, flag_text, keys_of, stamps, turn_ids
-from conversations.stores.redis.keys import FLAGS, tombstone_key, used_keys_key
+from conversations.stores.redis.keys import (
+    CONVERSATIONS,
+    FLAGS,
+    TOMBSTONES,
+    matches,
+    name_in,
+    tombstone_key,
+    used_keys_key,
+)
 from conversations.stores.redis.lines import whole
 from conversations.stores.redis.patient import (
     BATCH,
@@ -34,7 +42,6 @@ from conversations.stores.sessions import make_key
 from conversations.turns import SESSION, History
 
 _SAMPLE = 1000  # keys that tell which part of them are conversations
-_TOMBSTONES = "tomb:{conv:*}"
 
 
 class RedisReader(BulkReader):
@@ -103,11 +110,11 @@ class RedisReader(BulkReader):
         return {session: self.limits.ttl if ttl == -1 else ttl for session, ttl in found if ttl != -2}
 
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
-        for keys in scan(_TOMBSTONES, max(size, SCAN), self._cache):
+        for keys in scan(TOMBSTONES, max(size, SCAN), self._cache):
             pipeline = self._pipeline()
             for key in keys:
                 pipeline.get(key)
-            names = [key.decode(errors="replace")[len(_TOMBSTONES) - 2 : -1] for key in keys]
+            names = [name_in(key, TOMBSTONES).decode(errors="replace") for key in keys]
             held = zip(names, answers(pipeline, raising=False), strict=True)
             found = {name: tombstone_in(self.alias, name, no_error(value)) for name, value in held}
             yield {name: tombstone for name, tombstone in found.items() if tombstone}
@@ -122,7 +129,7 @@ class RedisReader(BulkReader):
         with errors():
             size = int(turns_client(self._cache).dbsize())
             seen, complete = _sample(turns_client(self._cache), deadline)
-        ours = sum(1 for key in seen if key.startswith(b"conv:"))
+        ours = sum(1 for key in seen if matches(key, CONVERSATIONS))
         return ours if complete else round(size * ours / len(seen))
 
     def flagged(self, size: int) -> Iterator[list[str]]:

@@ -8,27 +8,27 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import tombstone_in
 from conversations.stores.bulk_reader import Entry
+from conversations.stores.redis.keys import CONVERSATIONS, TOMBSTONES, key_named, name_in
 from conversations.stores.redis.lines import decoded, window
 from conversations.stores.redis.patient import answers, is_wrong_type, no_error
 from conversations.stores.seen import Seen
 from conversations.turns import SESSION, History
-
-_KEYS = ((b"conv:*", 5, None), (b"tomb:{conv:*}", 11, -1))
 
 
 def entries(client: Any, scan: Callable[[str], Iterator[list[bytes]]], most_turns: int) -> Iterator[list[Entry]]:
     """Yield each conversation and each tombstone once, of a conversation as many turns as readers see; raise
     StoreUnavailable."""
     seen = Seen()
-    for pattern, begin, end in _KEYS:
-        for keys in scan(pattern.decode()):
-            yield _page(client, seen.new(key[begin:end] for key in keys), most_turns)
+    for pattern in (CONVERSATIONS, TOMBSTONES):
+        for keys in scan(pattern):
+            yield _page(client, seen.new(name_in(key, pattern) for key in keys), most_turns)
 
 
 def _page(client: Any, names: list[bytes], most_turns: int) -> list[Entry]:
     pipeline = client.pipeline(transaction=False)
     for name in names:
-        pipeline.get(b"conv:" + name).ttl(b"conv:" + name).get(b"tomb:{conv:%s}" % name)
+        key = key_named(name, CONVERSATIONS)
+        pipeline.get(key).ttl(key).get(key_named(name, TOMBSTONES))
     found = answers(pipeline, raising=False)
     each = zip(names, found[::3], found[1::3], found[2::3], strict=True)
     return [entry for one in each if (entry := _entry(most_turns, *one))]

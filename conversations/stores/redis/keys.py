@@ -1,5 +1,7 @@
 """The keys in Redis beside a conversation's own, which Django's cache makes by its KEY_FUNCTION."""
 
+from conversations.stores.sessions import KEY_BEGINS
+
 FLAGS = "onesource:unsynced"
 """The hash of session to unsynced flag."""
 DATASET = "onesource:{control}:dataset"
@@ -27,6 +29,36 @@ def used_keys_key(key: str) -> str:
 def quarantine_key(key: str) -> str:
     """Return what the keys of a conversation's quarantined copies begin with: a number follows."""
     return f"corrupt:{{{key}}}"
+
+
+CONVERSATIONS = f"{KEY_BEGINS}*"
+"""The pattern of all keys of conversations; those of others that are like it too."""
+TOMBSTONES = tombstone_key(CONVERSATIONS)
+QUARANTINED = f"{quarantine_key(CONVERSATIONS)}*"
+
+
+def matches(key: bytes, pattern: str) -> bool:
+    """Return whether the key begins and ends as the pattern."""
+    begin, end = _around(pattern)
+    return key.startswith(begin) and key.endswith(end)
+
+
+def name_in(key: bytes, pattern: str) -> bytes:
+    """Return what a key that matches the pattern has in the place of its `*`: a session, or what another program has
+    written there."""
+    begin, end = _around(pattern)
+    return key[len(begin) : len(key) - len(end)]
+
+
+def key_named(name: bytes, pattern: str) -> bytes:
+    """Return the key of which `name_in` returns that name."""
+    begin, end = _around(pattern)
+    return begin + name + end
+
+
+def _around(pattern: str) -> tuple[bytes, bytes]:
+    begin, _, end = pattern.encode().partition(b"*")
+    return begin, end
 
 
 def note_key(name: str) -> str:
