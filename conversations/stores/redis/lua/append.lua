@@ -53,7 +53,7 @@ for _, turn in ipairs(turns) do
   size = size + #turn
 end
 local added = 0
-local covered = ''
+local tombstoned = ''
 local expired = ''
 for argument = 10, #ARGV, 4 do
   local id, key, time, lines = ARGV[argument], ARGV[argument + 1], ARGV[argument + 2], ARGV[argument + 3]
@@ -68,8 +68,8 @@ for argument = 10, #ARGV, 4 do
     expired = used and string.format('%.0f', used) or ''
   end
   added = 0
-  covered = id <= tombstone and tombstone or ''
-  if not there and covered == '' and expired == '' then
+  tombstoned = id <= tombstone and tombstone or ''
+  if not there and tombstoned == '' and expired == '' then
     table.insert(turns, place + 1, lines)
     size = size + #lines
     added = 1
@@ -90,4 +90,4 @@ end
 if #turns > 0 then
   redis.call('SET', KEYS[1], table.concat(turns, '', oldest), 'EX', ARGV[1])
 end
-return {added, before, covered, corrupt and 1 or 0, expired}
+return {added, before, tombstoned, corrupt and 1 or 0, expired}

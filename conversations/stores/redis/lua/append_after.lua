@@ -16,10 +16,10 @@
 
 local function begins_after(value, bytes, id)
   local line_ends = string.find(value, '\n', bytes + 1, true)
-  return string.sub(value, bytes, bytes) == '\n' and line_ends and string.sub(tail_before(value, line_ends), 7, 42) == id
+  return string.sub(value, bytes, bytes) == '\n' and line_ends and id_in(tail_before(value, line_ends)) == id
 end
 
-if string.sub(redis.call('GETRANGE', KEYS[1], -TAIL, -1), 7, 42) ~= ARGV[2] then
+if id_in(redis.call('GETRANGE', KEYS[1], -TAIL, -1)) ~= ARGV[2] then
   return 0
 end
 local tombstone = redis.pcall('GET', KEYS[2])

@@ -10,6 +10,11 @@ local function tail_before(text, stop)
   return string.sub(text, stop - TAIL + 1, stop)
 end
 
+-- Return the id in the tail of a line; of what is no tail, whatever is in its place.
+local function id_in(tail)
+  return string.sub(tail, 7, 42)
+end
+
 -- Return where the question and the answer end that begin at position, nil where they do not.
 local function ends_of_turn(text, position)
   local question_ends = string.find(text, '\n', position, true)
