@@ -1,11 +1,14 @@
 """What work on many conversations at once needs of this process."""
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+
+Advance = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 
 
 def collect_seldom() -> None:

@@ -4,7 +4,6 @@ Each stays in the other store, which is first given what it is missing.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from operator import itemgetter
@@ -18,14 +17,13 @@ from conversations.stores.bulk import Share
 from conversations.stores.bulk_reader import Found
 from conversations.turns import Turn
 from ops.errors import NoMemoryLimit, NoMemoryStore, NotInOther
+from ops.long_work import Advance
 
 BATCH = 50  # conversations between two looks at the memory
 _PAGE = 200
 _SAMPLE = 200
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)(%|[kmg]?b)?")
 _UNITS = {"": 1, "b": 1, "kb": 2**10, "mb": 2**20, "gb": 2**30}
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

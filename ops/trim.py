@@ -6,7 +6,7 @@ What is removed from one store alone leaves none: the other has it still, and it
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,11 +17,10 @@ from conversations.history import trimmed
 from conversations.ids import time_of
 from conversations.stores import ALIASES, bulk
 from conversations.turns import History, Limits
+from ops.long_work import Advance
 from ops.memory import MemoryReport
 
 PAGE = 200
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,13 +25,11 @@ from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE
 from ops.backup.writer import Writer
 from ops.errors import BackupRunning
-from ops.long_work import prefetched
+from ops.long_work import Advance, prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
 _PAGE = 250
 _COUNT_SECONDS = 2.0
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Bringing conversations back from a backup: merged, or replaced, and never what was deleted."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Self
@@ -15,12 +15,11 @@ from conversations.stores.bulk import BulkStore, Put, Share
 from conversations.turns import History, Limits
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
+from ops.long_work import Advance
 
 _PAGE = 1_000  # tombstones
 
 BATCH = 500
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
 from ops.backup.restore import Putting
 from ops.errors import NotVerified
-from ops.long_work import collect_seldom
+from ops.long_work import Advance, collect_seldom
 
 _WINDOW = 1500  # lines that are restored and compared at a time: what a backup of any size needs of memory
 _BATCH = 500
@@ -39,8 +39,6 @@ _ONE_HOUR = 3600  # seconds, in which a window is compared
 _SCRATCH = "onesource-verify-"
 _FIRST, _SECOND = ALIASES
 _OF_FIRST = b'{"store":"%s",' % _FIRST.encode()
-
-Advance = Callable[[int, int], None]
 
 
 class SnapshotState(StrEnum):

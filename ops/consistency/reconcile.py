@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +18,10 @@ from conversations.stores import ALIASES, bulk, store
 from conversations.stores.batches import retried
 from ops.consistency import compare
 from ops.consistency.compare import IN_STEP, KINDS, Comparison
+from ops.long_work import Advance
 
 EXAMPLES = 20
 WORKERS = 8
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager
 from conversations.policy import Routing
 from conversations.stores import bulk
 from ops.consistency import compare, reconcile
-from ops.consistency.reconcile import Advance
 from ops.failover.report import Copied, Rehearsed, Verified
+from ops.long_work import Advance
 
 SAMPLE = 20
 """How many of the conversations that were copied are read back at the end."""

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +22,10 @@ from conversations.runtime import datasets
 from conversations.stores import do_not_wait_at_exit
 from ops import audit, lease
 from ops.errors import OperatorError
-from ops.long_work import collect_seldom
+from ops.long_work import Advance, collect_seldom
 from telemetry.escaping import visible
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
-
-Advance = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
 
 
 @dataclass
