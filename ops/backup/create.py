@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import orjson
 from django.conf import settings
 from filelock import FileLock, Timeout
 
@@ -22,7 +21,7 @@ from conversations.stores.bulk_reader import Entry
 from ops.backup import store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest
-from ops.backup.record import MAX_LINE
+from ops.backup.record import MAX_LINE, line_of
 from ops.backup.writer import Writer
 from ops.errors import BackupRunning
 from ops.long_work import Advance, prefetched
@@ -95,10 +94,7 @@ class _Census:
         counts.corrupt += entry.corrupt
         if not (history or entry.tombstone):
             return b""
-        ttl = None if entry.expires_at is None else int((entry.expires_at - created).total_seconds())
-        head = orjson.dumps({"store": alias, "session": entry.session, "ttl": ttl, "tombstone": entry.tombstone})
-        # In content every newline is escaped: those that are left end a message.
-        line = b'%s,"messages":[%s]}\n' % (head[:-1], entry.lines[:-1].replace(b"\n", b","))
+        line = line_of(alias, entry, created)
         if len(line) > MAX_LINE:
             counts.corrupt += 1
             return b""

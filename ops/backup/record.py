@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import orjson
 
 from conversations.ids import MESSAGE_ID
 from conversations.stores import ALIASES
+from conversations.stores.bulk_reader import Entry
 from conversations.turns import SESSION, History
 
 MAX_LINE = 16 * 2**20  # what MongoDB holds in one document
@@ -46,6 +48,19 @@ class Record:
             raise ValueError("no messages")
         history = History.parse(fields["messages"]) if fields["messages"] else History()
         return cls(store, session, ttl, tombstone, history, len(line))
+
+
+def line_of(store: str, entry: Entry, created: datetime) -> bytes:
+    """Return the line of what a store has of a conversation."""
+    ttl = None if entry.expires_at is None else int((entry.expires_at - created).total_seconds())
+    head = orjson.dumps({"store": store, "session": entry.session, "ttl": ttl, "tombstone": entry.tombstone})
+    # In content every newline is escaped: those that are left end a message.
+    return b'%s,"messages":[%s]}\n' % (head[:-1], entry.lines[:-1].replace(b"\n", b","))
+
+
+def is_of(line: bytes, store: str) -> bool:
+    """Return whether a line is of that store, without parsing it."""
+    return line.startswith(b'{"store":"%s",' % store.encode())
 
 
 def likeness(line: bytes) -> bytes:

@@ -28,7 +28,7 @@ from conversations.stores.scratch import UNLIMITED, Scratch
 from embedded import children
 from ops.backup import store_snapshot
 from ops.backup.archive import Archive
-from ops.backup.record import Record, counted, in_batches
+from ops.backup.record import Record, counted, in_batches, is_of
 from ops.backup.restore import Putting
 from ops.errors import NotVerified
 from ops.long_work import Advance, collect_seldom
@@ -38,7 +38,6 @@ _BATCH = 500
 _ONE_HOUR = 3600  # seconds, in which a window is compared
 _SCRATCH = "onesource-verify-"
 _FIRST, _SECOND = ALIASES
-_OF_FIRST = b'{"store":"%s",' % _FIRST.encode()
 
 
 class SnapshotState(StrEnum):
@@ -125,7 +124,7 @@ def _try_out(path: Path, alias: str, url: str, advance: Advance = lambda done, t
         # Two, so that one is compared while the other is restored.
         rooms = cycle([stack.enter_context(scratch(alias, url, number)) for number in range(2)])
         every = counted(enumerate(archive.raw(), 1), advance, archive.lines)
-        ours = (archive.parse(*each) for each in every if each[1].startswith(_OF_FIRST) == (alias == _FIRST))
+        ours = (archive.parse(*each) for each in every if is_of(each[1], _FIRST) == (alias == _FIRST))
         comparing: Future[None] | None = None
         for records in in_batches(ours, _WINDOW):
             room = next(rooms)
