@@ -1,4 +1,4 @@
-"""What an outage costs a turn: Redis frozen, against MongoDB as the configured primary; MongoDB dead, against alive.
+"""What an outage costs a turn: Redis frozen, against MongoDB as the configured primary; MongoDB killed, against up.
 
     .venv/bin/python -m benchmarks.outages [--rounds 4] [--seconds 6]
 
@@ -97,7 +97,7 @@ def alternate(bench: Bench, names: tuple[str, str], rounds: int, seconds: float)
 
 
 def frozen_redis(bench: Bench, rounds: int, seconds: float) -> None:
-    """Freeze Redis under load; then compare whoever wants Redis first with whoever wants MongoDB."""
+    """Freeze Redis under load; then compare turns with Redis as the configured primary to those with MongoDB."""
     load = bench.begin("redis")
     time.sleep(seconds / 2)
     frozen_at = time.monotonic()
@@ -120,18 +120,18 @@ def frozen_redis(bench: Bench, rounds: int, seconds: float) -> None:
     bench.quiet()
 
 
-def dead_mongo(bench: Bench, rounds: int, seconds: float) -> None:
-    """Compare turns with MongoDB dead to turns with it alive, for both ways to have Redis first."""
+def killed_mongo(bench: Bench, rounds: int, seconds: float) -> None:
+    """Compare turns with MongoDB out to turns with it up, for both routings with Redis as the primary."""
     for name in ("redis", "redis, dual write"):
-        found: dict[str, list[list[float]]] = {"alive": [], "dead": []}
+        found: dict[str, list[list[float]]] = {"up": [], "out": []}
         for _ in range(rounds):
-            found["alive"].append([ask.milliseconds for ask in bench.ask(name, seconds)])
+            found["up"].append([ask.milliseconds for ask in bench.ask(name, seconds)])
             bench.mongo.kill()
             bench.all_see("degraded")
-            found["dead"].append([ask.milliseconds for ask in bench.ask(name, seconds)])
+            found["out"].append([ask.milliseconds for ask in bench.ask(name, seconds)])
             bench.mongo.start()
             bench.quiet()
-        compare(f"{name}: MongoDB dead against alive", found, "dead", "alive")
+        compare(f"{name}: MongoDB out against up", found, "out", "up")
 
 
 def compare(title: str, found: dict[str, list[list[float]]], ours: str, theirs: str) -> None:
@@ -158,7 +158,7 @@ def main() -> None:
         for each in SERVERS:
             bench.ask(each, 2)  # the first calls connect and compile
         frozen_redis(bench, options.rounds, options.seconds)
-        dead_mongo(bench, options.rounds, options.seconds)
+        killed_mongo(bench, options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ BIND_IS_LOOPBACK = _is_loopback(BIND)
 CHAT_AUTH = _read(
     "CHAT_AUTH", "open" if _ALL_EMBEDDED and BIND_IS_LOOPBACK else "token", validate=_one_of("token", "open")
 )
-# An open service has nobody to tell apart, so it limits nobody unless asked to.
+# An open service cannot distinguish clients, so there is no limit unless one is set.
 CHAT_RATE = _read(
     "CHAT_RATE",
     "30/min" if CHAT_AUTH == "token" else "",
@@ -153,7 +153,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 # A promise for hosts that are not ours, which browsers keep for a year and their lists for longer.
 HSTS_SUBDOMAINS = _switch("HSTS_SUBDOMAINS", "0")
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS and HSTS_SUBDOMAINS
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # they want that promise from everybody
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # both ask for HSTS_SUBDOMAINS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|livez|readyz|metrics)/?$"]  # probes speak plain http
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if HTTPS and host != "*"]

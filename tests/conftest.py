@@ -9,7 +9,7 @@ from conversations import clock, deadline, expiry
 from conversations.runtime import state
 from conversations.stores import ALIASES, reachable
 from tests import environment
-from tests.coverage import covered
+from tests.coverage import with_coverage
 from tests.servers import MongoServer, RedisServer, eventually
 
 
@@ -48,7 +48,7 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin each test as a process does that has just started: every breaker closed, no flags seen, and both stores
     up. A driver takes up to half a second to notice that a server is back which another test had stopped."""
     make = state._make
-    monkeypatch.setattr(state, "_make", lambda: covered(make()))
+    monkeypatch.setattr(state, "_make", lambda: with_coverage(make()))
     monkeypatch.setattr(clock, "_ahead", None)
     monkeypatch.setattr(clock, "_differences", {})
     state.forget()

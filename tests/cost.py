@@ -52,10 +52,10 @@ def _count() -> int:
     django.setup()
     from conversations import chat, deadline
     from conversations.runtime import gauges, state
-    from tests.coverage import covered
+    from tests.coverage import with_coverage
 
     gauges.start()
-    covered(state.state())
+    with_coverage(state.state())
     session, counts = f"cost-{uuid4().hex}", []
     for number in range(_WARM + _COUNTED):
         gc.collect()

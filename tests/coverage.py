@@ -1,4 +1,4 @@
-"""The knowledge of the stores that a process gets from its watcher."""
+"""What a process knows of the stores from its watcher."""
 
 from contextlib import suppress
 
@@ -9,7 +9,7 @@ from conversations.runtime.state import ProcessState
 from conversations.stores import ALIASES
 
 
-def covered(process: ProcessState) -> ProcessState:
+def with_coverage(process: ProcessState) -> ProcessState:
     """Let the process know that the stores which should have every turn do: no watcher runs here that would see to
     it."""
     for alias in ALIASES:

@@ -87,7 +87,7 @@ def several(sessions: Collection[str], deadline: float = float("inf")) -> tuple[
     except StoreUnavailable:
         _ping()
         left, changed = list(sessions), 0
-    except Exception:  # one of them has something that nobody has thought of: alone, it is found out which
+    except Exception:  # an unforeseen value in one of them: repaired alone, each shows whether it is that one
         logger.exception("repair_failed")
         left, changed = list(sessions), 0
     failed: list[str] = []

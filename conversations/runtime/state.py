@@ -35,7 +35,7 @@ class StoreState:
     flags_at: float = 0.0
     """When the unsynced flags were read, on the monotonic clock."""
 
-    def lacks_flags(self, flagged: float) -> bool:
+    def may_miss_flags(self, flagged: float) -> bool:
         """Return whether a flag that was set at that time, by the stores' clock, may be missing in what was read."""
         return self.flags is not None and flagged > clock.time_of(self.flags_at) - UNSURE
 
@@ -144,7 +144,7 @@ class ProcessState:
             flags, flagged = one.flags, known.flagged.get(alias)
             if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
                 return False
-            if self.shared_flags.has_newer(alias, one.flags_at) or (flagged and one.lacks_flags(flagged)):
+            if self.shared_flags.has_newer(alias, one.flags_at) or (flagged and one.may_miss_flags(flagged)):
                 return False
         return True
 
@@ -152,7 +152,7 @@ class ProcessState:
         """Return whether the store has, or had when it was last used, flags that were not read."""
         one, flagged = self.stores[alias], self.known.flagged.get(alias, 0.0)
         had = one.flags is None and self.shared_flags.had_flags(alias)
-        return had or (flagged > 0 and one.lacks_flags(flagged))
+        return had or (flagged > 0 and one.may_miss_flags(flagged))
 
     def flagged_at(self, alias: str) -> float:
         """Return when a process of this machine last set a flag in the store, as Unix time by the stores' clock; 0.0

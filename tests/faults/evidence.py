@@ -103,10 +103,10 @@ def wait_until_together(
 
 def seen_by_clients(service: Service, sessions: Iterable[str]) -> dict[str, Held]:
     """Return the conversations as the API returns them."""
-    return {session: _told(service, session) for session in sessions}
+    return {session: _held_by_api(service, session) for session in sessions}
 
 
-def _told(service: Service, session: str) -> Held:
+def _held_by_api(service: Service, session: str) -> Held:
     status, _, body = service.request("GET", f"/api/chat/conversations/{session}/")
     if status == 200:
         return Held(tuple(json.loads(body)["messages"]))

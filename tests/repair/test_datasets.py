@@ -49,12 +49,12 @@ def watched(dual_write: None, servers: dict[str, Server]) -> None:
     state.forget()
     for _ in range(2):
         watcher._tick()
-    covered()
+    gain_coverage()
     # The test before may have set a flag just now.
     eventually(lambda: (watcher._tick(), not state.state().inputs(a_session()).unknown_flags)[1], "flags are not read")
 
 
-def covered() -> None:
+def gain_coverage() -> None:
     """Return once everything has been compared."""
     eventually(lambda: (watcher._repair(), state.state().known.complete == set(ALIASES))[1], "no coverage")
 
@@ -120,7 +120,7 @@ def test_a_store_that_was_wiped_is_filled_again(alias: str, servers: dict[str, S
     assert state.state().known.complete == {other(alias)}  # it had no flag: the other one is missing nothing
     reading = history.read(session)
     assert (reading.history, reading.context) == (History.of(turns), "full")
-    covered()
+    gain_coverage()
     assert store(alias).load(session) == History.of(turns)
     assert control(other(alias)).note(datasets.COVERAGE)
 

@@ -146,7 +146,7 @@ def redis_wiped(cluster: Cluster) -> Iterator[None]:
         redis.flushall()
     wiped = 'dataset_changes_total{reason="wiped",store="redis"}'
     eventually(lambda: metric(cluster, wiped) == 1, "the service does not notice")
-    eventually(lambda: "redis" in covered(cluster), "nothing is compared")
+    eventually(lambda: "redis" in complete_stores(cluster), "nothing is compared")
     eventually(lambda: healthz(cluster)["stores"]["redis"]["complete"], "the worker does not know it")
     yield
 
@@ -218,7 +218,7 @@ def healthz(cluster: Cluster) -> dict[str, Any]:
     return report
 
 
-def covered(cluster: Cluster) -> list[str]:
+def complete_stores(cluster: Cluster) -> list[str]:
     """Return the stores that are complete, as Redis has it noted; none after it was emptied."""
     with cluster.redis.client() as redis:
         noted: dict[str, Any] = json.loads(redis.get("onesource:coverage") or "{}")

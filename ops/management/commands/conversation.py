@@ -32,7 +32,7 @@ class Command(OperatorCommand):
         known = bool(shown.history) if action == "export" else shown.known
         if not known and not (action == "delete" and shown.unseen):
             seen = f" ({shown.unseen[0]} is out)" if shown.unseen else ""
-            raise CommandError(f"{' '.join((Unknown.__doc__ or '').split())[:-1]}{seen}", returncode=TROUBLE)
+            raise CommandError(f"{Unknown().detail[:-1]}{seen}", returncode=TROUBLE)
         if action == "delete":
             return self._delete(shown, noinput)
         conversation = {
