@@ -24,6 +24,7 @@ from conversations.models import Conversation, CorruptConversation
 from conversations.stores import store
 from conversations.stores.mongo import corrupt as corrupt_documents
 from conversations.stores.sessions import make_key, session_of
+from conversations.transcript import NAMES
 
 _PAGE = 50
 
@@ -172,6 +173,5 @@ class CorruptConversationAdmin(_ReadOnly):
 
 
 def _row(message: dict[str, str]) -> tuple[str, str, str, str, str]:
-    who = {"user": "Question", "assistant": "Answer"}[message["role"]]
     when = f"{datetime.fromisoformat(message['at']):%Y-%m-%d %H:%M:%S}"
-    return message["role"], who, message["at"], when, message["content"]
+    return message["role"], NAMES[message["role"]], message["at"], when, message["content"]

@@ -7,7 +7,9 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from conversations.chat import Answer
+from conversations.policy import BEHIND, FULL
 from conversations.stores import ALIASES
+from conversations.turns import ANSWER, QUESTION
 
 STORES = [(alias, alias) for alias in ALIASES]
 
@@ -27,7 +29,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
     )
     persisted = serializers.BooleanField()
     context = serializers.ChoiceField(  # type: ignore[assignment]  # the API's word; nothing uses DRF's own
-        choices=["full", "behind"], help_text="`behind`: turns you were given are missing from the context."
+        choices=[FULL, BEHIND], help_text="`behind`: turns you were given are missing from the context."
     )
     replayed = serializers.BooleanField(help_text="Whether this answer was stored before, by the same Idempotency-Key.")
 
@@ -55,7 +57,7 @@ class EventSerializer(serializers.Serializer[Any]):
 class MessageSerializer(serializers.Serializer[Any]):
     """One message of a conversation."""
 
-    role = serializers.ChoiceField(choices=["user", "assistant"])
+    role = serializers.ChoiceField(choices=[QUESTION, ANSWER])
     content = serializers.CharField()
     key = serializers.CharField(required=False, help_text="The Idempotency-Key it was asked with.")
     id = serializers.UUIDField()
@@ -68,7 +70,7 @@ class ConversationSerializer(serializers.Serializer[Any]):
     session_id = serializers.CharField()
     store = serializers.ChoiceField(choices=STORES)
     context = serializers.ChoiceField(  # type: ignore[assignment]
-        choices=["full", "behind"], help_text="`behind`: a store that is out now may have more."
+        choices=[FULL, BEHIND], help_text="`behind`: a store that is out now may have more."
     )
     messages = MessageSerializer(many=True)
 
