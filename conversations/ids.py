@@ -25,8 +25,9 @@ Clock = Callable[[], datetime]
 
 
 def tombstone_for(*last_ids: str | None) -> str:
-    """Return an id that is not earlier than now nor than any of these."""
-    return max([new_ids(now())[1], *(last_id or "" for last_id in last_ids)])
+    """Return an id of the millisecond before now, or the latest of these. Not of this millisecond: a turn that is asked
+    after the deletion may have it too, and a turn that was there before has the time when it was asked."""
+    return max([new_ids(now() - timedelta(milliseconds=1))[1], *(last_id or "" for last_id in last_ids)])
 
 
 def time_of(message_id: str) -> datetime:
