@@ -98,11 +98,19 @@ def _at_the_end(world: World) -> list[str]:
 
 def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
     """Yield what differs between the stores, and the flags that are left. A lost turn that a late write has brought
-    back is in one store until it is asked for, or until a scrub; so is what was evicted."""
+    back is in one store until it is asked for, or until a scrub; so is what was evicted, and what a lost deletion covers
+    that the other store has applied late."""
     evicted = any(fault.kind == "evict" for fault in world.began)
+    late = any(fault.kind == "apply late" for fault in world.began)
     stores = {alias: world.backends[alias].store for alias in ALIASES}
+    lost_deletion = late and any(session in loss.deletions for loss in world.losses)
+    covered = max(store._tombstones.get(session, ("", 0.0))[0] for store in stores.values()) if lost_deletion else ""
     held = {
-        alias: tuple(message.content for message in store.values.get(session, ())[::2] if message.content not in lost)
+        alias: tuple(
+            message.content
+            for message in store.values.get(session, ())[::2]
+            if message.content not in lost and message.id > covered
+        )
         for alias, store in stores.items()
     }
     if world.processes[0].state.routing.dual_write and len(set(held.values())) > 1 and not evicted:
