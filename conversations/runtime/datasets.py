@@ -97,11 +97,13 @@ def ask(alias: str) -> tuple[Report, float]:
 
 
 def learn() -> None:
-    """Know until when copies can live, as the stores that can be reached have it noted: for a process without a
-    watcher, before it deletes anything."""
+    """Know until when copies can live, as the stores that can be reached have it noted, and correct the clock by
+    theirs: for a process without a watcher, before it changes anything."""
+    offsets = {}
     for alias in ALIASES:
         with suppress(StoreUnavailable):
-            ask(alias)
+            _, offsets[alias] = ask(alias)
+    clock.correct(offsets, ALIASES)
 
 
 def noted(reports: Iterable[Report]) -> Known:

@@ -3,11 +3,12 @@
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from conversations.ids import MESSAGE_ID
+from conversations.ids import MESSAGE_ID, time_of
 from conversations.stores import MONGO, REDIS, store
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
@@ -115,6 +116,15 @@ def test_a_deleted_one_is_shown_as_deleted() -> None:
 
 def test_an_invalid_name_is_refused() -> None:
     assert run("conversation", "show", "no session")[0] == 2
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_a_machine_whose_clock_is_ahead_deletes_nothing_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, right = hold(MONGO), time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 120)
+    assert run("conversation", "delete", session, "--noinput")[0] == 0
+    tombstone = store(MONGO).inspect(session).tombstone
+    assert tombstone and abs(time_of(tombstone).timestamp() - right()) < 60
 
 
 @pytest.mark.usefixtures("redis_out")
