@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from conversations import clock
 from conversations.datasets import Coverage
 from conversations.history.sweep import Sweep
-from conversations.policy import Routing
+from conversations.policy import Routing, Switch
 from conversations.runtime import datasets
-from conversations.runtime.state import ProcessState
-from conversations.runtime.switching import FOLLOW_SECONDS
+from conversations.runtime.state import FOLLOWED, ProcessState
 from conversations.stores import ALIASES
 from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
+
+Subject = tuple[dict[str, str], Routing, Switch | None]
+"""The datasets, the routing and the recorded switch that a comparison of everything is of."""
+_SETTLED = FOLLOWED + 2.0
+"""Seconds after a switch in which every request ends that began where it was not known."""
 
 
 @dataclass
 class Sweeping:
     """A sweep under way in this process."""
 
-    of: tuple[dict[str, str], Routing]
-    """The datasets and the routing that it is of."""
+    of: Subject
     sweep: Sweep
     began: float
 
@@ -35,9 +38,10 @@ def missing(process: ProcessState) -> frozenset[str]:
     return frozenset(process.routing.wanted) - process.known.complete
 
 
-def subject(process: ProcessState) -> tuple[dict[str, str], Routing]:
-    """Return the datasets and the routing that a comparison of everything is of: it ends with either."""
-    return {alias: one.id for alias, one in process.known.datasets.items()}, process.routing
+def subject(process: ProcessState) -> Subject:
+    """Return what a comparison of everything is of now: it ends with any of these. A switch and another one back leave
+    the routing as it was, but not the stores."""
+    return {alias: one.id for alias, one in process.known.datasets.items()}, process.routing, process.switch
 
 
 def withdraw(process: ProcessState, routing: Routing) -> None:
@@ -50,10 +54,10 @@ def withdraw(process: ProcessState, routing: Routing) -> None:
 
 def gain(process: ProcessState, deadline: float) -> None:
     """Go on comparing everything until the deadline on the monotonic clock; once it has ended, the stores that are
-    wanted are complete. It begins anew where a dataset or the routing has changed meanwhile. Raise StoreUnavailable."""
+    wanted are complete. It begins anew where a dataset or the switch has changed meanwhile. Raise StoreUnavailable."""
     global _sweeping
     now = subject(process)
-    if _is_recent(process) or now[0].keys() != set(ALIASES):
+    if not process.follows or _is_recent(process) or now[0].keys() != set(ALIASES):
         return
     if _sweeping is None or _sweeping.of != now:
         _sweeping = Sweeping(now, Sweep(), clock.timestamp())
@@ -65,7 +69,8 @@ def gain(process: ProcessState, deadline: float) -> None:
         _sweeping = None
         raise
     if ended:
-        _has_ended(process, _sweeping)
+        if process.follows and subject(process) == _sweeping.of:
+            _has_ended(process, _sweeping)
         _sweeping = None
     else:
         _log("sweeping", _sweeping.sweep)
@@ -73,11 +78,13 @@ def gain(process: ProcessState, deadline: float) -> None:
 
 def _is_recent(process: ProcessState) -> bool:
     """Return whether another process may not follow the newest switch yet: it may leave out a store that is wanted."""
-    return process.switch is not None and abs(clock.timestamp() - process.switch.at) < FOLLOW_SECONDS
+    seen, switch = process.switch_seen_at, process.switch
+    recent = seen is not None and time.monotonic() - seen < _SETTLED
+    return recent or (switch is not None and abs(clock.timestamp() - switch.at) < _SETTLED)
 
 
 def _has_ended(process: ProcessState, done: Sweeping) -> None:
-    ids, routing = done.of
+    ids, routing, _ = done.of
     process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp())
     datasets.record(process.known.coverage)
     _log("swept", done.sweep)

@@ -9,7 +9,6 @@ from conversations.background import coverage
 from conversations.datasets import Scrubbed
 from conversations.errors import StoreUnavailable
 from conversations.history.scrub import Scrub
-from conversations.policy import Routing
 from conversations.runtime import datasets
 from conversations.runtime.state import ProcessState
 from conversations.stores import ALIASES
@@ -25,8 +24,7 @@ PAUSE = 3.0  # seconds between two steps: more than a request has for its calls 
 class Scrubbing:
     """A scrub under way in this process."""
 
-    of: tuple[dict[str, str], Routing]
-    """The datasets and the routing that it is of."""
+    of: coverage.Subject
     scrub: Scrub
     due: float = 0.0
     """When its next step is, on the monotonic clock."""
@@ -46,7 +44,7 @@ def is_due(process: ProcessState) -> bool:
 
 
 def step(process: ProcessState) -> None:
-    """Begin a scrub, or go on with it if its next step is due. It is abandoned where a dataset or the routing has
+    """Begin a scrub, or go on with it if its next step is due. It is abandoned where a dataset or the switch has
     changed: what was compared before has changed, and a sweep compares everything anew. Raise StoreUnavailable."""
     global _scrubbing
     of = coverage.subject(process)

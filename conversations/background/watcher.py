@@ -1,8 +1,9 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
-It has the stores pinged, and reads unsynced flags and switches. A second thread samples what changes slowly. In a
-process that answers no chat a third repairs unsynced conversations and compares everything, where it takes no CPU time
-from requests, and a fourth has the stores create indexes that they have lost.
+It has the stores pinged, and reads unsynced flags. A second thread follows switches, in time also where a slow store
+delays the first. A third samples what changes slowly. In a process that answers no chat a fourth repairs unsynced
+conversations and compares everything, where it takes no CPU time from requests, and a fifth has the stores create
+indexes that they have lost.
 """
 
 import atexit
@@ -53,9 +54,14 @@ def start(*, repairs: bool) -> None:
         if not _threads:
             gauges.start()
             tick = partial(_tick, eager=repairs)
-            with suppress(Exception):
-                tick()
-            steps: list[Step] = [("watcher", tick, EVERY), ("sampler", sampling.sample, sampling.EVERY)]
+            for first in (tick, _follow):
+                with suppress(Exception):
+                    first()
+            steps: list[Step] = [
+                ("watcher", tick, EVERY),
+                ("follower", _follow, EVERY),
+                ("sampler", sampling.sample, sampling.EVERY),
+            ]
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
             for name, step, every in steps:
@@ -100,7 +106,6 @@ def _tick(*, eager: bool = False) -> None:
         _report_datasets,
         partial(datasets.note_elsewhere, state().known, up),
         partial(_note_flags, up),
-        _follow,
         partial(_recover, up),
     ]
     for part in parts:
@@ -195,7 +200,7 @@ def _flag(alias: str, session: str) -> None:
 
 def _follow() -> None:
     """Follow the newest switch, and write it to a store that does not have it."""
-    process = state()
+    process, begun = state(), time.monotonic()
     recorded = switching.read()
     newest = switching.newest_of({**recorded, "seen": process.switch})
     routing, changed = policy.follow(switching.environment(), clock.time_of(_STARTED), newest)
@@ -204,12 +209,16 @@ def _follow() -> None:
         switching.write(newest)
     elif newest and any(switch != newest for switch in recorded.values()):
         switching.write(newest)
+    if newest != process.switch and process.followed_at is not None:
+        process.switch_seen_at = time.monotonic()
     process.switch = newest
     coverage.withdraw(process, routing)
     if routing != process.routing:
         process.routing = routing
         metrics.switches.inc()
         event(logger, logging.WARNING, "switched", primary=routing.primary, dual_write=routing.dual_write)
+    if recorded:
+        process.followed_at = begun
 
 
 def _repair() -> bool:

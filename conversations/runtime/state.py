@@ -23,6 +23,7 @@ from conversations.stores.control import Flags
 from telemetry import metrics
 
 UNSURE = 0.5  # seconds that two processes may differ in the stores' time
+FOLLOWED = 3.0  # seconds after a look at the recorded switches for which its result counts
 
 
 @dataclass
@@ -93,6 +94,10 @@ class ProcessState:
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
+    switch_seen_at: float | None = None
+    """When another switch than before was last found, on the monotonic clock."""
+    followed_at: float | None = None
+    """When the last look at the recorded switches began, on the monotonic clock; None where nothing looks for them."""
     known: Known = field(default_factory=Known)
     """The datasets, and what is known of their coverage."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
@@ -117,13 +122,15 @@ class ProcessState:
                 unknown.append(alias)
             recovering = recovering or one.reads.recovering or one.writes.recovering
         known = self.known
+        # What a switch has changed may not be known yet: nothing is left out then, and no store is complete.
+        follows = self.follows
         return Inputs(
-            self.routing,
+            self.routing if follows else Routing(self.routing.primary, dual_write=True),
             frozenset(readable),
             frozenset(writable),
             may_have_more=frozenset(more),
             recovering=recovering,
-            complete=known.complete,
+            complete=known.complete if follows else frozenset(),
             trimmed=known.trimmed_alone(settings.CONV_TTL_SECONDS) if any(known.trimmed.values()) else frozenset(),
             cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),
             unknown_flags=frozenset(unknown),
@@ -138,7 +145,7 @@ class ProcessState:
     def _is_calm(self) -> bool:
         """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
         known = self.known
-        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()):
+        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()) or not self.follows:
             return False
         for alias, one in self.stores.items():  # in one place: every turn asks twice
             flags, flagged = one.flags, known.flagged.get(alias)
@@ -147,6 +154,11 @@ class ProcessState:
             if self.shared_flags.has_newer(alias, one.flags_at) or (flagged and one.may_miss_flags(flagged)):
                 return False
         return True
+
+    @property
+    def follows(self) -> bool:
+        """Return whether this process would know of a switch: it may have been stopped, or cut off from both stores."""
+        return self.followed_at is None or time.monotonic() - self.followed_at < FOLLOWED
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""

@@ -190,7 +190,7 @@ def test_a_switch_is_followed_and_given_to_the_store_that_missed_it(redis_server
         assert taken == (MONGO,)
         redis_server.start()
         eventually(lambda: pings.look()[REDIS].up, "Redis is not seen")
-        watcher._tick()
+        watcher._follow()
         assert state.state().routing == type(environment_says)(MONGO, True)
         assert switching.read()[REDIS] == switching.read()[MONGO]
     finally:
@@ -206,10 +206,10 @@ def test_a_switch_is_kept_through_an_outage_of_both_stores() -> None:
     switched = Switch(Routing(MONGO, True), switching.environment(), time.time())
     try:
         switching.write(switched)
-        watcher._tick()
+        watcher._follow()
         environment.REDIS.kill()
         environment.MONGO.kill()
-        watcher._tick()
+        watcher._follow()
         assert known.routing == switched.routing
     finally:
         environment.REDIS.start()

@@ -100,7 +100,7 @@ def test_a_flag_that_the_store_refuses_is_tried_again_and_no_other_waits(monkeyp
 
 @pytest.mark.parametrize(
     ("module", "part"),
-    [(watcher, "look"), (watcher, "_correct_clock"), (datasets, "note_expiry"), (watcher, "_follow")],
+    [(watcher, "look"), (watcher, "_correct_clock"), (datasets, "note_expiry"), (watcher, "_note_flags")],
 )
 def test_a_part_that_fails_is_logged_and_the_others_are_done(
     module: object, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -21,7 +21,10 @@ T = TypeVar("T")
 UP, REFUSED, FROZEN = "up", "refused", "frozen"
 LATENCY = {"redis": (0.0002, 0.002), "mongo": (0.0005, 0.005)}
 EPOCH = 1_800_000_000.0  # Unix time at which every simulation begins
-TIMEOUT = {"redis": 0.2, "mongo": 0.25}
+TIMEOUT = {"redis": 0.2, "mongo": 0.6}
+SLOW = 0.7  # of a timeout: what a round trip to a slow store takes, which is not so slow that its breaker opens
+TRIPS = {"report": {"redis": 1, "mongo": 2}, "beat": {"redis": 1, "mongo": 3}}
+"""How many round trips a call takes, where that is more than one."""
 _STATE = ("values", "quarantined", "_expiry", "_tombstones", "_flags", "_keys", "_notes", "_leases", "_heartbeats")
 
 
@@ -86,11 +89,13 @@ class Backend:
 class Link(HistoryStore, ControlStore):
     """The way of one process to one store: every call takes virtual time and can fail."""
 
-    def __init__(self, backend: Backend, cut: set[str]) -> None:
+    def __init__(self, backend: Backend, cut: set[str], slow: set[str]) -> None:
         super().__init__(backend.alias, backend.store.limits)
         self._backend = backend
         self._cut = cut
         """The aliases that this process' machine cannot reach."""
+        self._slow = slow
+        """The aliases whose round trips take nearly as long as a call may."""
         least, most = LATENCY[self.alias]
         self._latency = (least, most - least)
         self._connected_to = 0
@@ -100,10 +105,12 @@ class Link(HistoryStore, ControlStore):
     def call_seconds(self) -> float:
         return TIMEOUT[self.alias]
 
-    def call(self, apply: Callable[[], T], *, write: bool = False) -> T:
+    def call(self, apply: Callable[[], T], *, write: bool = False, trips: int = 1) -> T:
         """Return what the store answers; raise StoreUnavailable where it, or the link, fails."""
         backend, random, pause = self._backend, self._backend.scheduler.random, self._backend.scheduler.pause
         least, spread = self._latency
+        if self.alias in self._slow:
+            pause(SLOW * TIMEOUT[self.alias] * trips)
         if write:  # what reads waits once, between its reading and the use of that
             pause(least + spread * random.random())
         if backend.condition == REFUSED:
@@ -191,10 +198,10 @@ class Link(HistoryStore, ControlStore):
         return self._connections
 
     def report(self, notes: Collection[str] = ()) -> Report:
-        return self.call(lambda: self._store.report(notes))
+        return self.call(lambda: self._store.report(notes), trips=TRIPS["report"][self.alias])
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
-        return self.call(lambda: self._store.beat(process, dataset), write=True)
+        return self.call(lambda: self._store.beat(process, dataset), write=True, trips=TRIPS["beat"][self.alias])
 
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         return self.call(lambda: self._store.identify(dataset, before), write=True)

@@ -29,7 +29,7 @@ KEPT: dict[str, Kept] = {
             clients=1,
             faults=(
                 Fault(at=6.0, kind="freeze", target="redis", seconds=2.8),
-                Fault(at=10.9, kind="refuse", target="mongo", seconds=0.2),
+                Fault(at=10.6, kind="refuse", target="mongo", seconds=0.2),
             ),
             requests=(
                 Request(at=6.0, client=0, kind="ask", machine=0, expecting=False, key=False),
@@ -69,6 +69,24 @@ KEPT: dict[str, Kept] = {
         ),
         "15 unknown is not stored",
         unconfirmed=True,
+    ),
+    "switched where a store is slow": Kept(
+        Plan(
+            seed=1158,
+            primary="redis",
+            dual_write=False,
+            max_turns=16,
+            clients=1,
+            faults=(
+                Fault(at=2.0, kind="slow", target="0 mongo", seconds=8.0),
+                Fault(at=5.0, kind="dual write on"),
+                Fault(at=11.5, kind="refuse", target="redis", seconds=0.5),
+            ),
+            requests=(
+                Request(at=8.1, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=11.9, client=0, kind="read", machine=0, expecting=False, key=False),
+            ),
+        ),
     ),
     "lost, deleted, and applied late elsewhere": Kept(
         Plan(

@@ -10,6 +10,7 @@ LENGTH = 14.0  # virtual seconds in which things happen, at the most
 LAST = 9.0  # virtual seconds after which no fault begins
 AFTERWARDS = 3.0  # virtual seconds in which clients go on after the last fault
 SEEN_AS_CUT_OFF = (8.5, 11.0)  # virtual seconds after which the others know that a machine does not reach a store
+LONG = (4.0, 8.0)  # virtual seconds that a store is slow
 QUIET = 12.0  # virtual seconds of peace afterwards
 
 
@@ -85,6 +86,10 @@ def _cut(random: Random, at: float) -> Fault:
     return Fault(at, "cut", f"{random.randrange(MACHINES)} {random.choice(STORES)}", seconds)
 
 
+def _slow(random: Random, at: float) -> Fault:
+    return Fault(at, "slow", f"{random.randrange(MACHINES)} {random.choice(STORES)}", random.uniform(*LONG))
+
+
 def _part(random: Random, at: float) -> Fault:
     return Fault(min(at, 3.0), "part", random.choice(STORES), random.uniform(*SEEN_AS_CUT_OFF))
 
@@ -117,6 +122,7 @@ FAULTS: tuple[Callable[[Random, float], Fault], ...] = (
     _back,
     _cut,
     _part,
+    _slow,
     _kill,
     _skew,
     _evict,

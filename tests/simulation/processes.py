@@ -48,6 +48,8 @@ class Machine:
         self.name = name
         self.skew = 0.0
         self.cut: set[str] = set()
+        self.slow: set[str] = set()
+        """The aliases that every round trip of this machine takes long to reach."""
         self.flags: dict[str, tuple[float, bool]] = {}
         """For each store when a process last set a flag there, and whether there were any."""
         self.journals: dict[Process, list[str]] = {}
@@ -123,7 +125,7 @@ class Process:
         self.environment = routing
         self.alive = True
         self.tasks: list[Task] = []
-        self.links = {alias: Link(backends[alias], machine.cut) for alias in ALIASES}
+        self.links = {alias: Link(backends[alias], machine.cut, machine.slow) for alias in ALIASES}
         self.stores = {alias: MeasuredStore(link, control=link) for alias, link in self.links.items()}
         state = ProcessState(
             {alias: StoreState(*self.stores[alias].renew_breakers()) for alias in ALIASES},
@@ -139,6 +141,7 @@ class Process:
     def start(self) -> None:
         """Start the threads that every process has."""
         self.spawn(self._watch)
+        self.spawn(self._follow)
         self.spawn(self._repair, 0.5)
 
     def spawn(self, work: Callable[[], Any], delay: float = 0.0) -> Task:
@@ -180,6 +183,9 @@ class Process:
 
     def _watch(self) -> None:
         self._forever(watcher._tick, watcher.EVERY)
+
+    def _follow(self) -> None:
+        self._forever(watcher._follow, watcher.EVERY)
 
     def _repair(self) -> None:
         self._forever(watcher._repair, watcher.EVERY)

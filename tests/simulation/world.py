@@ -180,6 +180,13 @@ class World:
         self.scheduler.pause(fault.seconds)
         cut.discard(alias)
 
+    def _slow(self, fault: Fault) -> None:
+        number, alias = fault.target.split()
+        slow = self.machines[int(number)].slow
+        slow.add(alias)
+        self.scheduler.pause(fault.seconds)
+        slow.discard(alias)
+
     def _part(self, fault: Fault) -> None:
         """Let each machine reach one store, and not the same."""
         cuts = list(zip((machine.cut for machine in self.machines), (fault.target, other(fault.target)), strict=True))
