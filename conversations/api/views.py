@@ -27,6 +27,7 @@ from conversations.api.output_serializers import ConversationSerializer, PageSer
 from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
+from conversations.policy import FULL
 from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
@@ -126,10 +127,10 @@ class ConversationView(_ChatViewSet):
         return session_named(session_id, self.tenant)
 
     def _conversation(self, session_id: str) -> dict[str, Any]:
-        """Return the conversation; raise Unknown, or NoStore where the primary could not be asked for it."""
+        """Return the conversation; raise Unknown, or NoStore where a store that could not be asked may have it."""
         reading = history.read(self._session(session_id))
         if not reading.found:
-            raise Unknown if history.routing().primary in reading.answered else NoStore
+            raise Unknown if reading.context == FULL else NoStore
         messages = [message.as_dict() for message in reading.history]
         fields = {"session_id": session_id, "store": reading.store, "context": reading.context, "messages": messages}
         return ConversationSerializer(fields).data

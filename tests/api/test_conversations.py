@@ -9,6 +9,7 @@ from pytest_django import Settings
 
 from conversations.api.authentication import make_token
 from conversations.clock import now
+from conversations.datasets import Coverage
 from conversations.history import listing
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
@@ -117,6 +118,27 @@ class TestReading:
         """An outage is never read as emptiness."""
         response = get(f"conversations/{a_session()}/")
         assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+
+    def test_a_store_that_holds_every_conversation_knows_which_there_is_not(
+        self, settings: Settings, redis_server: RedisServer
+    ) -> None:
+        settings.CONV_DUAL_WRITE = True
+        state.forget()
+        ask("What?", deleted := a_session())
+        delete(f"conversations/{deleted}/")
+        redis_server.kill()
+        try:
+            assert [get(f"conversations/{each}/").status_code for each in (deleted, a_session())] == [404, 404]
+        finally:
+            redis_server.start()
+
+    def test_a_store_that_does_not_hold_every_conversation_does_not(self, mongo_server: MongoServer) -> None:
+        state.state().known.coverage = Coverage()
+        mongo_server.kill()
+        try:
+            assert get(f"conversations/{a_session()}/").status_code == 503
+        finally:
+            mongo_server.start()
 
     def test_with_both_stores_down_reading_is_503(self, redis_out: None, mongo_out: None) -> None:
         for path in (f"conversations/{a_session()}/", "conversations/", f"conversations/{a_session()}/export"):
