@@ -98,8 +98,8 @@ def _at_the_end(world: World) -> list[str]:
 
 def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
     """Yield what differs between the stores, and the flags that are left. A lost turn that a late write has brought
-    back is in one store until it is asked for, or until a scrub; so is what was evicted, and what a lost deletion covers
-    that the other store has applied late."""
+    back is in one store until it is asked for, or until a scrub; so is what was evicted, and what a lost deletion
+    covers that the other store has applied late."""
     evicted = any(fault.kind == "evict" for fault in world.began)
     late = any(fault.kind == "apply late" for fault in world.began)
     stores = {alias: world.backends[alias].store for alias in ALIASES}
