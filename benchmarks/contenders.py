@@ -44,7 +44,7 @@ class InRedis(Contender):
         """redis-py with its own settings but for the older protocol, which needs one round trip less to connect."""
         from redis import Redis
 
-        return Redis.from_url(os.environ["REDIS_URL"], protocol=2)
+        return Redis.from_url(os.environ["REDIS_URL"], protocol=2, max_connections=1000)
 
 
 class Floor(InRedis):

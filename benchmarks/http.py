@@ -40,7 +40,7 @@ def stores(home: Path) -> Iterator[dict[str, str]]:
         _fill(redis)
         yield {"REDIS_URL": redis.url, "MONGO_URL": mongo.url, "SECRET_KEY": secrets.token_urlsafe(64),
                "CHAT_AUTH": "open", "CONV_MAX_TURNS": str(MESSAGES // 2), "WEB_CONCURRENCY": str(WORKERS),
-               "CONV_MAX_BYTES": "262144", "WEB_THREADS": "64"}  # fmt: skip
+               "CONV_MAX_BYTES": "262144", "WEB_THREADS": "256"}  # fmt: skip
     finally:
         redis.kill(), mongo.kill()
 
