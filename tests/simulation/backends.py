@@ -239,11 +239,14 @@ class SimulatedBulk(BulkStore):
     def _memory(self) -> MemoryBulk:
         return MemoryBulk(self._link._store)
 
+    def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
+        return self._link.call(lambda: self._memory.last_ids(sessions))
+
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
-        raise NotImplementedError
+        return self._link.call(lambda: self._memory.remove(last_ids, tombstones=tombstones), write=True)
 
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
-        raise NotImplementedError
+        self._link.call(lambda: self._memory.trim(ends, tombstones=tombstones), write=True)
 
     def expire(self, *, apply: bool) -> int:
         raise NotImplementedError

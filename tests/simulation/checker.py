@@ -99,8 +99,9 @@ def _at_the_end(world: World) -> list[str]:
 def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
     """Yield what differs between the stores, and the flags that are left. A lost turn that a late write has brought
     back is in one store until it is asked for, or until a scrub; so is what was evicted, and what a lost deletion
-    covers that the other store has applied late."""
+    covers that the other store has applied late. What is trimmed in one store alone stays in the other."""
     evicted = any(fault.kind == "evict" for fault in world.began)
+    trimmed = any(fault.kind.startswith("trim") and fault.target in ALIASES for fault in world.began)
     late = any(fault.kind == "apply late" for fault in world.began)
     stores = {alias: world.backends[alias].store for alias in ALIASES}
     lost_deletion = late and any(session in loss.deletions for loss in world.losses)
@@ -113,7 +114,7 @@ def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
         )
         for alias, store in stores.items()
     }
-    if world.processes[0].state.routing.dual_write and len(set(held.values())) > 1 and not evicted:
+    if world.processes[0].state.routing.dual_write and len(set(held.values())) > 1 and not (evicted or trimmed):
         yield f"not repaired {session}: {held}"
     yield from (f"still flagged {session} in {alias}" for alias, store in stores.items() if session in store._flags)
 

@@ -157,7 +157,8 @@ def _silenced(loaded: int) -> list[tuple[Any, str, Any]]:
 
 
 def _modules() -> list[Any]:
-    return [module for name, module in sys.modules.items() if name.startswith("conversations.")]
+    ours = ("conversations.", "ops.trim")
+    return [module for name, module in sys.modules.items() if name.startswith(ours)]
 
 
 @contextmanager

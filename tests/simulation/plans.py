@@ -108,6 +108,18 @@ def _evict(random: Random, at: float) -> Fault:
     return Fault(at, "evict", "redis", 0.0)
 
 
+def _expire(random: Random, at: float) -> Fault:
+    return Fault(at, "expire", "both", 0.0)
+
+
+def _trim(random: Random, at: float) -> Fault:
+    return Fault(at, random.choice(("trim turns", "trim conversations")), random.choice((*STORES, "both")), 0.0)
+
+
+def _fail_over(random: Random, at: float) -> Fault:
+    return Fault(at, "fail over", "", 0.0)
+
+
 def _switch(random: Random, at: float) -> Fault:
     return Fault(at, random.choice(("switch", "dual write on", "dual write off")), "", 0.0)
 
@@ -126,6 +138,9 @@ FAULTS: tuple[Callable[[Random, float], Fault], ...] = (
     _kill,
     _skew,
     _evict,
+    _expire,
+    _trim,
+    _fail_over,
     _switch,
 )
 

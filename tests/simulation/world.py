@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
-from conversations import chat, history
+from conversations import chat, history, stores
 from conversations.chat import Question
-from conversations.errors import ConversationError, NoStore, NotPersisted, OutcomeUnknown
+from conversations.errors import ConversationError, NoStore, NotPersisted, OutcomeUnknown, StoreUnavailable
+from conversations.history import repair
 from conversations.policy import Routing
 from conversations.runtime import switching
+from conversations.runtime.switching import FOLLOW_SECONDS
 from conversations.stores import ALIASES, other
 from conversations.turns import History, Limits
+from ops import trim
 from tests.answers import FAILED, OK, Event, Loss
 from tests.simulation import plans
 from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy
@@ -220,6 +224,60 @@ class World:
             loss.turns |= questions({session: store.values.pop(session)}) - kept
         self.losses.append(loss)
 
+    def _expire(self, fault: Fault) -> None:
+        """Let the TTL of every second conversation end, in both stores."""
+        loss = Loss(self.scheduler.now, fault.target)
+        every = [backend.store for backend in self.backends.values()]
+        for session in sorted(set().union(*(store.values for store in every)))[:: self.scheduler.random.choice((1, 2))]:
+            for store in every:
+                loss.turns |= questions({session: store.values.pop(session, History())})
+        self.losses.append(loss)
+
+    def _trim_turns(self, fault: Fault) -> None:
+        self._trim(fault, lambda scope: trim.max_turns(scope, 1))
+
+    def _trim_conversations(self, fault: Fault) -> None:
+        self._trim(fault, lambda scope: trim.older_than(scope, timedelta(0)))
+
+    def _trim(self, fault: Fault, command: Callable[[trim.Scope], Any]) -> None:
+        """Do as an operator's command does. What it removes, though from one store alone, may be missing from its
+        beginning on."""
+        aliases = ALIASES if fault.target == "both" else (fault.target,)
+        scope = trim.Scope(aliases, apply=True, advance=lambda done, total: None)
+        loss = Loss(self.scheduler.now, fault.target)
+        self.losses.append(loss)
+        before = [questions(self.backends[alias].store.values) for alias in aliases]
+        self._operate(lambda: command(scope))
+        after = [questions(self.backends[alias].store.values) for alias in aliases]
+        loss.turns = set().union(*(earlier - later for earlier, later in zip(before, after, strict=True)))
+
+    def _fail_over(self, fault: Fault) -> None:
+        """Do as `failover` does: dual write on, copy and compare, switch, and dual write as it was."""
+
+        def command() -> None:
+            newest = switching.newest_of(switching.read())
+            before = newest.routing if newest else self.processes[0].environment
+            switching.record(Routing(before.primary, True), "operator")
+            try:
+                self._copy()
+            except StoreUnavailable:
+                switching.record(before, "operator")
+                return
+            switching.record(Routing(before.fallback, True), "operator")
+            self.scheduler.pause(FOLLOW_SECONDS)
+            repair.Flagged().step(self.scheduler.now + repair.BATCH_SECONDS)
+            switching.record(Routing(before.fallback, before.dual_write), "operator")
+
+        self._operate(command)
+
+    def _copy(self) -> None:
+        """Repair every conversation of both stores, once all processes write to both; raise StoreUnavailable."""
+        self.scheduler.pause(FOLLOW_SECONDS)
+        for alias in ALIASES:
+            for sessions in stores.bulk(alias).sessions(100):
+                for session in sessions:
+                    repair.conversation(session)
+
     def _switch(self, fault: Fault) -> None:
         self._record(lambda now: Routing(now.fallback, now.dual_write))
 
@@ -230,15 +288,23 @@ class World:
         self._record(lambda now: Routing(now.primary, False))
 
     def _record(self, change: Callable[[Routing], Routing]) -> None:
-        """Do as an operator's command does, in a process of its own."""
+        """Do as an operator's command does."""
 
         def command() -> None:
             newest = switching.newest_of(switching.read())
-            with suppress(NoStore):
-                switching.record(change(newest.routing if newest else self.processes[0].environment), "operator")
+            switching.record(change(newest.routing if newest else self.processes[0].environment), "operator")
+
+        self._operate(command)
+
+    def _operate(self, command: Callable[[], Any]) -> None:
+        """Run it in a process of its own; it gives up where a store is out."""
+
+        def run() -> None:
+            with suppress(NoStore, StoreUnavailable):
+                command()
 
         operator = Process("operator", self.machines[0], self.backends, self.scheduler, self.processes[0].environment)
-        self.scheduler.wait([operator.spawn(command)])
+        self.scheduler.wait([operator.spawn(run)])
 
     # --- Clients -----------------------------------------------------------------------------------------
 
