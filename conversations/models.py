@@ -5,11 +5,18 @@ from typing import Any
 from django.db import models
 from django_mongodb_backend.fields import ObjectIdAutoField
 
+from conversations.clock import now
+
 ALIAS = "mongo"
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """Queries of documents that another program may have written to."""
+    """MongoDB deletes expired documents once a minute, so queries leave them out by themselves."""
+
+    def living(self) -> "ConversationQuerySet":
+        """Return the conversations that have messages; a document without any is kept for its tombstone. Another
+        program's document can be among them whose expiry is no date: MongoDB looks into arrays."""
+        return self.filter(expires_at__gt=now(), bytes__gt=0)
 
     def as_stored(self, *fields: str) -> "models.QuerySet[Conversation, tuple[Any, ...]]":
         """Return these fields as MongoDB has them: Django's conversion fails where another program has written values

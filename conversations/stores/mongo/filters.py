@@ -1,4 +1,4 @@
-"""Filters of documents: which have expired, and which hold messages.
+"""Filters of documents: which have expired, and which hold messages. ConversationQuerySet has the latter for the ORM.
 
 MongoDB deletes expired documents once a minute, so every query must leave them out by itself.
 """

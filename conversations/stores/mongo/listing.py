@@ -1,11 +1,12 @@
 """What lists of conversations need from MongoDB: pages of sessions and summaries."""
 
-import re
 from collections.abc import Collection
+from datetime import datetime
 
+from conversations.models import Conversation
 from conversations.stores.base import Page, Summary
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.filters import living, named
+from conversations.stores.mongo.filters import named
 from conversations.stores.mongo.format import last_fields
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, part_of_name, session_of
@@ -23,17 +24,16 @@ def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
     """Return one page of sessions: see HistoryStore.scan."""
     first = f"{make_key(tenant)}:" if tenant else KEY_BEGINS
     part_of_name(contains)
-    names: Document = {"$gt": cursor or first, "$lt": first + "\uffff"}
-    where = living() | {"_id": names}
-    if tenant == "":  # or the cursor would name other tenants' sessions
-        where["$and"] = [{"_id": {"$regex": f"^{KEY_BEGINS}[^:]+$"}}]
-    if contains:
-        names["$regex"] = re.escape(contains)
     with failing_fast(_WALK):
-        page = [document["_id"] for document in documents().find(where, {"_id": 1}).sort("_id").limit(limit + 1)]
-    sessions = [session_of(key) for key in page[:limit] if is_key(key)]
+        keys = Conversation.objects.living().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
+        if tenant == "":
+            keys = keys.filter(pk__regex=f"^{KEY_BEGINS}[^:]+$")  # or the cursor would name other tenants' sessions
+        if contains:
+            keys = keys.filter(pk__contains=contains)
+        page = list(keys.order_by("pk").as_stored("pk", "expires_at")[: limit + 1])
+    sessions = [session_of(key) for key, expiry in page[:limit] if is_key(key) and isinstance(expiry, datetime)]
     found = tuple(session for session in sessions if is_of(session, tenant))
-    return Page(found, page[limit - 1] if len(page) > limit else "")
+    return Page(found, page[limit - 1][0] if len(page) > limit else "")
 
 
 def summaries(sessions: Collection[str]) -> dict[str, Summary]:
