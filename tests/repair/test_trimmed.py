@@ -13,6 +13,7 @@ from conversations.history import trimmed
 from conversations.history.sweep import Sweep
 from conversations.ids import new_ids
 from conversations.runtime import datasets, state
+from conversations.runtime.pings import health
 from conversations.stores import ALIASES, MONGO, REDIS, bulk, control, other, store
 from tests.builders import a_session, a_turn
 from tests.servers import MongoServer, Server, eventually
@@ -59,6 +60,7 @@ def test_what_was_trimmed_is_not_taken_for_a_new_conversation(alias: str, server
         assert history.read(a_session(), fresh=True).context == "full"
     finally:
         servers[other(alias)].start()
+        eventually(lambda: (watcher._tick(), health(other(alias)).up)[1], "the driver has not found the server again")
 
 
 def test_a_store_is_complete_again_once_what_was_trimmed_has_expired() -> None:

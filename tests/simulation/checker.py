@@ -106,13 +106,18 @@ def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
     stores = {alias: world.backends[alias].store for alias in ALIASES}
     lost_deletion = late and any(session in loss.deletions for loss in world.losses)
     covered = max(store._tombstones.get(session, ("", 0.0))[0] for store in stores.values()) if lost_deletion else ""
+    asked = {alias: store.values.get(session, ())[::2] for alias, store in stores.items()}
+    every = sorted({message.id for messages in asked.values() for message in messages})
+    # A lost turn that is back takes a place of the window, though in one store alone.
+    back = any(message.content in lost for messages in asked.values() for message in messages)
+    first = every[-world.plan.max_turns :][0] if back else ""
     held = {
         alias: tuple(
             message.content
-            for message in store.values.get(session, ())[::2]
-            if message.content not in lost and message.id > covered
+            for message in messages
+            if message.content not in lost and message.id > covered and message.id >= first
         )
-        for alias, store in stores.items()
+        for alias, messages in asked.items()
     }
     if world.processes[0].state.routing.dual_write and len(set(held.values())) > 1 and not (evicted or trimmed):
         yield f"not repaired {session}: {held}"
