@@ -178,18 +178,18 @@ class World:
         self.losses.append(loss)
 
     def _cut(self, fault: Fault) -> None:
-        number, alias = fault.target.split()
-        cut = self.machines[int(number)].cut
-        cut.add(alias)
-        self.scheduler.pause(fault.seconds)
-        cut.discard(alias)
+        self._trouble_link(fault, lambda machine: machine.cut)
 
     def _slow(self, fault: Fault) -> None:
+        self._trouble_link(fault, lambda machine: machine.slow)
+
+    def _trouble_link(self, fault: Fault, aliases: Callable[[Machine], set[str]]) -> None:
+        """Keep the store, for as long as the fault lasts, among those that the machine reaches badly in that way."""
         number, alias = fault.target.split()
-        slow = self.machines[int(number)].slow
-        slow.add(alias)
+        troubled = aliases(self.machines[int(number)])
+        troubled.add(alias)
         self.scheduler.pause(fault.seconds)
-        slow.discard(alias)
+        troubled.discard(alias)
 
     def _part(self, fault: Fault) -> None:
         """Let each machine reach one store, and not the same."""
