@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+from conversations import clock
 from conversations.datasets import Coverage, Dataset
 from conversations.errors import StoreUnavailable
 from conversations.runtime import datasets
@@ -17,5 +18,6 @@ def with_coverage(process: ProcessState) -> ProcessState:
         with suppress(StoreUnavailable):
             datasets.compare(process.known, alias)
     ids = {alias: one.id for alias, one in process.known.datasets.items()}
-    process.known.coverage = Coverage(ids, process.routing.wanted, 0.0, 0.0)
+    # It is newer than what tests before have left in the stores, which a new connection reads.
+    process.known.coverage = Coverage(ids, process.routing.wanted, 0.0, clock.timestamp())
     return process
