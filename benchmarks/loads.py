@@ -183,8 +183,8 @@ def size(name: str, messages: int) -> int:
 
 
 def conversations(number: int, messages: int) -> None:
-    """Keep so many conversations with onesource, each with up to seven turns more than fit: what trimming leaves
-    behind is part of what they take."""
+    """Keep so many full conversations with onesource, each after up to seven turns more: what is stored beyond the
+    turns that readers see, and what trimming leaves behind, is part of what they take."""
     found: Any = set_window("onesource, store", messages)
     for conversation in range(number):
         session = f"many-{conversation}"

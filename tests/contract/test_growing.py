@@ -12,7 +12,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import HistoryStore, Receipt, Summary
 from conversations.stores.redis.bulk import RedisBulk
-from conversations.stores.redis.room import IN_PLACE, beyond, place
+from conversations.stores.redis.room import IN_PLACE, WHOLE, Step, beyond, step
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
@@ -214,11 +214,23 @@ def test_a_fault_in_the_middle_shows_when_messages_are_wanted(spoil: object) -> 
 
 
 def test_room_is_used_where_there_is_some() -> None:
-    """What `place` says for turns of one size, from the first on."""
+    """What `step` says for turns of one size, from the first on."""
     limits = Limits(1000, 20, 262_144)
-    placed = [place(size, turns, 394, limits) for turns, size in enumerate(accumulate([394] * 29), start=1)]
-    assert IN_PLACE in placed[:19]
-    assert set(placed[:19]) <= {IN_PLACE, 0}
-    assert placed[19:] == [IN_PLACE] * 10
-    assert place(30 * 394, 30, 394, limits) == 11
-    assert place(262_000, 5, 394, limits) is None
+    steps = [step(size, turns, 394, limits) for turns, size in enumerate(accumulate([394] * 25), start=1)]
+    assert IN_PLACE in steps[:19]
+    assert set(steps[:19]) <= {IN_PLACE, WHOLE}
+    assert steps[19] == Step(half=13 * 394)  # room for the six turns that may follow
+    assert steps[20:] == [IN_PLACE] * 5
+    assert step(26 * 394, 26, 394, limits) == Step(dropped=7, half=13 * 394)
+    assert step(262_000, 5, 394, limits) is None
+
+
+def test_a_conversation_beyond_its_limit_takes_little_more_memory() -> None:
+    store, session, whole = a_store(Limits(1000, 16, 262_144)), a_session(), a_session()
+    turns = [a_turn("q" * 95, "a" * 90) for _ in range(60)]
+    sizes = []
+    for turn in turns:
+        add(store, session, turn)
+        sizes.append(RedisBulk(store).sizes([session])[session])
+    store.append(whole, None, turns[:16])
+    assert max(sizes) <= 1.6 * RedisBulk(store).sizes([whole])[whole]

@@ -20,7 +20,7 @@ from conversations.stores.redis.format import flag_text, keeping, kept_arguments
 from conversations.stores.redis.kept import KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, shown, whole
-from conversations.stores.redis.room import IN_PLACE, place
+from conversations.stores.redis.room import step
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, asked_at
@@ -84,13 +84,13 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Add a turn, and the flag, where it comes after `seen` and no other turn does, in one step that does not look
         at the other turns; return whether it was added."""
         lines, turns, used = turn.lines(), seen.stored_messages // 2, turn.question.key
-        dropped = place(len(seen.stored), turns, len(lines), limits)
-        if dropped is None or turn.id <= seen.last_id or (used and seen.turn_of(used)):
+        how = step(len(seen.stored), turns, len(lines), limits)
+        if how is None or turn.id <= seen.last_id or (used and seen.turn_of(used)):
             return False
-        cut, first = (IN_PLACE, "") if dropped == IN_PLACE else seen.without(dropped)
+        cut, first = (-1, "") if how.in_place else seen.without(how.dropped)
         key = self.make_key(session)
         keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
-        arguments: list[Any] = [limits.ttl, seen.last_id, cut, first, turn.id, lines]
+        arguments: list[Any] = [limits.ttl, seen.last_id, cut, first, turn.id, lines, how.half]
         if used or flag:
             arguments += (used or "", asked_at(turn), *keeping(), *flags)
         try:

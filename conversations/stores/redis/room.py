@@ -1,32 +1,54 @@
-"""Where a new turn goes in the string of a conversation: at its end, or into a copy that keeps what fits.
+"""How a new turn is stored: at the end of its conversation's string, or with the string written anew.
 
-Redis' allocator has sizes in steps, four for each doubling, so a string often has some room at its end. APPEND copies
-nothing then, which takes half the time of writing the whole. Without room Redis allocates twice what it needs, so until
-a conversation has as many turns as readers see, it is written whole instead. Afterwards it may grow by half of those
-before older turns are dropped: dropping them with every turn would cost as much as writing all.
+Redis allocates twice what a string needs when APPEND finds no room at its end, and SET gives room back that is more
+than a tenth. So a conversation is SET whole until it has as many turns as readers see, where its last allocation has
+no room. Then it gets room for some more turns: SET to nothing, APPEND of half as many bytes as it is to have room for,
+and APPEND of the rest. The next turns are added in place. When the room is used up, the oldest turns are dropped
+together: dropping one with every turn would cost as much as writing all.
 """
+
+from dataclasses import dataclass
 
 from conversations.turns import Limits
 
-IN_PLACE = -1
 _SDS = ((256, 4), (65_536, 6))  # bytes that Redis needs beside a string of fewer bytes than this
 _SDS_LONG = 10
 _KEPT = 10  # SET gives room back that is more than a tenth of the string
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is done to the string."""
+
+    in_place: bool = False
+    """The turn is added at the end."""
+    dropped: int = 0
+    """How many of the oldest turns go. Else the string is written anew."""
+    half: int = 0
+    """Half of the bytes for which there is to be room, with what is written; 0 for no more than that."""
+
+
+IN_PLACE, WHOLE = Step(in_place=True), Step()
+
+
 def beyond(limits: Limits) -> int:
     """Return how many turns may be stored beyond those that readers see."""
-    return limits.max_turns // 2
+    return limits.max_turns * 3 // 10
 
 
-def place(size: int, turns: int, more: int, limits: Limits) -> int | None:
-    """Return how many of the oldest turns are dropped for one of so many bytes; IN_PLACE where none is and it goes at
-    the end, None where that depends on the turns' sizes."""
+def step(size: int, turns: int, more: int, limits: Limits) -> Step | None:
+    """Return how a turn of so many bytes is added to so many turns; None where that depends on the turns' sizes."""
     if size + more > limits.max_bytes:
         return None
-    if turns >= limits.max_turns + beyond(limits):
-        return turns + 1 - limits.max_turns
-    return IN_PLACE if turns >= limits.max_turns or _has_room(size, more) else 0
+    most = limits.max_turns + beyond(limits)
+    if turns >= most or turns == limits.max_turns:
+        dropped = turns + 1 - limits.max_turns if turns >= most else 0
+        each = size // turns
+        kept, to_come = size - dropped * each, most - turns - 1 + dropped
+        return Step(dropped=dropped, half=min((kept + more + to_come * max(each, more) + 1) // 2, kept))
+    if turns > limits.max_turns or _has_room(size, more):
+        return IN_PLACE
+    return WHOLE
 
 
 def _has_room(size: int, more: int) -> bool:
