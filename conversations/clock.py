@@ -1,7 +1,7 @@
 """The time, by the stores' clock: this machine's own may be wrong, and ids, tombstones and expiry must agree.
 
-The watcher measures once a second how far each store's clock is from this machine's. The first store's counts; while
-it is out, the other's, with the difference that there was between the two.
+The watcher measures once a second how far each store's clock is ahead of the monotonic one. The first store's counts;
+while it is out, the other's, with the difference that there was between the two.
 """
 
 import time
@@ -32,14 +32,20 @@ def offset() -> float:
     return timestamp() - time.time()
 
 
+def ahead(measured: float) -> float:
+    """Return how many seconds a clock is ahead of this machine's, of which it was measured how far it is ahead of the
+    monotonic one."""
+    return measured + time.monotonic() - time.time()
+
+
 def correct(measured: Mapping[str, float], order: tuple[str, ...]) -> None:
-    """Correct the clock by what was measured just now: for each store that could be asked, how many seconds it is
-    ahead of this machine. The first of them in `order` counts."""
+    """Correct the clock by what was measured: for each store that could be asked, how many seconds it is ahead of the
+    monotonic clock. The first of them in `order` counts."""
     global _ahead, _differences
     if not measured:
         return
     alias = next(alias for alias in order if alias in measured)
     chosen = measured[alias] + (0.0 if alias == order[0] else _differences.get(alias, 0.0))
-    _ahead = time.time() + chosen - time.monotonic()
+    _ahead = chosen
     if alias == order[0]:
         _differences = _differences | {each: chosen - one for each, one in measured.items()}

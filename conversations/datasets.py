@@ -104,7 +104,7 @@ class Known:
     connections: dict[str, int] = field(default_factory=dict)
     """How many connections had been made to each store when it was last compared."""
     offsets: dict[str, float] = field(default_factory=dict)
-    """How many seconds each store's clock is ahead of this machine's."""
+    """How many seconds each store's clock is ahead of the monotonic one."""
     flagged: dict[str, float] = field(default_factory=dict)
     """For each store when an unsynced flag was last set there, by any process, as the other store has it noted: Unix
     time by the stores' clock."""

@@ -16,6 +16,7 @@ def delete(session: str) -> bool:
     inputs = state().inputs(session)
     reading, look = policy.plan_read(inputs), Look(session)
     look.compare(reading.order)
+    look.compare(policy.plan_write(inputs, look.failed).order)  # what it can be deleted from may have later ids
     if not look.answered:
         look.compare(reading.last_resort)
     if not look.answered:

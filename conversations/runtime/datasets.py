@@ -87,13 +87,13 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
 
 
 def ask(alias: str) -> tuple[Report, float]:
-    """Return the store's report with what is noted there, and how many seconds its clock is ahead of this machine's;
-    know from now on until when copies can live. Raise StoreUnavailable."""
-    asked = time.time()
+    """Return the store's report with what is noted there, and how many seconds its clock is ahead of the monotonic one,
+    which nobody sets meanwhile; know from now on until when copies can live. Raise StoreUnavailable."""
+    asked = time.monotonic()
     noted = (noted_as(other(alias)), flagged_as(other(alias)), *map(trimmed_as, ALIASES))
     report = control(alias).report((*noted, COVERAGE, LATEST_EXPIRY, SCRUBBED, SCRUBBING))
     expiry.learn(_expiry(report))
-    return report, report.time - (asked + time.time()) / 2
+    return report, report.time - (asked + time.monotonic()) / 2
 
 
 def learn() -> None:

@@ -4,6 +4,7 @@ is there."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from conversations import clock
 from conversations.datasets import STALE, Known, Scrubbed, Verdict, judge
 from conversations.runtime import datasets
 from conversations.stores import limits
@@ -42,7 +43,7 @@ class ScrubStatus:
 
 
 Asked = tuple[Report, float]
-"""A store's report, and how many seconds its clock is ahead of this machine's."""
+"""A store's report, and how many seconds its clock is ahead of the monotonic one."""
 
 
 def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
@@ -72,7 +73,7 @@ def _verdict(alias: str, report: Report, known: Known) -> Verdict:
 
 
 def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> DatasetStatus:
-    report, ahead = asked
+    report, measured = asked
     return DatasetStatus(
         epoch=report.dataset.epoch if report.dataset else None,
         verdict=verdict.value,
@@ -80,5 +81,5 @@ def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> Dataset
         trimmed=alias in known.trimmed_alone(limits().ttl),
         processes=sum(age <= STALE for age in report.heartbeats.values()),
         cut_off=len(datasets.cut_off(report)),
-        clock_ahead=round(ahead, 3),
+        clock_ahead=round(clock.ahead(measured), 3),
     )

@@ -180,6 +180,14 @@ class TestDeleting:
         assert sent == ["find", "delete", "findAndModify"]
         assert store(MONGO).inspect(session).flag
 
+    def test_a_store_that_takes_deletions_is_asked_for_later_turns(self) -> None:
+        """Their ids may be ahead of the time, where a machine's clock was."""
+        session = a_session()
+        store(REDIS).append(session, None, [a_turn(at=now() + timedelta(seconds=15))])
+        state.state().stores[REDIS].reads.trip()
+        assert delete(f"conversations/{session}/").status_code == 204
+        assert not store(REDIS).load(session)
+
     def test_the_response_to_a_deletion_is_empty(self) -> None:
         session = a_session()
         ask("What is Redis?", session)

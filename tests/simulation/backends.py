@@ -55,6 +55,11 @@ class Lossy:
     late: float = 0.0
 
 
+def questions(values: dict[str, Any]) -> set[str]:
+    """Return the questions of all turns that a store holds."""
+    return {message.content for value in values.values() for message in value[::2]}
+
+
 class Backend:
     """One store's server."""
 
@@ -69,6 +74,8 @@ class Backend:
         self.late: list[Callable[[], object]] = []
         self.past: list[tuple[float, dict[str, Any]]] = []
         """Snapshots that it may be rolled back to, oldest first."""
+        self.trimmed: set[str] = set()
+        """The questions of the turns that a command removed from it."""
 
     def remember(self) -> None:
         self.past.append((self.scheduler.now, self.store.snapshot()))
@@ -91,7 +98,7 @@ class Link(HistoryStore, ControlStore):
 
     def __init__(self, backend: Backend, cut: set[str], slow: set[str]) -> None:
         super().__init__(backend.alias, backend.store.limits)
-        self._backend = backend
+        self.backend = backend
         self._cut = cut
         """The aliases that this process' machine cannot reach."""
         self._slow = slow
@@ -107,7 +114,7 @@ class Link(HistoryStore, ControlStore):
 
     def call(self, apply: Callable[[], T], *, write: bool = False, trips: int = 1) -> T:
         """Return what the store answers; raise StoreUnavailable where it, or the link, fails."""
-        backend, random, pause = self._backend, self._backend.scheduler.random, self._backend.scheduler.pause
+        backend, random, pause = self.backend, self.backend.scheduler.random, self.backend.scheduler.pause
         least, spread = self._latency
         if self.alias in self._slow:
             pause(SLOW * TIMEOUT[self.alias] * trips)
@@ -141,12 +148,12 @@ class Link(HistoryStore, ControlStore):
         return result
 
     def _give_up(self) -> None:
-        self._backend.scheduler.pause(TIMEOUT[self.alias])
+        self.backend.scheduler.pause(TIMEOUT[self.alias])
         raise StoreUnavailable(self.alias, "timeout", unknown=True)
 
     @property
     def _store(self) -> SimulatedStore:
-        return self._backend.store
+        return self.backend.store
 
     def load(self, session: str) -> History | None:
         return self.call(lambda: self._store.load(session))
@@ -243,10 +250,23 @@ class SimulatedBulk(BulkStore):
         return self._link.call(lambda: self._memory.last_ids(sessions))
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
-        return self._link.call(lambda: self._memory.remove(last_ids, tombstones=tombstones), write=True)
+        return self._removed(lambda: self._memory.remove(last_ids, tombstones=tombstones))
 
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
-        self._link.call(lambda: self._memory.trim(ends, tombstones=tombstones), write=True)
+        self._removed(lambda: self._memory.trim(ends, tombstones=tombstones))
+
+    def _removed(self, apply: Callable[[], T]) -> T:
+        """Call it, and note the turns that are gone then: some may have been stored while the command ran."""
+
+        def noted() -> T:
+            backend = self._link.backend
+            before = questions(backend.store.values)
+            try:
+                return apply()
+            finally:
+                backend.trimmed |= before - questions(backend.store.values)
+
+        return self._link.call(noted, write=True)
 
     def expire(self, *, apply: bool) -> int:
         raise NotImplementedError

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from conversations.stores import ALIASES
 from tests.answers import CUT_OFF_KNOWN, DOUBLED, FAILED, OK, Event, Offence, Recorded, by_session
+from tests.simulation.backends import questions
 from tests.simulation.plans import LENGTH
-from tests.simulation.world import NOT_PERSISTED, World, questions
+from tests.simulation.world import NOT_PERSISTED, World
 
 SEEN_BY_OTHERS = 2.5  # seconds until every machine knows what another flagged or switched
 KEY_EXPIRED = "KeyExpired"  # an answer: the question was stored, and its turn trimmed or deleted

@@ -18,7 +18,7 @@ from conversations.turns import History, Limits
 from ops import trim
 from tests.answers import FAILED, OK, Event, Loss
 from tests.simulation import plans
-from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy
+from tests.simulation.backends import FROZEN, REFUSED, UP, WORLD, Backend, Lossy, questions
 from tests.simulation.environment import simulated
 from tests.simulation.plans import LENGTH, QUIET, Fault, Plan, Request
 from tests.simulation.processes import Machine, Process
@@ -246,10 +246,8 @@ class World:
         scope = trim.Scope(aliases, apply=True, advance=lambda done, total: None)
         loss = Loss(self.scheduler.now, fault.target)
         self.losses.append(loss)
-        before = [questions(self.backends[alias].store.values) for alias in aliases]
         self._operate(lambda: command(scope))
-        after = [questions(self.backends[alias].store.values) for alias in aliases]
-        loss.turns = set().union(*(earlier - later for earlier, later in zip(before, after, strict=True)))
+        loss.turns = set().union(*(self.backends[alias].trimmed for alias in aliases))
 
     def _fail_over(self, fault: Fault) -> None:
         """Do as `failover` does: dual write on, copy and compare, switch, and dual write as it was."""
@@ -388,8 +386,3 @@ class World:
             return
         event.outcome = OK
         self._last[event.session] = None
-
-
-def questions(values: dict[str, Any]) -> set[str]:
-    """Return the questions of all turns that a store holds."""
-    return {message.content for value in values.values() for message in value[::2]}

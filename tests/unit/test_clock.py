@@ -34,22 +34,23 @@ def test_before_the_first_look_it_is_this_machines(times: Times) -> None:
 
 
 def test_it_is_the_first_stores(times: Times) -> None:
-    clock.correct({"redis": 3.0, "mongo": 4.0}, ORDER)
+    clock.correct({"redis": 998.0, "mongo": 999.0}, ORDER)
     assert (clock.timestamp(), clock.offset()) == (1_003.0, 3.0)
 
 
 def test_while_the_first_store_is_out_it_goes_on_as_it_was(times: Times) -> None:
-    clock.correct({"redis": 3.0, "mongo": 4.0}, ORDER)
-    clock.correct({"mongo": 4.0}, ORDER)
+    clock.correct({"redis": 998.0, "mongo": 999.0}, ORDER)
+    clock.correct({"mongo": 999.0}, ORDER)
     assert clock.timestamp() == 1_003.0
     clock.correct({}, ORDER)
     assert clock.timestamp() == 1_003.0
 
 
 def test_it_does_not_jump_where_this_machines_clock_is_set(times: Times) -> None:
-    clock.correct({"redis": 3.0}, ORDER)
+    clock.correct({"redis": 998.0}, ORDER)
     times.wall += 121.0
     times.passed += 1.0
     assert (clock.timestamp(), clock.offset()) == (1_004.0, -117.0)
-    clock.correct({"redis": -117.0}, ORDER)
+    clock.correct({"redis": 998.0}, ORDER)  # also where it was set between the measurement and this
     assert clock.timestamp() == 1_004.0
+    assert clock.ahead(998.0) == -117.0
