@@ -5,15 +5,12 @@ each command. Here a command is sent and its answer read, nothing else.
 """
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from hiredis import pack_command
 from redis.connection import ConnectionPool
 from redis.exceptions import RedisError, ResponseError
-
-_FRESH = 0.05  # seconds after an answer in which a connection is not looked at before it is used again
 
 Command = tuple[Any, ...]
 Connection = Any  # the driver's has no types
@@ -24,7 +21,7 @@ class KeptConnections:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[Connection] = []
         os.register_at_fork(after_in_child=self._idle.clear)  # they are the parent's
 
     def call(self, *command: Any) -> Any:
@@ -34,12 +31,12 @@ class KeptConnections:
             connection.send_packed_command([pack_command(command)], check_health=False)
             answer = connection.read_response()
         except ResponseError:  # an answer too
-            self._keep(connection)
+            self._idle.append(connection)
             raise
         except BaseException:
             self._drop(connection)
             raise
-        self._keep(connection)
+        self._idle.append(connection)
         return answer
 
     def call_each(self, commands: Sequence[Command]) -> list[Any]:
@@ -52,18 +49,16 @@ class KeptConnections:
         except BaseException:
             self._drop(connection)
             raise
-        self._keep(connection)
+        self._idle.append(connection)
         return answers
 
     def _take(self) -> Connection:
         """Return a connection on which nothing is left to read. One that the server has closed is made anew, before
         anything is sent: what is sent over it would be lost."""
         try:
-            connection, answered = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
             return self._pool.get_connection()
-        if time.monotonic() - answered < _FRESH:  # under load, where a look has each thread wait for all others
-            return connection
         try:
             clean = not connection.can_read()
         except (RedisError, OSError):
@@ -71,9 +66,6 @@ class KeptConnections:
         if not clean:
             connection.disconnect()
         return connection
-
-    def _keep(self, connection: Connection) -> None:
-        self._idle.append((connection, time.monotonic()))
 
     def _drop(self, connection: Connection) -> None:
         connection.disconnect()
