@@ -43,12 +43,12 @@ def run_on_a_terminal(*words: str) -> str:
     command = [sys.executable, "manage.py", *words]
     with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdin=its, stdout=its, stderr=its):
         os.close(its)
-        written = b"".join(iter(lambda: _read(ours), b""))
+        written = b"".join(iter(lambda: read(ours), b""))
     os.close(ours)
     return written.decode()
 
 
-def _read(terminal: int) -> bytes:
+def read(terminal: int) -> bytes:
     """Return what comes next; nothing once the other side is closed, which Linux reports as an error."""
     try:
         return os.read(terminal, 65_536)

@@ -1,0 +1,101 @@
+"""`script/bootstrap` and `script/server` in a checkout of their own, whose Python only pretends to install or serve."""
+
+import os
+import pty
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands.working import read
+from tests.deploy.files import ROOT
+
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+    *"pip install"*)
+        [ ! -e refused ] || { echo "ERROR: no such version" >&2; exit 1; }
+        case "$*" in *--quiet*) exit ;; esac
+        for name in one two; do echo "Collecting $name==1.0 (from -r requirements.txt (line 1))"; done
+        echo "Installing collected packages: two, one"
+        for name in two one; do
+            until [ -e "may-unpack-$name" ]; do sleep 0.05; done
+            mkdir ".venv/lib/python3/site-packages/$name-1.0.dist-info"
+        done ;;
+    *serve*) echo "PORT=$PORT MANAGEMENT_PORT=$MANAGEMENT_PORT" ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "script", tmp_path / "script")
+    (tmp_path / "requirements.txt").write_text("one==1.0\ntwo==1.0\n")
+    (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    return tmp_path
+
+
+def run(checkout: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(checkout / "script" / words[0]), *words[1:]]
+    known = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, env=known, capture_output=True, text=True, check=False)
+
+
+def test_a_terminal_shows_what_is_installed_and_how_far_it_is(checkout: Path) -> None:
+    ours, its = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm"}
+    shown = b""
+    with subprocess.Popen([str(checkout / "script" / "bootstrap")], env=environment, stdout=its, stderr=its) as process:
+        os.close(its)
+        for expected, then in (
+            (b"fetching 2 of 2: two==1.0", ""),
+            (b"unpacking 1 of 2: two", "two"),
+            (b"unpacking 2 of 2: one", "one"),
+        ):
+            while expected not in shown:
+                shown += (piece := read(ours))
+                assert piece, shown
+            if then:
+                (checkout / f"may-unpack-{then}").touch()
+        while piece := read(ours):
+            shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    assert shown.startswith(b"Installing requirements.txt\r\n") and shown.count(b"\n") == 1
+    assert shown.endswith(b"\x1b[K")
+
+
+def test_a_pipe_gets_no_progress(checkout: Path) -> None:
+    assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
+    assert run(checkout, "bootstrap").stdout == ""  # all is there
+
+
+def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:
+    (checkout / "refused").touch()
+    failed = run(checkout, "bootstrap")
+    assert (failed.returncode, failed.stderr.splitlines()[0]) == (2, "ERROR: no such version")
+    (checkout / "refused").unlink()
+    assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "ports"),
+    [
+        ((), {"PORT": "9000"}, "PORT=9000 MANAGEMENT_PORT="),
+        (("--port", "9000"), {}, "PORT=9000 MANAGEMENT_PORT=9001"),
+        (("--port=9000",), {"PORT": "8000"}, "PORT=9000 MANAGEMENT_PORT=9001"),
+        (("--port", "9000"), {"MANAGEMENT_PORT": "9100"}, "PORT=9000 MANAGEMENT_PORT=9100"),
+    ],
+)
+def test_the_port_can_be_given(checkout: Path, words: tuple[str, ...], environment: dict[str, str], ports: str) -> None:
+    assert run(checkout, "server", *words, **environment).stdout.splitlines()[-1] == ports
+
+
+@pytest.mark.parametrize("words", [("--port",), ("--port", ""), ("--port", "http"), ("--port=08001",)])
+def test_what_is_no_port_is_refused(checkout: Path, words: tuple[str, ...]) -> None:
+    done = run(checkout, "server", *words)
+    assert (done.returncode, done.stderr) == (2, "usage: script/server [--port N]\n")
