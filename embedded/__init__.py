@@ -1,6 +1,6 @@
 """The stores that `manage.py serve` starts where no variable names one: child processes with data of their own."""
 
 from embedded.errors import EmbeddedError
-from embedded.stores import Stores, dev_secret, start, url
+from embedded.stores import Stores, dev_secret, refuse_second, start, url
 
-__all__ = ["EmbeddedError", "Stores", "dev_secret", "start", "url"]
+__all__ = ["EmbeddedError", "Stores", "dev_secret", "refuse_second", "start", "url"]

@@ -7,11 +7,13 @@ import fcntl
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from embedded.children import ADDRESS, Child, Mongo, Redis, keep_secret, make_private, write_private
 from embedded.errors import EmbeddedError
@@ -39,6 +41,13 @@ def dev_secret(var_dir: Path) -> str:
         return keep_secret(path)
     except OSError as error:
         raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set SECRET_KEY or VAR_DIR") from None
+
+
+def refuse_second(var_dir: Path) -> None:
+    """Raise EmbeddedError where a serve that has this folder answers; `start` waits for one that is ending."""
+    with suppress(FileNotFoundError, PermissionError), (var_dir / "serve.lock").open() as file:
+        if not _try_lock(file.fileno(), fcntl.LOCK_SH):
+            _refuse_served(file.fileno())
 
 
 def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "Stores":
@@ -93,6 +102,10 @@ class Stores:
         write_private(self._file, json.dumps({"pid": os.getpid(), **self.urls}))
         self._watcher.start()
 
+    def publish(self, address: str) -> None:
+        """Note in the lock where the web server answers, for who starts a second one."""
+        os.pwrite(self._lock, f"{os.getpid()} {address}".encode(), 0)
+
     def revive(self) -> None:
         """Start again what was shut down on purpose; safe to call from a signal handler."""
         self._revive.set()
@@ -146,17 +159,39 @@ def _take(path: Path) -> int:
         raise EmbeddedError(f"{path} cannot be used: {error.strerror}; set VAR_DIR to another folder") from None
     deadline = time.monotonic() + HANDOVER_SECONDS
     while not _try_lock(lock, fcntl.LOCK_EX):
-        if time.monotonic() > deadline:
-            holder = os.read(lock, 20).decode(errors="replace")
+        try:
+            _refuse_served(lock)
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"{path.parent} is in use by another `manage.py serve` (process {_holder(lock)[0]}):"
+                    " stop that one, or set VAR_DIR to another folder"
+                )
+        except EmbeddedError:
             os.close(lock)
-            raise EmbeddedError(
-                f"{path.parent} is in use by another `manage.py serve` (process {holder}):"
-                " stop that one, or set VAR_DIR to another folder"
-            )
+            raise
         time.sleep(0.1)
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return lock
+
+
+def _holder(lock: int) -> tuple[str, str]:
+    """Return the process that has the lock, and where its web server is, "" before that is open."""
+    pid, _, address = os.pread(lock, 300, 0).decode(errors="replace").partition(" ")
+    return pid, address
+
+
+def _refuse_served(lock: int) -> None:
+    """Raise EmbeddedError where the holder of the lock answers: one that is ending does not any more."""
+    pid, address = _holder(lock)
+    where = urlsplit(address)
+    with suppress(OSError):
+        if where.hostname and where.port:
+            socket.create_connection((where.hostname, where.port), timeout=1).close()
+            raise EmbeddedError(
+                f"onesource is running here already: {address} (process {pid})."
+                " Stop that one, or set VAR_DIR to another folder and PORT to another port"
+            )
 
 
 def _is_held(path: Path) -> bool:

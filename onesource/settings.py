@@ -4,6 +4,7 @@ A value that cannot be used stops the start with a message that names its variab
 from a file instead: `NAME_FILE` holds the path.
 """
 
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -319,11 +320,23 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Metrics and logs ------------------------------------------------------------------------------
+# A person at a terminal reads what went wrong; a program, which reads everything else, gets every event.
+LOG_FORMAT = _read("LOG_FORMAT", "text" if sys.stderr.isatty() else "json", validate=_one_of("json", "text"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "telemetry.logs.JsonFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["no_paths"]}},
+    "formatters": {
+        "json": {"()": "telemetry.logs.JsonFormatter"},
+        "text": {"()": "telemetry.logs.TextFormatter"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "level": "INFO" if LOG_FORMAT == "json" else "WARNING",
+            "filters": ["no_paths"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}},
     "loggers": {

@@ -38,6 +38,18 @@ class JsonFormatter(logging.Formatter):
         return "\n".join([*frames, kind.__name__ if kind else ""])
 
 
+class TextFormatter(JsonFormatter):
+    """One line in words for each record: time, level, event, and the fields of the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with the lines of an exception after it."""
+        at = datetime.fromtimestamp(record.created).astimezone()
+        words = [f"{at:%H:%M:%S}", record.levelname, record.getMessage()]
+        words += [f"{name}={value}" for name, value in vars(record).items() if name not in _OF_EVERY_RECORD]
+        exception = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return visible(" ".join(words) + exception)
+
+
 class NoPaths(logging.Filter):
     """Replaces the address of a failed request, which contains the session, by its route."""
 

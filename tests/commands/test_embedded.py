@@ -163,11 +163,9 @@ def test_serve_prints_a_line_that_opens_redis_and_no_password(tmp_path: Path) ->
     folder.mkdir()
     (folder / "redis.port").write_text((tmp_path / "redis.port").read_text())
     output = StringIO()
-    with started(folder, redis=True) as stores, override_settings(VAR_DIR=folder, EMBEDDED=True):
+    with started(folder, redis=True) as stores, override_settings(VAR_DIR=folder, LOG_FORMAT="text"):
         Command(stdout=output).announce(stores.urls)
-        (line,) = [
-            each.partition("look inside: ")[2] for each in output.getvalue().splitlines() if "look inside" in each
-        ]
+        (line,) = [each.partition("redis-cli  ")[2] for each in output.getvalue().splitlines() if "redis-cli" in each]
         assert pasting(f"{line} ping") == "PONG\n"
     assert str(urlsplit(stores.urls["redis"]).password) not in output.getvalue()
 

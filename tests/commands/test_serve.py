@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -18,6 +20,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 import embedded
+from tests.commands.working import read
 from tests.configured import LONG_SECRET
 from tests.servers import eventually, free_port
 
@@ -60,6 +63,27 @@ def _ports_of_our_own(tmp_path: Path) -> None:
         (tmp_path / f"{name}.port").write_text(str(free_port()))
 
 
+@contextmanager
+def on_a_terminal(folder: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], list[bytes]]]:
+    """Run the command as a person does, and collect what the terminal shows."""
+    environment = {name: value for name, value in os.environ.items() if name not in SET_FOR_OTHER_TESTS}
+    environment |= {"VAR_DIR": str(folder), "WEB_CONCURRENCY": "1", "DJANGO_COLORS": "nocolor", **variables}
+    ours, its = pty.openpty()
+    shown: list[bytes] = []
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "serve"]
+    with subprocess.Popen(command, env=environment, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        reading = Thread(target=lambda: shown.extend(iter(lambda: read(ours), b"")))
+        reading.start()
+        try:
+            yield process, shown
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+            reading.join(PATIENCE)
+            os.close(ours)
+
+
 def answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
@@ -95,12 +119,61 @@ def test_a_taken_port_is_named_with_exit_code_2(tmp_path: Path) -> None:
     assert server.returncode == 2
 
 
+def test_a_second_start_names_the_first_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, PORT=str(port)) as first:
+        noted = f"{first.pid} http://localhost:{port}"
+        lock = tmp_path / "serve.lock"
+        eventually(lambda: lock.exists() and lock.read_text() == noted, "no address", PATIENCE)
+        for ports in ({"PORT": str(port)}, {}):  # another port is no other folder
+            with serving(tmp_path, **ports) as second:
+                _, output = second.communicate(timeout=PATIENCE)
+            assert output == (
+                f"CommandError: onesource is running here already: http://localhost:{port} (process {first.pid})."
+                " Stop that one, or set VAR_DIR to another folder and PORT to another port\n"
+            )
+            assert second.returncode == 2
+        assert first.poll() is None
+
+
+def test_an_address_that_does_not_answer_any_more_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """The first one is ending, or was killed and its stores are: the second one waits for that."""
+    with embedded.start(tmp_path, redis=False, mongo=False) as stores:
+        stores.publish(f"http://localhost:{free_port()}")
+        embedded.refuse_second(tmp_path)
+    embedded.refuse_second(tmp_path)
+
+
+def test_a_terminal_shows_what_a_person_needs_in_at_most_five_lines(tmp_path: Path) -> None:
+    port = free_port()
+    ports = {"PORT": str(port), "MANAGEMENT_PORT": str(free_port())}
+    with on_a_terminal(tmp_path, **ports) as (server, shown):
+        eventually(lambda: b"closes it" in b"".join(shown), "it does not serve", PATIENCE)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(PATIENCE) == 0
+    lines = b"".join(shown).decode().splitlines()
+    here = f"http://localhost:{port}"
+    assert [
+        word for word in (f"{here}/ ", f"{here}/api/docs/", f"{here}/admin/", "redis-cli") if word not in str(lines)
+    ] == []
+    assert len(lines) == 5, lines
+    assert not [line for line in lines if line.startswith("{")]
+
+
+def test_a_terminal_shows_events_where_they_are_asked_for(tmp_path: Path) -> None:
+    ports = {"PORT": str(free_port()), "MANAGEMENT_PORT": str(free_port())}
+    with on_a_terminal(tmp_path, LOG_FORMAT="json", **ports) as (_, shown):
+        eventually(lambda: b'"serving"' in b"".join(shown), "it does not serve", PATIENCE)
+    assert all(line.startswith("{") for line in b"".join(shown).decode().splitlines())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("PORT", "0"),
         ("CONV_STORE_PRIMARY", "postgres"),
         ("CONV_DUAL_WRITE", "maybe"),
+        ("LOG_FORMAT", "xml"),
         ("CONV_TTL_SECONDS", "30 days"),
         ("REDIS_URL", "localhost:6379"),
     ],

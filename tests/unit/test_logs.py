@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from telemetry.logs import JsonFormatter, event, hashed
+from telemetry.logs import JsonFormatter, TextFormatter, event, hashed
 
 LOGGER = logging.getLogger("conversations.chat")
 
@@ -67,3 +67,18 @@ def test_the_hash_of_a_session_is_keyed(settings: Settings) -> None:
             assert hashed(session) == hashed(session)
     assert len(found) == 4
     assert all(re.fullmatch("[0-9a-f]{16}", one) for one in found)
+
+
+def test_a_line_for_people_has_the_same_fields_and_no_message_of_an_exception() -> None:
+    record = LOGGER.makeRecord(
+        LOGGER.name, logging.WARNING, "", 0, "store_died", (), None, extra={"store": "\x9bredis"}
+    )
+    text = TextFormatter().format(record)
+    assert text[8:] == r" WARNING store_died store=\u009bredis"
+    try:
+        raise ValueError("words of a conversation")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    lines = TextFormatter().format(record).splitlines()
+    assert (lines[0], lines[-1]) == (text, "ValueError")
+    assert "words" not in "".join(lines)

@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 import embedded
-from conversations.stores import ALIASES, BACKENDS
+from conversations.stores import ALIASES
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
@@ -34,37 +34,47 @@ class Command(BaseCommand):
             raise CommandError(_in_one_line(problems[0]), returncode=2)
         wanted = {"redis": settings.EMBEDDED_REDIS, "mongo": settings.EMBEDDED_MONGO}
         try:
+            embedded.refuse_second(settings.VAR_DIR)  # before the ports: that one has them
             public, management = processes.places()
             stop_on_signals()
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
                 share_metrics()
                 migrate.migrate()
-                processes.serve(public, management, lambda: self.announce(stores.urls))
+
+                def opened() -> None:
+                    stores.publish(page_url())
+                    self.announce(stores.urls)
+
+                processes.serve(public, management, opened)
         except (CannotListen, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None
 
     def announce(self, embedded_urls: dict[str, str]) -> None:
-        """Say what runs where: to a person in words, to the log in one line."""
+        """Write what runs where: to the log in one event, to a terminal in words."""
         here = page_url()
         urls = {"redis": settings.REDIS_URL, "mongo": settings.MONGO_URL, **settings.STORE_URLS, **embedded_urls}
         shown = {name: without_secrets(urls[name]) for name in ALIASES if name in urls}
         logger.info("serving", extra={"url": here, **shown, "auth": settings.CHAT_AUTH})
-        if not (settings.EMBEDDED or self.stdout.isatty()):
-            return
-        lines = [f"onesource {settings.VERSION} serves {here} (try it: {here}/api/docs/). Ctrl-C stops it."]
-        for name in shown:
-            where = f", embedded, data in {settings.VAR_DIR / name}" if name in embedded_urls else ""
-            lines.append(f"  {BACKENDS[name].label:<8}{shown[name]}{where}")
-        if "redis" in embedded_urls:
-            port = urlsplit(embedded_urls["redis"]).port
-            usual = port == children.USUAL_PORT["redis"]
-            password = shlex.quote(str(settings.VAR_DIR.absolute() / "redis.password"))
-            command = f"redis-cli{'' if usual else f' -p {port}'}"
-            lines.append(f"          look inside: REDISCLI_AUTH=$(cat {password}) {command}")
-        if settings.CHAT_AUTH == "open":
-            lines.append("  Auth is open: anyone who reaches this port may chat. CHAT_AUTH=token closes it.")
-        self.stdout.write("\n".join(lines))
+        if settings.LOG_FORMAT == "text":
+            self.stdout.write("\n".join(_lines(here, embedded_urls)))
+
+
+def _lines(here: str, embedded_urls: dict[str, str]) -> list[str]:
+    """Return what a person wants to know first."""
+    lines = [
+        f"onesource {settings.VERSION} serves {here}/ (Ctrl-C stops it)",
+        f"  API docs   {here}/api/docs/",
+        f"  Admin      {here}/admin/ (its first user: .venv/bin/python manage.py createsuperuser)",
+    ]
+    if "redis" in embedded_urls:
+        port = urlsplit(embedded_urls["redis"]).port
+        usual = port == children.USUAL_PORT["redis"]
+        password = shlex.quote(str(settings.VAR_DIR.absolute() / "redis.password"))
+        lines.append(f"  redis-cli  REDISCLI_AUTH=$(cat {password}) redis-cli{'' if usual else f' -p {port}'}")
+    if settings.CHAT_AUTH == "open":
+        lines.append("  Auth is open: anyone who reaches this port may chat. CHAT_AUTH=token closes it.")
+    return lines
 
 
 def _in_one_line(problem: CheckMessage) -> str:
