@@ -1,5 +1,6 @@
 """System checks of settings that do not stop the start but do not do what they seem to."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -7,6 +8,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from conversations.answerers import BUILT_IN
+
+MODELS = ("openai", "anthropic")  # answerers that bear the name of their package
 
 
 @register("onesource")
@@ -23,7 +26,15 @@ def answerer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="conversations.E001",
             )
         ]
-    if settings.ANSWERER in ("openai", "anthropic") and not settings.LLM_MODEL:
+    if settings.ANSWERER in MODELS and not find_spec(settings.ANSWERER):
+        return [
+            Error(
+                f"ANSWERER={settings.ANSWERER} needs a package that is not installed.",
+                hint="Run script/bootstrap while ANSWERER is set, or pip install -r requirements-models.txt.",
+                id="conversations.E003",
+            )
+        ]
+    if settings.ANSWERER in MODELS and not settings.LLM_MODEL:
         return [
             Error(
                 f"ANSWERER={settings.ANSWERER} needs LLM_MODEL.",

@@ -31,6 +31,7 @@ esac
 def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "script", tmp_path / "script")
     (tmp_path / "requirements.txt").write_text("one==1.0\ntwo==1.0\n")
+    (tmp_path / "requirements-models.txt").write_text("three==1.0\n")
     (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir()
@@ -72,6 +73,12 @@ def test_a_terminal_shows_what_is_installed_and_how_far_it_is(checkout: Path) ->
 def test_a_pipe_gets_no_progress(checkout: Path) -> None:
     assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
     assert run(checkout, "bootstrap").stdout == ""  # all is there
+
+
+@pytest.mark.parametrize(("answerer", "also"), [("openai", True), ("anthropic", True), ("recall", False), ("", False)])
+def test_what_a_model_needs_is_installed_where_one_is_asked(checkout: Path, answerer: str, also: bool) -> None:
+    installed = run(checkout, "bootstrap", ANSWERER=answerer).stdout.splitlines()
+    assert installed == ["Installing requirements.txt", "Installing requirements-models.txt"][: 1 + also]
 
 
 def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:

@@ -30,6 +30,28 @@ def debian_packages(text: str) -> set[str]:
     return DEBIAN & set(re.findall(r"[a-z-]+", text))
 
 
+def pins(file: str) -> dict[str, str]:
+    """Return the version of each package of the file, in which a line is a pin or a comment."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    found = [re.fullmatch(r"([\w.-]+)(\[\w+\])?==([\w.]+)", line) for line in lines if line]
+    assert all(found), file
+    return {re.sub(r"[-_.]+", "-", pin[1]).lower(): pin[3] for pin in found if pin}
+
+
+class TestLock:
+    TEXT = (ROOT / "requirements.lock").read_text()
+
+    def test_it_has_the_pins(self) -> None:
+        """CONTRIBUTING.md has the command that writes it. What is there besides belongs to other systems or Pythons."""
+        locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", self.TEXT, re.MULTILINE))
+        assert pins("requirements.txt").items() | pins("requirements-models.txt").items() <= locked.items()
+
+    def test_each_package_has_hashes_and_no_address(self) -> None:
+        entries = re.findall(r"^[a-z0-9-]+==.*\n((?:    .*\n)*)", self.TEXT, re.MULTILINE)
+        assert all("--hash=sha256:" in entry for entry in entries)
+        assert "://" not in self.TEXT
+
+
 class TestPyproject:
     def test_the_version_is_that_of_the_service(self) -> None:
         """setuptools reads it without running the file, so it has to be a plain value there."""
@@ -46,10 +68,10 @@ class TestPyproject:
 
     def test_the_dependencies_are_the_pinned_ones(self) -> None:
         """A line with an option, as `-r`, could not be read."""
-        (file,) = PROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]["file"]
-        lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
-        assert file == "requirements.txt"
-        assert all(re.fullmatch(r"[\w.\-\[\]]+==[\w.]+", line) for line in lines if line)
+        dynamic = PROJECT["tool"]["setuptools"]["dynamic"]
+        files = dynamic["dependencies"]["file"] + dynamic["optional-dependencies"]["models"]["file"]
+        assert files == ["requirements.txt", "requirements-models.txt"]
+        assert all(pins(file) for file in files)
 
     def test_every_tool_knows_the_oldest_python(self) -> None:
         oldest = PROJECT["project"]["requires-python"].removeprefix(">=")

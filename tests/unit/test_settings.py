@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
+from conversations import checks
 from tests.configured import DEPLOYED, LONG_SECRET, run, settings_with
 
 REDIS = {"REDIS_URL": DEPLOYED["REDIS_URL"], "SECRET_KEY": LONG_SECRET}
@@ -70,6 +72,16 @@ def test_the_deployment_check_warns_of_open_auth_beyond_loopback(
     environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "CHAT_AUTH": auth, "BIND": bind}
     found = run("manage.py", "check", "--deploy", "--tag=onesource", **environment).stderr
     assert (OPEN in found, "CHAT_AUTH=token" in found) == (warned, warned)
+
+
+@pytest.mark.parametrize("answerer", ["openai", "anthropic"])
+def test_an_answerer_without_its_package_stops_the_start(
+    answerer: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    settings.ANSWERER, settings.LLM_MODEL = answerer, "a-model"
+    (problem,) = checks.answerer(None)
+    assert (problem.id, "requirements-models.txt" in str(problem.hint)) == ("conversations.E003", True)
 
 
 @pytest.mark.parametrize(
