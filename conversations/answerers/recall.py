@@ -1,5 +1,7 @@
 """The built-in answerer: it uses no model, and answers questions about the conversation from its history.
 
+It recalls, counts and lists what was asked, sums it up, and quotes what it was told as "my … is …".
+
 A sentence is taken to be about the conversation when it asks what "I" or "we" said and has no other words than
 such questions use: "What was the first question in parliament?" is about parliament.
 """
@@ -10,12 +12,24 @@ from collections.abc import Iterator
 from django.conf import settings
 
 from conversations.answerers.base import Answerer
-from conversations.turns import QUESTION, History
+from conversations.turns import QUESTION, History, Turn
 
-NOT_A_MODEL = "No model is configured; I can only recall this conversation."
+NO_MODEL = "No model is configured; I can only recall this conversation."
+NOT_A_MODEL = f"{NO_MODEL} Ask “help” for what I can do, and for how to attach a model."
+HELP = """I am the built-in answerer of onesource. I have no language model: I answer only from this conversation. Try:
+- What did I just ask? What was my first question?
+- How many questions have I asked? List my questions.
+- My favourite colour is green. And later: What is my favourite colour?
+- Summarise this conversation.
+
+To attach a model, start the service with ANSWERER=openai, LLM_MODEL and LLM_API_KEY. LLM_BASE_URL names another
+endpoint that speaks the same API. ANSWERER=anthropic works too."""
 _QUOTED = 200  # characters of a question that are quoted back
+_SHORT = 80  # characters of a message in a summary
+_FIRST_TURNS, _LAST_TURNS = 3, 7  # of a long conversation, in a summary
 
 _SENTENCE_ENDS = re.compile(r"[.!?\n]+")
+_SENTENCE = re.compile(r".*?(?=[.!?]+(?:\s|$)|\n|$)")
 _AGO = re.compile(r"\ba (?:moment|minute|second|while) ago\b")
 _TOO_FAR = re.compile(r"\bbefore (?:the |my |our )?(?:last|previous|first)\b")  # unclear which question that is
 
@@ -49,12 +63,94 @@ _WORDS = (
 )
 
 
+_GREET = _set("hi hello hey hiya howdy greetings")
+_TIMES = _set("morning afternoon evening")
+_GREETING = _GREET | _TIMES | _set("good there again and to you all everyone onesource")
+_SUM_UP = _set("summarise summarize summary recap tldr sum")
+_SUMMARY = (
+    _SUM_UP | _TALK | _set("please can could would you me us give a of the this our my so far up now it all everything")
+)
+_ASKS_FOR_HELP = re.compile(
+    r"(?:please )?help(?: me)?(?: please)?|who are you|what(?: is|'s) (?:this|onesource|your name)|what are you"
+    r"|what (?:can|do) you do(?: for me)?|how does (?:this|it) work|are you (?:a|an) (?:ai|bot|model|language model)"
+    r"|how (?:do|can) i (?:attach|connect|add|use) a (?:language )?model"
+)
+_ASKS_WHAT_IS_MINE = re.compile(
+    r"(?:please )?(?:(?:do|can) you )?(?:still )?(?:remember |know |tell me |recall )?(?:(?:what|who)(?: is| are|'s) )?"
+    r"my (?P<what>[\w' -]{1,40}?)(?: is| are)?(?: again)?(?: please)?"
+)
+_TELLS_WHAT_IS_MINE = re.compile(r"(?:please )?(?:remember(?: that)?:? )?my (?P<what>[\w' -]{1,40}?) (?:is|are) [^?]+")
+
+
 class RecallAnswerer(Answerer):
     """Answers questions about the conversation itself; to any other it says that there is no model."""
 
     def answer(self, question: str, history: History) -> Iterator[str]:
         words = _about_conversation(question)
-        yield _recall(words, history) if words else NOT_A_MODEL
+        yield _recall(words, history) if words else _talk(question, history) or NOT_A_MODEL
+
+
+def _talk(question: str, history: History) -> str:
+    """Return the answer to a greeting, and to what is asked of it, told to it, or to be summed up; "" for another."""
+    if len(question) > _QUOTED:
+        return ""
+    text = " ".join(question.lower().replace("’", "'").replace("tl;dr", "tldr").strip(" \t\n.!?,…").split())
+    words = frozenset(re.findall(r"[\w']+", text))
+    if words & _SUM_UP and words <= _SUMMARY:
+        return _summary(history)
+    if words <= _GREETING and (words & _GREET or ("good" in words and words & _TIMES)):
+        return _greeting(history)
+    if _ASKS_FOR_HELP.fullmatch(text):
+        return HELP
+    if (told := _TELLS_WHAT_IS_MINE.fullmatch(text)) and "?" not in question and _is_thing(told["what"]):
+        return f"I keep that with this conversation. Ask me “What is my {told['what']}?”, and I quote it."
+    if (asked := _ASKS_WHAT_IS_MINE.fullmatch(text)) and _is_thing(asked["what"]):
+        return _told(asked["what"], history)
+    return ""
+
+
+def _is_thing(what: str) -> bool:
+    """Return whether it is not a question or message of the user."""
+    return not frozenset(what.split()) & (_ONE | _MANY)
+
+
+def _told(what: str, history: History) -> str:
+    """Return the newest sentence that says what it is; "" where there is none."""
+    says = re.compile(rf"\bmy {re.escape(what)} (?:is|are) ", re.IGNORECASE)
+    for message in reversed(list(history)):
+        if message.role == QUESTION and (found := says.search(message.content)):
+            begins = message.content[found.start() : found.start() + _QUOTED + 1]
+            return f"You told me: {_quote(_SENTENCE.match(begins)[0])}"  # type: ignore[index]  # it matches any text
+    return ""
+
+
+def _greeting(history: History) -> str:
+    if not len(history):
+        return (
+            "Hello! I am the built-in answerer of onesource. I have no language model, but I remember this conversation"
+            " and answer questions about it. Ask “help” for examples."
+        )
+    return f"Hello again! {_count(history)} Ask me what they were, or for a summary."
+
+
+def _summary(history: History) -> str:
+    turns = history.turns()
+    if not turns:
+        return "There is nothing to sum up: this conversation begins here."
+    numbered = [f"{number}. {_in_short(turn)}" for number, turn in enumerate(turns, 1)]
+    if len(numbered) > _FIRST_TURNS + _LAST_TURNS:
+        numbered[_FIRST_TURNS:-_LAST_TURNS] = ["…"]
+    begun = f"{turns[0].question.time:%Y-%m-%d %H:%M} UTC"
+    known = "What I still have begins" if _may_be_trimmed(history) else "This conversation began"
+    text = f"{known} at {begun}. {_count(history)} I have no model to put it in other words, so in short:"
+    return "\n".join([text, *numbered])
+
+
+def _in_short(turn: Turn) -> str:
+    """Return the beginning of the question, and of an answer that says more than that there is no model."""
+    asked, answer = (" ".join(message.content.split()) for message in turn.messages())
+    question = _quote(asked, _SHORT)
+    return question if answer.startswith(NO_MODEL) else f"{question} – {_quote(answer, _SHORT)}"
 
 
 def _about_conversation(question: str) -> frozenset[str]:
@@ -80,8 +176,7 @@ def _recall(words: frozenset[str], history: History) -> str:
     if not asked:
         return "You have asked nothing before this question."
     if words & _COUNT:
-        number = "1 question" if len(asked) == 1 else f"{len(asked)} questions"
-        return f"You have asked {'at least ' if some else ''}{number} before this one."
+        return _count(history)
     if words & _FIRST:
         return f"{'The first question I still have' if some else 'Your first question'} was: {asked[0]}"
     if words & _MANY or (words & _ALL_ALONG and not words & _NOW):
@@ -91,11 +186,17 @@ def _recall(words: frozenset[str], history: History) -> str:
     return f"You just asked: {asked[-1]}"
 
 
+def _count(history: History) -> str:
+    asked = sum(message.role == QUESTION for message in history)
+    number = "1 question" if asked == 1 else f"{asked} questions"
+    return f"You have asked {'at least ' if _may_be_trimmed(history) else ''}{number} before this one."
+
+
 def _may_be_trimmed(history: History) -> bool:
     """Return whether older turns may have been trimmed: the history is then at or near a limit."""
     size = len(history.lines())
     return len(history) >= 2 * int(settings.CONV_MAX_TURNS) or size > int(settings.CONV_MAX_BYTES) // 4
 
 
-def _quote(text: str) -> str:
-    return f"“{text if len(text) <= _QUOTED else text[:_QUOTED] + '…'}”"
+def _quote(text: str, most: int = _QUOTED) -> str:
+    return f"“{text if len(text) <= most else text[:most] + '…'}”"

@@ -11,6 +11,7 @@ from django.db import connections
 from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
+from conversations.answerers.recall import NOT_A_MODEL
 from conversations.clock import now
 from conversations.errors import AnswererFailed
 from conversations.history import repair
@@ -92,7 +93,7 @@ class TestAnswer:
         assert MESSAGE_ID.fullmatch(answer.pop("message_id"))
         assert answer == {
             "session_id": session,
-            "answer": "No model is configured; I can only recall this conversation.",
+            "answer": NOT_A_MODEL,
             "msg_count_before": 0,
             "new_thread": True,
             "store": "redis",

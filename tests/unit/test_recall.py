@@ -1,9 +1,10 @@
 """The answerer without a model: correct about the conversation, and no answer to anything else."""
 
 import pytest
+from django.conf import settings as django_settings
 from pytest_django import Settings
 
-from conversations.answerers.recall import NOT_A_MODEL, RecallAnswerer
+from conversations.answerers.recall import HELP, NOT_A_MODEL, RecallAnswerer
 from conversations.turns import History
 from tests.builders import a_turn
 
@@ -195,3 +196,68 @@ def test_long_questions_are_quoted_shortened(length: int, quoted: str) -> None:
 def test_a_long_question_is_answered_at_once() -> None:
     """The time is linear in the length of the question."""
     assert ask("what did i just ask about " * 2500 + "redis", *ASKED) == NOT_A_MODEL
+
+
+@pytest.mark.parametrize("question", ["hi", "Hello!", "hey there", "Good morning", "Hi, good evening to you all."])
+def test_it_greets(question: str) -> None:
+    assert ask(question).startswith("Hello! I am the built-in answerer of onesource. I have no language model")
+    assert ask(question, *ASKED).startswith("Hello again! You have asked 3 questions before this one.")
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["help", "Who are you?", "What is this?", "What can you do?", "Are you an AI?", "How do I attach a model?"],
+)
+def test_it_says_what_it_is_and_how_a_model_is_attached(question: str) -> None:
+    assert ask(question, *ASKED) == HELP
+    assert all(name in HELP for name in ("no language model", "ANSWERER=openai", "LLM_MODEL", "LLM_API_KEY"))
+    assert all(hasattr(django_settings, name) for name in ("ANSWERER", "LLM_MODEL", "LLM_API_KEY"))
+
+
+class TestSummary:
+    @pytest.mark.parametrize(
+        "question",
+        ["Summarise this conversation", "Please summarize our chat so far.", "tl;dr", "Can you give me a summary?"],
+    )
+    def test_it_lists_the_turns_in_short(self, question: str) -> None:
+        history = History.of([a_turn("What is Redis?", NOT_A_MODEL), a_turn("And\nMongoDB?", "A database. " * 10)])
+        begun, *turns = "".join(RecallAnswerer().answer(question, history)).splitlines()
+        assert begun.startswith("This conversation began at 20")
+        assert "You have asked 2 questions before this one." in begun
+        assert turns == ["1. “What is Redis?”", f"2. “And MongoDB?” – “{('A database. ' * 10)[:80]}…”"]
+
+    def test_of_a_long_conversation_it_has_the_beginning_and_the_end(self, settings: Settings) -> None:
+        settings.CONV_MAX_TURNS = 12
+        begun, *turns = ask("Summarise this conversation", *(str(number) for number in range(1, 13))).splitlines()
+        assert begun.startswith("What I still have begins at 20")
+        assert turns == [f"{number}. “{number}”" if number else "…" for number in (1, 2, 3, 0, *range(6, 13))]
+
+    def test_of_nothing_there_is_none(self) -> None:
+        assert ask("tl;dr") == "There is nothing to sum up: this conversation begins here."
+
+    @pytest.mark.parametrize("question", ["Summarize War and Peace", "What is a summary?", "Sum 1 and 2"])
+    def test_other_summaries_need_a_model(self, question: str) -> None:
+        assert ask(question, *ASKED) == NOT_A_MODEL
+
+
+class TestTold:
+    @pytest.mark.parametrize("question", ["What is my name?", "Do you remember my name?", "what's my name again"])
+    def test_the_newest_sentence_that_says_it_is_quoted(self, question: str) -> None:
+        told = ("My name is Eve.", "Hello! My name is Ada. I like cats.", "What is Redis?")
+        assert ask(question, *told) == "You told me: “My name is Ada”"
+
+    @pytest.mark.parametrize("question", ["What is my name?", "What is my dog's name?", "What is my capital gain?"])
+    def test_what_was_not_told_is_not_known(self, question: str) -> None:
+        assert ask(question, "My cat is black.") == NOT_A_MODEL
+
+    def test_what_is_told_is_acknowledged(self) -> None:
+        answer = ask("My favourite colour is green.")
+        assert answer == "I keep that with this conversation. Ask me “What is my favourite colour?”, and I quote it."
+        assert ask("What is my favourite colour?", "My favourite colour is green.").endswith(
+            "“My favourite colour is green”"
+        )
+
+    @pytest.mark.parametrize("told", ["my name is " + "!" * 60_000 + "a", "my name is . " * 5000, "my " * 20_000])
+    def test_a_long_message_is_looked_through_at_once(self, told: str) -> None:
+        """The time is linear in its length."""
+        assert len(ask("What is my name?", told)) < 250
