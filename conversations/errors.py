@@ -136,6 +136,13 @@ class AnswererFailed(ConversationError):
     status = 502
 
 
+class ModelRefused(AnswererFailed):
+    """The model's service refused this server; nothing was stored. An operator has to look into it: the log has the
+    reason."""
+
+    code = "model_refused"
+
+
 class KeyReused(ConversationError):
     """This Idempotency-Key was used in this session with another question; use a new one."""
 

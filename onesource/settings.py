@@ -106,6 +106,12 @@ LLM_TIMEOUT_MS = _read("LLM_TIMEOUT_MS", 20_000, "int", validate=_at_least(1))
 LLM_MODEL = _read("LLM_MODEL", "")
 LLM_BASE_URL = _url("LLM_BASE_URL", "https", "http")
 LLM_API_KEY = _read("LLM_API_KEY", "")
+SYSTEM_PROMPT = _read("SYSTEM_PROMPT", "")
+LLM_TEMPERATURE = _read(
+    "LLM_TEMPERATURE", "", "float", validate=validate.Range(min=0, max=2, error="must be a number from 0 to 2")
+)
+LLM_MAX_TOKENS = _read("LLM_MAX_TOKENS", "", "int", validate=_at_least(1))
+LLM_WINDOW_TOKENS = _read("LLM_WINDOW_TOKENS", 16_384, "int", validate=_at_least(1))
 
 # --- Who may ask, and from where -------------------------------------------------------------------
 # An embedded store means one person's machine; otherwise whatever stands in front must be able to reach us.

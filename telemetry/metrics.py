@@ -128,6 +128,9 @@ answer_seconds = Histogram(
     "Duration of answers.",
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
+llm_tokens = Counter(
+    "llm_tokens", "Tokens that the model's service counted: in what it was sent, and in its answers.", ["direction"]
+)
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
 responses = Counter("django_http_responses_total_by_status", "Responses by status.", ["status"])
 request_seconds = Histogram(
@@ -136,6 +139,7 @@ request_seconds = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 25, 50, 75),
 )
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
+TOKEN_DIRECTIONS = ("in", "out")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
 
@@ -194,6 +198,8 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
             store_seconds.labels(store=name, operation=operation)
     for outcome in TURN_OUTCOMES:
         turns.labels(outcome=outcome)
+    for direction in TOKEN_DIRECTIONS:
+        llm_tokens.labels(direction=direction)
 
 
 def _begin(gauge: Gauge) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from conversations.turns import History, Turn
 
-WINDOW_BYTES = 65_536
+BYTES_PER_TOKEN = 4
+"""About what a token is in English. An estimate: counting exactly needs the tables of each model's tokenizer."""
 
 
 class Answerer(ABC):
@@ -16,7 +17,7 @@ class Answerer(ABC):
         """Yield the answer piece by piece; raise AnswererFailed where there is none."""
 
 
-def window(history: History, limit: int = WINDOW_BYTES) -> tuple[Turn, ...]:
+def window(history: History, limit: int) -> tuple[Turn, ...]:
     """Return the newest whole turns whose text fits in so many bytes: what a model is shown."""
     kept: list[Turn] = []
     for turn in reversed(history.turns()):

@@ -44,7 +44,11 @@ _ASK_RESPONSES: dict[Any, Any] = {
     413: OpenApiResponse(ErrorSerializer, "The body is too long."),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
     422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
-    502: OpenApiResponse(ErrorSerializer, "The model gave no answer; nothing was stored."),
+    502: OpenApiResponse(
+        ErrorSerializer,
+        "Nothing was stored: the model gave no answer (`answerer_failed`), or its service refused this server, which "
+        "asking again does not change (`model_refused`).",
+    ),
     503: OpenApiResponse(
         NotPersistedSerializer,
         "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "

@@ -174,6 +174,8 @@ def test_a_terminal_shows_events_where_they_are_asked_for(tmp_path: Path) -> Non
         ("CONV_STORE_PRIMARY", "postgres"),
         ("CONV_DUAL_WRITE", "maybe"),
         ("LOG_FORMAT", "xml"),
+        ("LLM_TEMPERATURE", "hot"),
+        ("LLM_TEMPERATURE", "2.5"),
         ("CONV_TTL_SECONDS", "30 days"),
         ("REDIS_URL", "localhost:6379"),
     ],

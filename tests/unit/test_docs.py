@@ -18,7 +18,7 @@ from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
 README = (ROOT / "README.md").read_text()
-SECRETS = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY")
+MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY", "SYSTEM_PROMPT")
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
 
@@ -118,10 +118,11 @@ class TestSettings:
             if code(embedded_too) and name not in DEPLOYED:
                 assert as_variable(embedded[name]) == code(embedded_too)[0], name
 
-    def test_exactly_the_documented_secrets_may_come_from_a_file(self, tmp_path: Path) -> None:
+    def test_exactly_the_documented_variables_may_come_from_a_file(self, tmp_path: Path) -> None:
         documented = re.findall(r"`(\w+)_FILE`", README)
-        assert sorted(documented) == sorted(SECRETS)
+        assert sorted(documented) == sorted(MAY_BE_FILES)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
+        secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind."}
         for name in documented:
             (tmp_path / name).write_text(f"{secrets[name]}\n")
         found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in documented})

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from conversations.answerers.base import WINDOW_BYTES, Answerer, window
+from conversations.answerers import models
+from conversations.answerers.base import BYTES_PER_TOKEN, Answerer, window
 from conversations.answerers.models import AnthropicAnswerer, OpenAIAnswerer
-from conversations.errors import AnswererFailed
+from conversations.errors import AnswererFailed, ModelRefused
 from conversations.turns import History
+from telemetry import metrics
 from tests.builders import a_turn, some_turns
 
 SECRET_WORDS = "the words of this conversation"
 Reply = Callable[["Request"], None]
+Counts = tuple[str, str]
 
 
 class Request(BaseHTTPRequestHandler):
@@ -65,15 +68,20 @@ class Model(ThreadingHTTPServer):
 
 
 class Dialect:
-    """A vendor's protocol."""
+    """A vendor's protocol; `counts` is the tokens of the request before the pieces, and of the answer after them."""
 
-    def __init__(self, answerer: type[Answerer], path: str, piece: Callable[[str], str], end: str, error: str) -> None:
+    def __init__(
+        self, answerer: type[Answerer], path: str, piece: Callable[[str], str], end: str, error: str, counts: Counts
+    ) -> None:
         self.answerer, self.path, self.piece, self.end, self.error = answerer, path, piece, end, error
+        self.counts = counts
 
-    def reply(self, *pieces: str, end: bool = True) -> Reply:
+    def reply(self, *pieces: str, end: bool = True, counted: bool = False) -> Reply:
+        before, last = self.counts if counted else ("", self.end)
+
         def reply(request: Request) -> None:
             request.begin()
-            request.send(*(self.piece(piece) for piece in pieces), *([self.end] if end else []))
+            request.send(before, *(self.piece(piece) for piece in pieces), *([last] if end else []))
 
         return reply
 
@@ -93,6 +101,11 @@ OPENAI = Dialect(
     openai_piece,
     'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n',
     f'data: {{"error":{{"message":"{SECRET_WORDS}"}}}}\n',
+    (
+        'data: {"choices":[],"usage":null}\n',
+        'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+        'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\ndata: [DONE]\n',
+    ),
 )
 ANTHROPIC = Dialect(
     AnthropicAnswerer,
@@ -100,6 +113,10 @@ ANTHROPIC = Dialect(
     anthropic_piece,
     'event: message_stop\ndata: {"type":"message_stop"}\n',
     f'event: error\ndata: {{"type":"error","error":{{"type":"overloaded_error","message":"{SECRET_WORDS}"}}}}\n',
+    (
+        'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n',
+        'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":3}}\n\ndata: {"type":"message_stop"}\n',
+    ),
 )
 
 
@@ -166,12 +183,84 @@ def test_the_model_is_shown_the_history_and_then_the_question(dialect: Dialect, 
     assert (asked["model"], asked["stream"]) == ("a-model", True)
 
 
-def test_a_long_history_is_cut_at_whole_turns(dialect: Dialect, model: Model) -> None:
+def test_a_long_history_is_cut_at_whole_turns(dialect: Dialect, model: Model, settings: Settings) -> None:
+    """The window has the system prompt and the question too; a token counts as four bytes."""
     model.reply = dialect.reply("yes")
-    turns = some_turns(10, size=WINDOW_BYTES // 4)
+    turns = some_turns(10, size=4000)
+    for tokens, shown in ((4096, 4), (3 * 1100, 3), (100, 0)):
+        settings.LLM_WINDOW_TOKENS = tokens
+        answer(dialect, "And now?", History.of(turns))
+        expected = [message.content for turn in turns[10 - shown :] for message in turn.messages()] + ["And now?"]
+        assert [message["content"] for message in model.asked[-1]["messages"]] == expected
+    settings.LLM_WINDOW_TOKENS = 2 * 1100
+    settings.SYSTEM_PROMPT = "s" * 1100 * BYTES_PER_TOKEN
     answer(dialect, "And now?", History.of(turns))
-    contents = [message["content"] for message in model.asked[0]["messages"]]
-    assert contents == [message.content for turn in turns[-3:] for message in turn.messages()] + ["And now?"]
+    assert turns[-1].question.content in str(model.asked[-1]) and turns[-2].question.content not in str(model.asked[-1])
+
+
+def test_what_is_set_is_sent(dialect: Dialect, model: Model, settings: Settings) -> None:
+    model.reply = dialect.reply("yes")
+    settings.SYSTEM_PROMPT, settings.LLM_TEMPERATURE, settings.LLM_MAX_TOKENS = "Be brief.", 0.0, 100
+    answer(dialect, "And now?")
+    (asked,) = model.asked
+    first = asked["messages"][0] if dialect is OPENAI else {"role": "system", "content": asked["system"]}
+    assert first == {"role": "system", "content": "Be brief."}
+    assert asked["messages"][-1] == {"role": "user", "content": "And now?"}
+    assert (asked["temperature"], asked["max_tokens"]) == (0.0, 100)
+
+
+def test_what_is_not_set_is_left_to_the_model(dialect: Dialect, model: Model) -> None:
+    model.reply = dialect.reply("yes")
+    answer(dialect)
+    (asked,) = model.asked
+    assert "temperature" not in asked and "system" not in str(asked)
+    assert asked.get("max_tokens") == (None if dialect is OPENAI else 4096)
+
+
+def test_openai_itself_gets_its_newer_name_of_the_limit(settings: Settings) -> None:
+    """Its newer models refuse the old one, which other endpoints alone know."""
+    settings.LLM_MAX_TOKENS, settings.LLM_BASE_URL = 100, ""
+    assert OpenAIAnswerer()._max_tokens() == {"max_completion_tokens": 100}
+
+
+def counted() -> tuple[float, float]:
+    sent, made = (metrics.llm_tokens.labels(direction=direction)._value.get() for direction in ("in", "out"))
+    return sent, made
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The fields of each event."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(models, "event", lambda logger, level, name, **fields: found.append({"name": name, **fields}))
+    return found
+
+
+def test_the_tokens_are_counted_and_logged(dialect: Dialect, model: Model, used: list[dict[str, Any]]) -> None:
+    before = counted()
+    model.reply = dialect.reply("yes", counted=True)
+    assert answer(dialect) == ["yes"]
+    assert counted() == (before[0] + 7, before[1] + 3)
+    assert used == [{"name": "model_usage", "model": "a-model", "tokens_in": 7, "tokens_out": 3}]
+
+
+def test_a_model_that_counts_no_tokens_is_not_logged(
+    dialect: Dialect, model: Model, used: list[dict[str, Any]]
+) -> None:
+    model.reply = dialect.reply("yes")
+    assert (answer(dialect), used) == (["yes"], [])
+
+
+@pytest.mark.parametrize("end", ["", ": keep-alive\n", "data: {no json\n", 'data: {"error": {}, "usage": 5}\n'])
+def test_a_whole_answer_is_taken_without_its_count(model: Model, dialect: Dialect, end: str) -> None:
+    """The count follows the answer; where it does not come, only the count is missing."""
+
+    def reply(request: Request) -> None:
+        dialect.reply("yes", end=False)(request)
+        request.send(dialect.end.partition("\n\ndata: [DONE]")[0], "", end)
+
+    model.reply = reply
+    assert answer(dialect) == ["yes"]
 
 
 def test_the_key_is_sent_in_the_vendors_header(dialect: Dialect, model: Model) -> None:
@@ -197,7 +286,6 @@ def test_another_host_never_gets_the_vendors_key(
     ("status", "fault"),
     [
         (400, "BadRequestError"),
-        (401, "AuthenticationError"),
         (429, "RateLimitError"),
         (500, "InternalServerError"),
     ],
@@ -211,6 +299,30 @@ def test_a_refusal_is_reported_by_class_and_not_retried(
 
     model.reply = reply
     assert failure(dialect).endswith(fault)
+    assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "LLM_API_KEY is missing, wrong or expired (401 AuthenticationError)"),
+        (403, "the key may not ask the model of LLM_MODEL, or not from here (403 PermissionDeniedError)"),
+    ],
+)
+def test_a_refused_key_is_for_the_operator(dialect: Dialect, model: Model, status: int, reason: str) -> None:
+    """The client is not asked to try again; the reason is for the log alone."""
+
+    def reply(request: Request) -> None:
+        request.begin(status, "application/json")
+        request.send(json.dumps({"error": {"message": f"Bad: {SECRET_WORDS}"}}))
+
+    model.reply = reply
+    with pytest.raises(ModelRefused) as caught:
+        answer(dialect)
+    assert str(caught.value).endswith(reason)
+    assert SECRET_WORDS not in "".join(traceback.format_exception(caught.value))
+    assert (caught.value.code, caught.value.status) == ("model_refused", 502)
+    assert "ry again" not in caught.value.detail and "LLM_API_KEY" not in caught.value.detail
     assert len(model.asked) == 1
 
 
@@ -292,7 +404,7 @@ class TestWindow:
         size = sum(len(message.content) for message in turns[0].messages())
         assert window(History.of(turns), 2 * size) == turns[-2:]
         assert window(History.of(turns), 2 * size - 1) == turns[-1:]
-        assert window(History.of(turns)) == turns
+        assert window(History.of(turns), 10 * size) == turns
 
     def test_it_counts_bytes(self) -> None:
         turn = a_turn("é" * 50, "é" * 50)
