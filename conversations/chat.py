@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a client asked, validated."""
+    """What a client asked, or had answered elsewhere; validated."""
 
     text: str
     session_id: str = ""
@@ -49,6 +49,8 @@ class Question:
     key: str | None = None
     fresh: bool = False
     """Whether the server made the session_id for this question."""
+    answer: str | None = None
+    """The answer, where it was given elsewhere and only the turn is to be stored."""
 
     @property
     def session(self) -> str:
@@ -208,8 +210,8 @@ class PendingTurn:
         if not self.question.key:
             return None
         turn = self.reading.history.turn_of(self.question.key)
-        if turn and turn.question.content != self.question.text:
-            raise KeyReused
+        if turn:
+            self._require_same(turn)
         if not turn and (asked_at := self._asked_before(self.question.key)):
             raise KeyExpired(stamp(asked_at))
         return turn
@@ -237,13 +239,26 @@ class PendingTurn:
 
     def _duplicate(self, turn: Turn, stored_in: tuple[str, ...]) -> Answer:
         """Return the answer of the request with the same key that stored its turn first."""
-        if turn.question.content != self.question.text:
-            raise KeyReused
+        self._require_same(turn)
         metrics.turns.labels(outcome="replayed").inc()
         return self._answer(turn, stored_in, replayed=True)
 
+    def _require_same(self, turn: Turn) -> None:
+        """Raise KeyReused where the turn that has the key has another question, or not the answer that was given."""
+        question = self.question
+        if turn.question.content != question.text or question.answer not in (None, turn.answer.content):
+            raise KeyReused
+
     def _make_turn(self, on_piece: Callable[[str], None]) -> Turn:
         """Return the question with its answer; raise AnswererFailed."""
+        text = self._answered(on_piece) if self.question.answer is None else self.question.answer
+        # The turn must also be later than what the client has seen and we have not.
+        given = self.question.last_message_id
+        seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
+        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
+
+    def _answered(self, on_piece: Callable[[str], None]) -> str:
+        """Return what the answerer answers; raise AnswererFailed."""
         pieces: list[str] = []
         try:
             with metrics.answer_seconds.time(), deadline.excluded():
@@ -255,11 +270,7 @@ class PendingTurn:
             event(logger, logging.ERROR, "answerer_error", error=str(error))
             raise
         # Half a surrogate pair is no text: no store can hold it, so it must not be acknowledged.
-        text = "".join(pieces).encode(errors="replace").decode()
-        # The turn must also be later than what the client has seen and we have not.
-        given = self.question.last_message_id
-        seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
-        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
+        return "".join(pieces).encode(errors="replace").decode()
 
     def _pieces(self) -> Iterator[str]:
         """Yield the answer."""

@@ -144,7 +144,7 @@ class ModelRefused(AnswererFailed):
 
 
 class KeyReused(ConversationError):
-    """This Idempotency-Key was used in this session with another question; use a new one."""
+    """This Idempotency-Key was used in this session with another question or answer; use a new one."""
 
     code = "idempotency_key_reused"
     status = 422

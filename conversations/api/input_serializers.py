@@ -54,26 +54,8 @@ class Flag(serializers.BooleanField):
         return data
 
 
-class QuestionSerializer(serializers.Serializer[Any]):
-    """A question; unknown fields are refused by name."""
-
-    question = Text(max_length=MAX_CHARACTERS, help_text="What is asked.")
-    session_id = Text(required=False, max_length=128, help_text="The conversation; left out, a new one is begun.")
-    last_message_id = Text(
-        required=False,
-        allow_null=True,
-        max_length=36,
-        help_text="The `message_id` you were last given: the answer then says whether anything up to it is missing.",
-    )
-    require_context = Flag(
-        required=False, default=False, help_text="Answer 503 rather than without what you were last given."
-    )
-    stream = Flag(required=False, default=False, help_text="Send the answer piece by piece, as server-sent events.")
-
-    def validate_session_id(self, value: str) -> str:
-        if not SESSION_ID.fullmatch(value):
-            raise serializers.ValidationError(SESSION_RULE)
-        return value
+class BodySerializer(serializers.Serializer[Any]):
+    """The body of a request about one turn; unknown fields are refused by name."""
 
     def validate_last_message_id(self, value: str | None) -> str | None:
         if value is not None and not MESSAGE_ID.fullmatch(value):
@@ -103,6 +85,41 @@ class QuestionSerializer(serializers.Serializer[Any]):
         if len(names) > _MAX_NAMED:
             errors.setdefault("request", []).append(f"There are {len(names) - _MAX_NAMED} other unknown fields.")
         return errors
+
+
+def _last_message_id() -> Text:
+    """Return the field of both bodies."""
+    return Text(
+        required=False,
+        allow_null=True,
+        max_length=36,
+        help_text="The `message_id` you were last given: the answer then says whether anything up to it is missing.",
+    )
+
+
+class QuestionSerializer(BodySerializer):
+    """A question."""
+
+    question = Text(max_length=MAX_CHARACTERS, help_text="What is asked.")
+    session_id = Text(required=False, max_length=128, help_text="The conversation; left out, a new one is begun.")
+    last_message_id = _last_message_id()
+    require_context = Flag(
+        required=False, default=False, help_text="Answer 503 rather than without what you were last given."
+    )
+    stream = Flag(required=False, default=False, help_text="Send the answer piece by piece, as server-sent events.")
+
+    def validate_session_id(self, value: str) -> str:
+        if not SESSION_ID.fullmatch(value):
+            raise serializers.ValidationError(SESSION_RULE)
+        return value
+
+
+class TurnSerializer(BodySerializer):
+    """A turn that was answered elsewhere."""
+
+    question = Text(max_length=MAX_CHARACTERS, help_text="What was asked.")
+    answer = Text(max_length=MAX_CHARACTERS, help_text="What was answered.")
+    last_message_id = _last_message_id()
 
 
 _NAMES = frozenset(QuestionSerializer._declared_fields)
@@ -154,6 +171,21 @@ def make_question(fields: dict[str, Any], tenant: str, key: str | None) -> Quest
         require_context=fields["require_context"],
         key=key,
         fresh="session_id" not in fields,
+    )
+
+
+def make_turn_question(data: Any, session_id: str, tenant: str, key: str | None) -> Question:
+    """Return the question of a turn that was answered elsewhere; raise ValidationError."""
+    form = TurnSerializer(data=data)
+    form.is_valid(raise_exception=True)
+    fields = form.validated_data
+    return Question(
+        text=fields["question"],
+        session_id=session_id,
+        tenant=tenant,
+        last_message_id=fields.get("last_message_id"),
+        key=key,
+        answer=fields["answer"],
     )
 
 

@@ -7,9 +7,11 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from conversations.api.input_serializers import (
     IDEMPOTENCY_KEY,
+    BodySerializer,
     ExportQuerySerializer,
     ListQuerySerializer,
     QuestionSerializer,
+    TurnSerializer,
     anchored,
 )
 from conversations.api.output_serializers import (
@@ -30,11 +32,7 @@ _ERRORS = {
     429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
     503: OpenApiResponse(ErrorSerializer, "No store can be reached."),
 }
-_ASK_RESPONSES: dict[Any, Any] = {
-    (200, "application/json"): OpenApiResponse(
-        AnswerSerializer, "The answer; with `stream` as events, of which the last is an `answer` or an `error`."
-    ),
-    (200, "text/event-stream"): EventSerializer,
+_TURN_ERRORS: dict[Any, Any] = {
     **_ERRORS,
     409: OpenApiResponse(
         NotPersistedSerializer,
@@ -43,16 +41,23 @@ _ASK_RESPONSES: dict[Any, Any] = {
     ),
     413: OpenApiResponse(ErrorSerializer, "The body is too long."),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
-    422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question."),
-    502: OpenApiResponse(
-        ErrorSerializer,
-        "Nothing was stored: the model gave no answer (`answerer_failed`), or its service refused this server, which "
-        "asking again does not change (`model_refused`).",
-    ),
+    422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question or answer."),
     503: OpenApiResponse(
         NotPersistedSerializer,
         "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "
         "(`outcome_unknown`).",
+    ),
+}
+_ASK_RESPONSES: dict[Any, Any] = {
+    (200, "application/json"): OpenApiResponse(
+        AnswerSerializer, "The answer; with `stream` as events, of which the last is an `answer` or an `error`."
+    ),
+    (200, "text/event-stream"): EventSerializer,
+    **_TURN_ERRORS,
+    502: OpenApiResponse(
+        ErrorSerializer,
+        "Nothing was stored: the model gave no answer (`answerer_failed`), or its service refused this server, which "
+        "asking again does not change (`model_refused`).",
     ),
 }
 _EXPORT_RESPONSES: dict[Any, Any] = {
@@ -103,6 +108,13 @@ ask = extend_schema(
     responses=_ASK_RESPONSES,
     examples=_EXAMPLES,
 )
+add_turn = extend_schema(
+    operation_id="add_turn",
+    summary="Store a turn that was answered elsewhere",
+    request=TurnSerializer,
+    parameters=[_SESSION, _KEY],
+    responses={200: AnswerSerializer, **_TURN_ERRORS},
+)
 list_conversations = extend_schema(
     operation_id="list_conversations",
     summary="List conversations",
@@ -129,17 +141,25 @@ export_conversation = extend_schema(
 )
 
 
-class QuestionSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """The rules that the serializer's fields check in code."""
+_TEXT = {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+_RULES: dict[str, dict[str, Any]] = {
+    "question": _TEXT,
+    "answer": _TEXT,
+    "session_id": {"pattern": anchored(SESSION_ID)},
+    "last_message_id": {"pattern": anchored(MESSAGE_ID), "format": "message-id"},
+}
 
-    target_class = QuestionSerializer
+
+class BodySchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """The rules that the fields of a body check in code."""
+
+    target_class = BodySerializer
+    match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
         schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        fields = schema["properties"]
-        fields["question"] |= {"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
-        fields["session_id"]["pattern"] = anchored(SESSION_ID)
-        fields["last_message_id"] |= {"pattern": anchored(MESSAGE_ID), "format": "message-id"}
+        for name, field in schema["properties"].items():
+            field |= _RULES.get(name, {})
         return schema | {"additionalProperties": False}
 
 

@@ -28,5 +28,6 @@ urlpatterns = [
     *_with_either_slash("ask", ChatView, {"post": "ask"}, "ask"),
     *_with_either_slash("conversations/", ConversationView, {"get": "list"}, "conversations"),
     *_with_either_slash(_CONVERSATION, ConversationView, {"get": "retrieve", "delete": "destroy"}, "conversation"),
+    *_with_either_slash(f"{_CONVERSATION}turns", ChatView, {"post": "add_turn"}, "turns"),
     *_with_either_slash(f"{_CONVERSATION}export", ConversationView, {"get": "export"}, "export"),
 ]

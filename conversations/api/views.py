@@ -21,6 +21,7 @@ from conversations.api.input_serializers import (
     ExportQuerySerializer,
     ListQuerySerializer,
     make_question,
+    make_turn_question,
     question_fields,
 )
 from conversations.api.output_serializers import ConversationSerializer, PageSerializer, answer_fields
@@ -66,8 +67,15 @@ class _ChatViewSet(ViewSet):
         return client.tenant if client else ""
 
 
+def _checked(session_id: str) -> str:
+    """Return the session_id of an address; raise ValidationError where it is none."""
+    if not session_id:
+        raise ValidationError({"session_id": [SESSION_RULE]})
+    return session_id
+
+
 class ChatView(_ChatViewSet):
-    """Asking."""
+    """Asking, and storing what was answered elsewhere."""
 
     throttle_classes = (ChatRateThrottle,)
 
@@ -78,7 +86,13 @@ class ChatView(_ChatViewSet):
         question = make_question(fields, self.tenant, _idempotency_key(request))
         if fields["stream"]:
             return event_stream(chat.stream(question))
-        return HttpResponse(_as_json(answer_fields(chat.ask(question))), content_type="application/json")
+        return _answered(question)
+
+    @schema.add_turn
+    def add_turn(self, request: Request, session_id: str) -> HttpResponseBase:
+        """Store a turn that was answered elsewhere. A 200 means that it is stored."""
+        key = _idempotency_key(request)
+        return _answered(make_turn_question(request.data, _checked(session_id), self.tenant, key))
 
 
 class ConversationView(_ChatViewSet):
@@ -122,9 +136,7 @@ class ConversationView(_ChatViewSet):
 
     def _session(self, session_id: str) -> str:
         """Return the name of the session in the stores."""
-        if not session_id:
-            raise ValidationError({"session_id": [SESSION_RULE]})
-        return session_named(session_id, self.tenant)
+        return session_named(_checked(session_id), self.tenant)
 
     def _conversation(self, session_id: str) -> dict[str, Any]:
         """Return the conversation; raise Unknown, or NoStore where a store that could not be asked may have it."""
@@ -134,6 +146,10 @@ class ConversationView(_ChatViewSet):
         messages = [message.as_dict() for message in reading.history]
         fields = {"session_id": session_id, "store": reading.store, "context": reading.context, "messages": messages}
         return ConversationSerializer(fields).data
+
+
+def _answered(question: chat.Question) -> HttpResponse:
+    return HttpResponse(_as_json(answer_fields(chat.ask(question))), content_type="application/json")
 
 
 def _as_json(data: dict[str, Any]) -> bytes:

@@ -203,6 +203,7 @@ def test_json_content_type_is_accepted_in_every_spelling(kind: str) -> None:
         ("POST", "conversations/a/"),
         ("PATCH", "conversations/a/"),
         ("DELETE", "conversations/a/export"),
+        ("GET", "conversations/a/turns"),
         ("TRACE", "ask"),
         ("NONSENSE", "ask"),
     ],
