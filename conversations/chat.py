@@ -4,6 +4,7 @@ import logging
 import queue
 import secrets
 import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connections
+from django.utils.crypto import salted_hmac
 
 from conversations import deadline, history, policy
 from conversations.answerers import answerer
@@ -36,6 +38,8 @@ from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
 
+_SALT = "onesource.session_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -48,7 +52,7 @@ class Question:
     require_context: bool = False
     key: str | None = None
     fresh: bool = False
-    """Whether the server made the session_id for this question."""
+    """Whether the server made the session_id for this question: its client was given no turn of it yet."""
     answer: str | None = None
     """The answer, where it was given elsewhere and only the turn is to be stored."""
 
@@ -76,9 +80,13 @@ class Answer:
         return bool(self.stored_in)
 
 
-def new_session_id() -> str:
-    """Return a session_id that cannot be guessed."""
-    return secrets.token_urlsafe(18).replace("-", ".")
+def new_session_id(key: str | None = None, *scope: str) -> str:
+    """Return a session_id that cannot be guessed. With an Idempotency-Key it is the same for each try of its holder,
+    which the scope names: the retry of a question that begins a conversation meets the first one's turn there."""
+    if key is None:
+        return secrets.token_urlsafe(18).replace("-", ".")
+    named = salted_hmac(_SALT, "\n".join((*scope, key)), algorithm="sha256").digest()
+    return urlsafe_b64encode(named[:18]).decode().replace("-", ".")
 
 
 def ask(question: Question) -> Answer:

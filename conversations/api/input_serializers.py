@@ -161,11 +161,11 @@ def _was_given(message_id: str) -> bool:
     return MESSAGE_ID.fullmatch(message_id) is not None and time_of(message_id) <= now() + MAX_AHEAD
 
 
-def make_question(fields: dict[str, Any], tenant: str, key: str | None) -> Question:
-    """Return the question of validated fields."""
+def make_question(fields: dict[str, Any], tenant: str, name: str, key: str | None) -> Question:
+    """Return the question of validated fields. A session_id that is made for it belongs to the client of that name."""
     return Question(
         text=fields["question"],
-        session_id=fields.get("session_id") or new_session_id(),
+        session_id=fields.get("session_id") or new_session_id(key, tenant, name),
         tenant=tenant,
         last_message_id=fields.get("last_message_id"),
         require_context=fields["require_context"],

@@ -74,8 +74,8 @@ _KEY = OpenApiParameter(
     str,
     OpenApiParameter.HEADER,
     pattern=anchored(IDEMPOTENCY_KEY),
-    description="Asked again with the same key within 24 hours, the stored answer comes back. `turn:` and the id of a "
-    "question is the key of one that was asked without.",
+    description="Asked again with the same key within 24 hours, the stored answer comes back, also without a "
+    "`session_id`. `turn:` and the id of a question is the key of one that was asked without.",
 )
 _EXAMPLES = [
     OpenApiExample(

@@ -83,7 +83,8 @@ class ChatView(_ChatViewSet):
     def ask(self, request: Request) -> HttpResponseBase:
         """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
         fields = question_fields(request.data)
-        question = make_question(fields, self.tenant, _idempotency_key(request))
+        client = client_of(request)
+        question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request))
         if fields["stream"]:
             return event_stream(chat.stream(question))
         return _answered(question)

@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
 from conversations.answerers.recall import NOT_A_MODEL
+from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.errors import AnswererFailed
 from conversations.history import repair
@@ -296,6 +297,52 @@ class TestIdempotencyKey:
     def test_the_same_key_in_another_session_is_independent(self) -> None:
         for session in (a_session(), a_session()):
             assert not ask("What is Redis?", session, headers={"Idempotency_Key": "k-1"})["replayed"]
+
+    def test_a_retry_without_session_id_finds_the_conversation_that_was_begun(self) -> None:
+        """Its client has no session_id yet: the first response was lost."""
+        key = {"Idempotency_Key": a_session()}
+        first = ask("What is Redis?", headers=key)
+        assert ask("What is Redis?", headers=key) == first | {"replayed": True}
+        assert SESSION_ID.fullmatch(first["session_id"])
+        assert ask("And?", first["session_id"])["msg_count_before"] == 2
+
+    def test_another_question_without_session_id_is_422(self) -> None:
+        key = a_session()
+        ask("What is Redis?", headers={"Idempotency_Key": key})
+        response = post({"question": "What else?"}, Idempotency_Key=key)
+        assert (response.status_code, response.json()["code"]) == (422, "idempotency_key_reused")
+
+    def test_another_key_without_session_id_begins_another_conversation(self) -> None:
+        sessions = {ask("What?", headers={"Idempotency_Key": a_session()})["session_id"] for _ in range(3)}
+        assert len(sessions) == 3
+
+    def test_a_key_without_session_id_belongs_to_one_token(self, settings: Settings) -> None:
+        """Also among the tokens of one tenant: their clients know nothing of each other's keys."""
+        settings.CHAT_AUTH, settings.CHAT_RATE = "token", ""
+        key, tenant = a_session(), a_session()
+        holders = [("one", tenant), ("two", tenant), ("one", a_session())]
+        found = [
+            ask("What?", headers={"Idempotency_Key": key, "Authorization": f"Bearer {make_token(*holder)}"})
+            for holder in holders
+        ]
+        assert len({each["session_id"] for each in found}) == 3
+        assert [each["replayed"] for each in found] == [False] * 3
+
+    @let(Slowly)
+    def test_concurrent_requests_with_one_key_begin_one_conversation(self, answered_by: None) -> None:
+        key, asked = a_session(), Slowly.asked
+
+        def send(number: int) -> Any:
+            try:
+                return ask("What is Redis?", headers={"Idempotency_Key": key})
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(2) as pool:
+            one, two = pool.map(send, range(2))
+        assert (one["session_id"], one["message_id"]) == (two["session_id"], two["message_id"])
+        assert sorted([one["replayed"], two["replayed"]]) == [False, True]
+        assert (len(contents(one["session_id"])), Slowly.asked - asked) == (2, 1)
 
     def test_a_replay_adds_the_turn_to_the_store_where_it_is_missing(self, settings: Settings) -> None:
         """A process was killed between the two writes of a dual write, and the client asks again."""
