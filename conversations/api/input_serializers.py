@@ -225,7 +225,7 @@ class _QuerySerializer(serializers.Serializer[Any]):
 class ListQuerySerializer(_QuerySerializer):
     """Which conversations are listed."""
 
-    limit = PageSize(default=50, help_text="About so many.")
+    limit = PageSize(default=50, help_text="So many, where there are as many; fewer where finding them takes too long.")
     cursor = Cursor(default="", help_text="`next` of the page before.")
 
 

@@ -271,6 +271,72 @@ class TestListing:
         sessions = {ask("And?", headers=headers)["session_id"] for _ in range(9)}
         assert {each["session_id"] for each in listed(headers, limit)} == sessions
 
+    @pytest.mark.parametrize("kept", [[REDIS], [MONGO], [REDIS, MONGO]])
+    @pytest.mark.parametrize("limit", [1, 2, 5])
+    def test_a_page_has_as_many_as_its_limit(self, settings: Settings, limit: int, kept: list[str]) -> None:
+        """Redis finds more at a time than it is asked for, and MongoDB may have none that Redis does not have."""
+        tenant = a_session()
+        headers, sessions = a_tenant(settings, tenant), [a_session() for _ in range(9)]
+        for session in sessions:
+            for alias in kept:
+                store(alias).append(f"{tenant}:{session}", a_turn())
+        sizes, found, cursor = [], [], ""
+        while True:
+            page = get(f"conversations/?limit={limit}&cursor={cursor}", **headers).json()
+            found += [each["session_id"] for each in page["results"]]
+            sizes.append(len(page["results"]))
+            if page["next"] is None:
+                break
+            cursor = page["next"]
+        assert sorted(found) == sorted(sessions)
+        assert set(sizes[: len(sessions) // limit]) == {limit}
+        assert sum(sizes[len(sessions) // limit :]) == len(sessions) % limit
+
+    def test_a_page_has_as_many_as_its_limit_from_both_stores(self, settings: Settings) -> None:
+        tenant = a_session()
+        headers = a_tenant(settings, tenant)
+        for alias in (REDIS, MONGO, MONGO):
+            store(alias).append(f"{tenant}:{a_session()}", a_turn())
+        page = get("conversations/?limit=2", **headers).json()
+        assert [each["stores"] for each in page["results"]] == [["redis"], ["mongo"]]
+        rest = get(f"conversations/?limit=2&cursor={page['next']}", **headers).json()
+        assert (len(rest["results"]), rest["next"]) == (1, None)
+
+    def test_what_is_added_between_two_pages_hides_nothing(self, settings: Settings) -> None:
+        tenant = a_session()
+        headers, sessions = a_tenant(settings, tenant), {a_session() for _ in range(12)}
+        for session in sessions:
+            store(REDIS).append(f"{tenant}:{session}", a_turn())
+        found, cursor = [], ""
+        while cursor is not None:
+            page = get(f"conversations/?limit=1&cursor={cursor}", **headers).json()
+            found += [each["session_id"] for each in page["results"]]
+            cursor = page["next"]
+            store(REDIS).append(f"{tenant}:{a_session()}", a_turn())
+            if len(found) > 500:
+                break
+        assert sessions <= set(found)
+
+    def test_a_page_for_which_much_is_looked_at_is_short(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its round trips are bounded; the next page goes on."""
+        monkeypatch.setattr(listing, "_WIDE", 5)
+        tenant = a_session()
+        headers, alone = a_tenant(settings, tenant), f"z{a_session()}"
+        for number in range(20):
+            for alias in (REDIS, MONGO):
+                store(alias).append(f"{tenant}:a{number:02}", a_turn())
+        store(MONGO).append(f"{tenant}:{alone}", a_turn())
+        store(REDIS).summaries([a_session()])  # Redis has the script from now on
+        state.state()
+        cursor = listing.Cursor(MONGO).encode()
+        with to_redis() as redis, to_mongo() as mongo:
+            page = get(f"conversations/?limit=2&cursor={cursor}", **headers).json()
+        assert (page["results"], page["complete"], len(redis), len(mongo)) == ([], True, 4, 4)
+        rest = get(f"conversations/?limit=2&cursor={page['next']}", **headers).json()
+        assert ([each["session_id"] for each in rest["results"]], rest["next"]) == ([alone], None)
+
     def test_an_empty_list_has_no_next_page(self, settings: Settings) -> None:
         headers = a_tenant(settings)
         assert listed(headers) == []
@@ -408,6 +474,12 @@ class TestListing:
             "W1tdLCIiLHRydWVd",  # [[],"",true]
             "eyJhIjoxLCJiIjoyLCJjIjozfQ",  # {"a":1,"b":2,"c":3}
             "MQ",  # 1
+            "WyJyZWRpcyIsIjEiLHRydWUsdHJ1ZSwiIl0",  # ["redis","1",true,true,""]
+            "WyJyZWRpcyIsIjEiLHRydWUsLTEsIiJd",  # ["redis","1",true,-1,""]
+            "WyJyZWRpcyIsIjEiLHRydWUsMTAwMDAwMDAwMCwiIl0",  # ["redis","1",true,1000000000,""]
+            "WyJyZWRpcyIsIjEiLHRydWUsMiw1XQ",  # ["redis","1",true,2,5]
+            "WyJyZWRpcyIsIjEiLHRydWUsMiwic2hvcnQiXQ",  # ["redis","1",true,2,"short"]
+            "WyJyZWRpcyIsIjEiLHRydWUsMiwiIiwiIl0",  # ["redis","1",true,2,"",""]
         ],
     )
     def test_an_invalid_cursor_is_400(self, cursor: str) -> None:
