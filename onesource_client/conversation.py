@@ -1,0 +1,124 @@
+"""What one conversation knows and asks, as steps: the same for both clients."""
+
+import re
+import uuid
+from typing import Any, Literal
+
+from onesource_client.errors import NotFound, OnesourceError, Unreachable, error_of
+from onesource_client.events import Events, Pieces
+from onesource_client.results import Answer, History
+from onesource_client.retries import Attempts
+from onesource_client.steps import Lost, Piece, Read, Reply, Send, Steps, again, content, failure, sent
+
+SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+Format = Literal["json", "markdown"]
+_STORE_ERRORS = 503
+
+
+class ConversationSteps:
+    """A conversation: its session_id, None until the first answer, and the last message that this client was given.
+
+    It is for one user of it at a time: an answer is asked for with what the one before gave."""
+
+    def __init__(self, session_id: str | None, last_message_id: str | None) -> None:
+        if session_id is not None and (not SESSION_ID.fullmatch(session_id) or session_id in (".", "..")):
+            raise ValueError("a session_id has 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+        self.session_id = session_id
+        self.last_message_id = last_message_id
+
+    def _asking(self, question: str, require_context: bool, key: str | None, attempts: Attempts) -> Steps[Answer]:
+        reply = yield from sent(self._question(question, require_context, key, streams=False), attempts)
+        return self._keep(Answer.of(content(reply)))
+
+    def _streaming(
+        self, question: str, require_context: bool, key: str | None, attempts: Attempts, pieces: Pieces
+    ) -> Steps[Answer]:
+        """Yield the answer's pieces. Where the connection is lost in the middle, the question is sent again."""
+        call = self._question(question, require_context, key, streams=True)
+        while True:
+            pieces.begin()
+            found = yield from _streamed(call, pieces)
+            if isinstance(found, Answer):
+                if rest := pieces.end(found.answer):
+                    yield Piece(rest)
+                return self._keep(found)
+            call = yield from again(call, found, attempts)
+
+    def _adding(self, question: str, answer: str, key: str | None, attempts: Attempts) -> Steps[Answer]:
+        if self.session_id is None:
+            self.session_id = uuid.uuid4().hex  # before it is sent: another try is for the same conversation
+        body = {"question": question, "answer": answer, "last_message_id": self.last_message_id}
+        reply = yield from sent(Send("POST", f"{self._path}turns", body, key or new_key()), attempts)
+        return self._keep(Answer.of(content(reply)))
+
+    def _reading(self, attempts: Attempts) -> Steps[History]:
+        if self.session_id is None:
+            return History()
+        reply = yield from sent(Send("GET", self._path), attempts)
+        history = History.of(content(reply))
+        if history:
+            self._was_given(history[-1].id)
+        return history
+
+    def _deleting(self, attempts: Attempts) -> Steps[None]:
+        if self.session_id is None:
+            return
+        try:
+            yield from sent(Send("DELETE", self._path), attempts)
+        except NotFound:
+            if not attempts.repeated:
+                raise
+            # An earlier try has deleted it, and its reply was lost.
+        self.last_message_id = None
+
+    def _exporting(self, form: Format, attempts: Attempts) -> Steps[str]:
+        if self.session_id is None:
+            raise NotFound("No such conversation: it has no session_id yet.", code="not_found")
+        reply = yield from sent(Send("GET", f"{self._path}export", query={"as": form}), attempts)
+        return reply.content.decode()
+
+    @property
+    def _path(self) -> str:
+        return f"/api/chat/conversations/{self.session_id}/"
+
+    def _question(self, question: str, require_context: bool, key: str | None, *, streams: bool) -> Send:
+        body: dict[str, Any] = {"question": question, "last_message_id": self.last_message_id}
+        if self.session_id is not None:
+            body["session_id"] = self.session_id
+        if require_context:
+            body["require_context"] = True
+        if streams:
+            body["stream"] = True
+        return Send("POST", "/api/chat/ask", body, key or new_key(), streams=streams)
+
+    def _keep(self, answer: Answer) -> Answer:
+        self.session_id = answer.session_id
+        self._was_given(answer.message_id)
+        return answer
+
+    def _was_given(self, message_id: str) -> None:
+        """Ids sort by time; of a stored answer that is given again a later one may be known."""
+        self.last_message_id = max(message_id, self.last_message_id or "")
+
+
+def new_key() -> str:
+    return str(uuid.uuid4())
+
+
+def _streamed(call: Send, pieces: Pieces) -> Steps[Answer | OnesourceError]:
+    """Send the question once and yield what is new of its answer; return the answer, or the error that came."""
+    reply: Reply | Lost = yield call
+    if error := failure(reply):
+        return error
+    events = Events()
+    while True:
+        chunk: bytes | Lost = yield Read()
+        if isinstance(chunk, Lost) or not chunk:
+            return Unreachable(chunk.reason if isinstance(chunk, Lost) else "the answer ended early")
+        for name, data in events.feed(chunk):
+            if name == "delta" and (new := pieces.feed(data["text"])):
+                yield Piece(new)
+            elif name == "answer":
+                return Answer.of(data)
+            elif name == "error":
+                return error_of(_STORE_ERRORS, data)

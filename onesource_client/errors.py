@@ -1,0 +1,149 @@
+"""Every error of the client: one class for each kind of failure, so that a caller catches what it can do about it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class OnesourceError(Exception):
+    """The service refused a request, or could not be reached."""
+
+    def __init__(self, detail: str, *, code: str = "", status: int = 0, body: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        """What the service wrote."""
+        self.code = code
+        """The service's word for it, "" where the reply was none of the service's."""
+        self.status = status
+        """The HTTP status, 0 without a reply."""
+        self.body: Mapping[str, Any] = body or {}
+        self.idempotency_key: str | None = self.body.get("idempotency_key")
+        """With it the question can be asked again later: it is stored once."""
+
+
+class Unreachable(OnesourceError):
+    """No reply came: the connection could not be made, or was lost; or what replied was not the service. Whether a
+    question was stored is not known. Send it again with its `idempotency_key`."""
+
+
+class InvalidRequest(OnesourceError):
+    """The request is not valid (400, 405, 413, 415)."""
+
+
+class NotAuthorized(OnesourceError):
+    """The token is missing, not valid or expired (401, 403)."""
+
+
+class NotFound(OnesourceError):
+    """There is no such conversation (404)."""
+
+
+class KeyReused(OnesourceError):
+    """The Idempotency-Key was used with another question or answer (422)."""
+
+
+class KeyExpired(OnesourceError):
+    """The turn of the Idempotency-Key was trimmed or deleted (409); ask with a new key."""
+
+    @property
+    def asked_at(self) -> str:
+        """When the question was first asked."""
+        return str(self.body.get("asked_at", ""))
+
+
+class KeyInUse(OnesourceError):
+    """The question is still being answered for another request with its Idempotency-Key (409)."""
+
+
+class NoLaterTurn(OnesourceError):
+    """The conversation takes no further turn (409); use another session_id."""
+
+
+class RateLimited(OnesourceError):
+    """Too many requests (429)."""
+
+    retry_after: float = 0.0
+    """Seconds to wait."""
+
+
+class AnswererFailed(OnesourceError):
+    """The model gave no answer; nothing was stored (502)."""
+
+
+class ModelRefused(AnswererFailed):
+    """The model's service refused the server; nothing was stored (502). An operator has to look into it."""
+
+
+class ServerError(OnesourceError):
+    """The service failed in a way that it does not document (5xx)."""
+
+
+class StoreUnavailable(OnesourceError):
+    """No store can be reached; nothing was read or changed (503)."""
+
+
+class ContextBehind(OnesourceError):
+    """`require_context` was set, and turns that this client was given cannot be read now; nothing was stored (503)."""
+
+
+class NotStored(OnesourceError):
+    """A turn is not known to be stored (503). Its answer is kept here: it was paid for."""
+
+    @property
+    def answer(self) -> str:
+        return str(self.body.get("answer", ""))
+
+    @property
+    def session_id(self) -> str:
+        return str(self.body.get("session_id", ""))
+
+
+class NotPersisted(NotStored):
+    """No store took the turn."""
+
+
+class OutcomeUnknown(NotStored):
+    """No store has confirmed the turn, and one may have it. Asked again with `idempotency_key` it is stored once."""
+
+
+_BY_CODE: dict[str, type[OnesourceError]] = {
+    "not_found": NotFound,
+    "idempotency_key_reused": KeyReused,
+    "key_expired": KeyExpired,
+    "idempotency_key_in_use": KeyInUse,
+    "no_later_turn": NoLaterTurn,
+    "throttled": RateLimited,
+    "answerer_failed": AnswererFailed,
+    "model_refused": ModelRefused,
+    "store_unavailable": StoreUnavailable,
+    "context_behind": ContextBehind,
+    "not_persisted": NotPersisted,
+    "outcome_unknown": OutcomeUnknown,
+}
+_BY_STATUS: dict[int, type[OnesourceError]] = {
+    401: NotAuthorized,
+    403: NotAuthorized,
+    404: NotFound,
+    429: RateLimited,
+}
+
+
+def error_of(status: int, body: Any, retry_after: str = "") -> OnesourceError:
+    """Return the error of a reply. One without a `code` is not the service's: a proxy's, as while the service starts
+    again; it shows nothing of what became of the request."""
+    fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
+    code, detail = str(fields.get("code", "")), str(fields.get("detail", "")) or f"HTTP status {status}"
+    if status >= 500 and not code:
+        return Unreachable(detail, status=status)
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (ServerError if status >= 500 else InvalidRequest)
+    error = kind(detail, code=code, status=status, body=fields)
+    if isinstance(error, RateLimited):
+        error.retry_after = _seconds(retry_after)
+    return error
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of a Retry-After header, 1 where it has none."""
+    try:
+        return max(float(retry_after), 0.0)
+    except ValueError:
+        return 1.0
