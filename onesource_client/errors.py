@@ -105,6 +105,10 @@ class OutcomeUnknown(NotStored):
     """No store has confirmed the turn, and one may have it. Asked again with `idempotency_key` it is stored once."""
 
 
+class TurnsAreWhole(OnesourceError):
+    """The service keeps whole turns: a message of a stored turn cannot be taken back alone. Raised by the adapters."""
+
+
 _BY_CODE: dict[str, type[OnesourceError]] = {
     "not_found": NotFound,
     "idempotency_key_reused": KeyReused,

@@ -81,6 +81,15 @@ def test_what_a_model_needs_is_installed_where_one_is_asked(checkout: Path, answ
     assert installed == ["Installing requirements.txt", "Installing requirements-models.txt"][: 1 + also]
 
 
+def test_the_adapters_have_an_environment_of_their_own(checkout: Path) -> None:
+    file = "tests/client/adapters/requirements.txt"
+    (checkout / file).parent.mkdir(parents=True)
+    (checkout / file).write_text("four==1.0\n")
+    (checkout / ".venv").rename(checkout / ".venv-adapters")
+    installed = [run(checkout, "bootstrap", "--adapters", ANSWERER="openai").stdout for _ in range(2)]
+    assert installed == [f"Installing {file}\n", ""]
+
+
 def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:
     (checkout / "refused").touch()
     failed = run(checkout, "bootstrap")
