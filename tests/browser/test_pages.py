@@ -2,29 +2,22 @@
 
 import http.client
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from conversations.runtime import switching
 from conversations.stores import ALIASES, store
 from tests import environment
+from tests.browser.looking import PATIENCE, follow, hosts_asked, see
 from tests.builders import a_session
 from tests.faults.service import ROOT, Service
-
-PATIENCE = 20  # seconds
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1280,1600")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,54 +42,12 @@ def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterato
     started.stop()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        if os.environ.get("CI"):
-            pytest.fail("chromium and chromedriver are not installed; .ci/run installs them")
-        pytest.skip("chromium and chromedriver are not installed")
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    started = Chrome(options=options, service=ChromeService(driver))
-    yield started
-    started.quit()
-
-
 def ask(service: Service, question: str, session: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     body = json.dumps({"question": question, "session_id": session})
     connection.request("POST", "/api/chat/ask", body, {"Content-Type": "application/json"})
     assert connection.getresponse().status == 200
     connection.close()
-
-
-def hosts_asked(browser: Chrome) -> set[str]:
-    """Return every host that the pages so far have sent a request to."""
-    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    urls = (m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent")
-    return {url.split("/")[2] for url in urls if url.startswith("http")}
-
-
-def see(browser: Chrome, selector: str, text: str = "") -> str:
-    """Return the text of the element once it is there and says so."""
-
-    def there(_: Chrome) -> str | None:
-        found = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
-        return next((said or " " for said in found if text in said), None)
-
-    redrawn = [StaleElementReferenceException]
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=redrawn).until(there) or ""
-
-
-def follow(browser: Chrome, by: str, what: str) -> None:
-    """Click what leads to another page; return when this page has been left, since a click does not wait for that."""
-    page = browser.find_element(By.TAG_NAME, "html")
-    browser.find_element(by, what).click()
-    WebDriverWait(browser, PATIENCE).until(staleness_of(page))
 
 
 def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
