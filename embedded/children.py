@@ -48,6 +48,8 @@ class Child:
         self.home = var_dir / self.name
         self.log = self.home / f"{self.name}.log"
         self.was_shut_down = False
+        self.was_stopped = False
+        """Whether its end was requested here; it may not have ended yet."""
         make_private(self.home)
         self.password_file = var_dir / f"{self.name}.password"
         self.password = keep_secret(self.password_file)
@@ -69,7 +71,7 @@ class Child:
 
     def launch(self, lock: int) -> None:
         """Start the process. It holds the folder's lock too, so that no other serve starts before it has ended."""
-        self.was_shut_down = False
+        self.was_shut_down = self.was_stopped = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 self.command(),
@@ -110,7 +112,16 @@ class Child:
     def terminate(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.send_signal(signal.SIGCONT)  # a process stopped by SIGSTOP could not save its data
+            self.thaw()  # a process stopped by SIGSTOP could not save its data
+
+    def freeze(self) -> None:
+        """Stop the process where it is: connections stay open, and nothing is answered."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
 
     def wait_for_end(self) -> None:
         if self._process:

@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 from embedded.children import ADDRESS, Child, Mongo, Redis, keep_secret, make_private, write_private
 from embedded.errors import EmbeddedError
+from embedded.requests import FREEZE, START, STOP, Requests
 
 UNUSED_PORT = 9  # "discard": privileged and unused, so a connection is refused and reaches no other program
 HANDOVER_SECONDS = 5  # for a serve that is about to end
+LOOK_SECONDS = 0.5  # between two looks at the children
 RESTART_PAUSE_SECONDS = 3
 
 logger = logging.getLogger(__name__)
@@ -71,14 +73,17 @@ def start(var_dir: Path, *, redis: bool, mongo: bool, lasting: bool = True) -> "
 
 
 class Stores:
-    """The running children. One that crashes is started again; one that is shut down, only by `revive`."""
+    """The running children. One that crashes is started again; one that is shut down, by `revive` or a request."""
 
     def __init__(self, var_dir: Path) -> None:
         self._children: list[Child] = []
         self._lock = _take(var_dir / "serve.lock")
+        self._requests = Requests(var_dir)
         self._file = var_dir / "embedded.json"
         self._stopping = threading.Event()
         self._revive = threading.Event()
+        self._to_start: set[str] = set()
+        """Those that were shut down and are requested to start: they may not have ended yet."""
         # It must not end before this process: the kernel ends a child with the thread that started it.
         self._watcher = threading.Thread(target=self._watch, name="embedded", daemon=True)
 
@@ -114,7 +119,9 @@ class Stores:
         """End every child, and release the folder after that."""
         self._stopping.set()
         if self._watcher.is_alive():
+            self._requests.wake()
             self._watcher.join()
+        self._requests.close()
         self._file.unlink(missing_ok=True)
         for child in self._children:
             child.terminate()
@@ -123,17 +130,42 @@ class Stores:
         os.close(self._lock)
 
     def _watch(self) -> None:
-        while not self._stopping.wait(0.5):
+        while True:
+            requests = self._requests.wait(LOOK_SECONDS)
+            if self._stopping.is_set():
+                return
             revive = self._revive.is_set()
             self._revive.clear()
             for child in self._children:
-                code = child.exit_code()
-                if code == 0 and not child.was_shut_down:
-                    child.was_shut_down = True
-                    hint = f"kill -USR1 {os.getpid()} starts it again"
-                    logger.warning("embedded_store_shut_down", extra={"store": child.name, "hint": hint})
-                if code or (child.was_shut_down and revive):
-                    self._restart(child, code or 0)
+                self._carry_out([verb for verb, name in requests if name == child.name], child)
+                self._look_at(child, revive)
+
+    def _carry_out(self, verbs: list[str], child: Child) -> None:
+        """Do what was requested; one that was shut down is started by `_look_at`."""
+        for verb in verbs:
+            if verb == STOP:
+                self._to_start.discard(child.name)
+                child.was_stopped = True
+                child.terminate()
+            elif verb == FREEZE:
+                child.freeze()
+            elif verb == START:
+                child.thaw()
+                if child.was_stopped or child.exit_code() == 0:
+                    self._to_start.add(child.name)
+            logger.warning("embedded_store_request", extra={"store": child.name, "request": verb})
+
+    def _look_at(self, child: Child, revive: bool) -> None:
+        code = child.exit_code()
+        if code is None:
+            return
+        shut_down = code == 0 or child.was_stopped
+        if shut_down and not child.was_shut_down:
+            child.was_shut_down = True
+            hint = f"kill -USR1 {os.getpid()} starts it again"
+            logger.warning("embedded_store_shut_down", extra={"store": child.name, "hint": hint})
+        if not shut_down or revive or child.name in self._to_start:
+            self._restart(child, 0 if shut_down else code)
 
     def _restart(self, child: Child, code: int) -> None:
         if code:
@@ -148,6 +180,7 @@ class Stores:
                 return
         with suppress(OSError):  # out of memory or of processes: the next round tries again
             child.launch(self._lock)
+            self._to_start.discard(child.name)
             logger.warning("embedded_store_restarted", extra={"store": child.name})
 
 
