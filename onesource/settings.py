@@ -182,6 +182,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "conversations",
     "ops",
+    "page",
 ]
 MIDDLEWARE = [
     "telemetry.requests.counted",

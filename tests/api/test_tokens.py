@@ -89,7 +89,7 @@ class TestAuthentication:
         refused(post({"qestion": 5}), 401, "not_authenticated")
 
     @pytest.mark.parametrize(
-        "path", ["/healthz", "/livez", "/readyz", "/metrics", "/version", "/api/schema/", "/api/docs/"]
+        "path", ["/", "/healthz", "/livez", "/readyz", "/metrics", "/version", "/api/schema/", "/api/docs/"]
     )
     def test_probes_and_documentation_need_no_token(self, path: str) -> None:
         pings.look()

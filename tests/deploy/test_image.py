@@ -76,7 +76,7 @@ class TestWhatIsInIt:
         assert not sent(path)
 
     def test_all_of_the_service_is_sent(self) -> None:
-        for package in ("onesource", "conversations", "ops"):
+        for package in ("onesource", "conversations", "ops", "page"):
             files = [file for file in (ROOT / package).rglob("*") if file.is_file() and "__pycache__" not in file.parts]
             assert not [file for file in files if not sent(str(file.relative_to(ROOT)))]
 
