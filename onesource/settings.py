@@ -341,11 +341,11 @@ LOGGING = {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
             "level": "INFO" if LOG_FORMAT == "json" else "WARNING",
-            "filters": ["no_paths"],
+            "filters": ["no_paths", "of_request"],
         }
     },
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}},
+    "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}, "of_request": {"()": "telemetry.logs.OfRequest"}},
     "loggers": {
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from telemetry import request_id
 from telemetry.escaping import visible
 
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -61,6 +62,15 @@ class NoPaths(logging.Filter):
         record.msg, record.args = "http_error", ()
         record.method = getattr(request, "method", None)
         record.route = match.route if match else None
+        return True
+
+
+class OfRequest(logging.Filter):
+    """Gives each record that is written during a request the id of the request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if found := request_id.current():
+            record.request = found
         return True
 
 

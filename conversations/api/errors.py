@@ -1,4 +1,4 @@
-"""Errors as HTTP responses: always `{"code", "detail", ...}`, and never long.
+"""Errors as HTTP responses: always `{"code", "detail", "request_id", ...}`, and never long.
 
 They name what the client sent, but only its beginning: else a response could be many times as long as its request.
 """
@@ -13,6 +13,7 @@ from rest_framework.views import exception_handler
 
 from conversations.api.output_serializers import NotPersistedSerializer
 from conversations.errors import ConversationError
+from telemetry import request_id
 
 _MAX_BYTES = 8192  # of an error without the answer that it may carry
 _MAX_DETAIL = 2500  # bytes of `detail`: a JSON renderer may write twice as many
@@ -49,8 +50,8 @@ def _invalid(reasons: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounded(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the body with a shortened detail, and without `errors` where these are too long."""
-    fields |= {"detail": _cut(str(fields["detail"]), _MAX_DETAIL)}
+    """Return the body with a shortened detail and the request's id, and without `errors` where these are too long."""
+    fields |= {"detail": _cut(str(fields["detail"]), _MAX_DETAIL), "request_id": request_id.current()}
     if len(orjson.dumps(fields)) > _MAX_BYTES - _MAX_DETAIL:
         fields.pop("errors", None)
     return fields
@@ -85,4 +86,5 @@ def server_error(request: HttpRequest) -> JsonResponse:
 
 
 def _page(status: int, code: str, detail: str) -> JsonResponse:
-    return JsonResponse({"code": code, "detail": detail}, status=status, headers={"Cache-Control": "no-store"})
+    fields = {"code": code, "detail": detail, "request_id": request_id.current()}
+    return JsonResponse(fields, status=status, headers={"Cache-Control": "no-store"})

@@ -10,6 +10,7 @@ from conversations.chat import Answer
 from conversations.policy import BEHIND, FULL
 from conversations.stores import ALIASES
 from conversations.turns import ANSWER, QUESTION
+from telemetry import request_id
 
 STORES = [(alias, alias) for alias in ALIASES]
 
@@ -100,6 +101,10 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
     code = serializers.CharField()
     detail = serializers.CharField()
+    request_id = serializers.SerializerMethodField(help_text="As in the header X-Request-ID and in the server's log.")
+
+    def get_request_id(self, error: Any) -> str:
+        return request_id.current()
 
 
 class InvalidSerializer(ErrorSerializer):

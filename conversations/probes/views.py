@@ -11,6 +11,7 @@ from conversations import clock, history
 from conversations.runtime import pings
 from conversations.runtime.state import state
 from conversations.stores import ALIASES
+from telemetry import request_id
 from telemetry.requests import page
 
 READY_SECONDS = 0.4  # a probe has half a second
@@ -25,7 +26,8 @@ def _safe(view: View) -> View:
     def wrapped(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return view(request)
-        error = {"code": "method_not_allowed", "detail": f'Method "{request.method}" not allowed.'}
+        detail = f'Method "{request.method}" not allowed.'
+        error = {"code": "method_not_allowed", "detail": detail, "request_id": request_id.current()}
         return JsonResponse(error, status=405, headers={"Allow": "GET, HEAD"})
 
     return wrapped

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +57,7 @@ def look(seconds: float | None = None, *, eager: bool = False) -> dict[str, Stor
     many seconds is reported as down, and what its ping finds later is not remembered. With `eager` a store that answers
     is used again at once: for the process that repairs, since the pause is for those that answer requests, which must
     not all come back together."""
-    pings = {alias: _executor.submit(_ping, alias, eager) for alias in ALIASES}
+    pings = {alias: _executor.submit(copy_context().run, _ping, alias, eager) for alias in ALIASES}
     answered, _ = wait(pings.values(), seconds)
     found = {}
     for alias, ping in pings.items():

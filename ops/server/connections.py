@@ -7,6 +7,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from telemetry import request_id
+
 HEAD_SECONDS = 10.0  # from the first byte, or from connecting, to the end of the headers
 IDLE_SECONDS = 75  # between two requests: longer than proxies keep theirs, so that they close first
 WRITE_SECONDS = 20.0  # how long a client may take nothing of an answer
@@ -172,8 +174,12 @@ class Connection(HttpToolsProtocol):
         if not self._between_requests() and self.cycle.response_started:
             self.transport.abort()
             return
-        body = b'{"code":"%s","detail":"%s"}' % (code.encode(), detail.encode())
-        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + headers + body)
+        chosen = request_id.chosen(request_id.sent(self.headers or ()))
+        body = f'{{"code":"{code}","detail":"{detail}","request_id":"{chosen}"}}'.encode()
+        headers = (
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+            f"{request_id.HEADER}: {chosen}\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[status] + headers.encode() + body)
         self.transport.close()
         self.loop.call_later(WRITE_SECONDS, self.transport.abort)

@@ -7,6 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 from asgiref.typing import HTTPScope
 
+from telemetry import request_id
+
 _UNDERSCORE = ord("_")
 
 
@@ -32,6 +34,7 @@ def environ(scope: HTTPScope, body: bytes) -> dict[str, Any]:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         **_headers(scope),
+        "HTTP_X_REQUEST_ID": request_id.current(),
     }
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from conversations.probes.urls import PROBES
 from ops.errors import ClientGone, RequestRefused
 from ops.server.environ import environ
+from telemetry import request_id
 
 BODY_SECONDS = 20.0  # for a whole body
 LINGER_SECONDS = 2.0  # for a client to read why its body is refused, while it is still sending
@@ -59,6 +61,7 @@ class Gate:
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         name = scope["path"].strip("/")
+        request_id.begin(request_id.sent(scope["headers"]))
         try:
             self._check(scope, name)
             body = await self._read_body(scope, receive)
@@ -183,7 +186,9 @@ class Threads:
             self._free.release()
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+        """Return what the call returns, in a thread that has the request's context."""
+        run: Callable[..., T] = copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._executor, run, call, *arguments)
 
     async def _wait(self, receive: ASGIReceiveCallable) -> None:
         if self._waiting >= MAX_WAITING:
@@ -225,12 +230,17 @@ def _refusal(refused: RequestRefused) -> Reply:
     headers = {"Cache-Control": "no-store", "Connection": "close"}
     if refused.status == 503:
         headers["Retry-After"] = "1"
-    body = orjson.dumps({"code": refused.code, "detail": refused.detail})
+    body = orjson.dumps({"code": refused.code, "detail": refused.detail, "request_id": request_id.current()})
     return _reply(refused.status, body, "application/json", headers)
 
 
 def _reply(status: int, body: bytes, kind: str, headers: dict[str, str]) -> Reply:
-    fields = {"Content-Type": kind, "Content-Length": str(len(body)), **headers}
+    fields = {
+        "Content-Type": kind,
+        "Content-Length": str(len(body)),
+        request_id.HEADER: request_id.current(),
+        **headers,
+    }
     return Reply(status, [(name.encode(), value.encode()) for name, value in fields.items()], body, None)
 
 

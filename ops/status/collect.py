@@ -1,7 +1,8 @@
 """Collecting the status: routing, both stores, unsynced conversations, and the runbook's four normal figures."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -111,10 +112,14 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
     as `here`, and as `followed` the switch that it follows, which counts when both stores are out."""
     connect()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
-        asked = {alias: pool.submit(_closing, partial(_ask, alias)) for alias in ALIASES}
-        recorded = pool.submit(_closing, switching.read)
-        backups = pool.submit(_closing, sampling.backups_recorded)
-        counted = pool.submit(served.served_metrics).result() if here is None else here
+
+        def submit(call: Callable[[], Any]) -> Future[Any]:
+            return pool.submit(copy_context().run, _closing, call)
+
+        asked = {alias: submit(partial(_ask, alias)) for alias in ALIASES}
+        recorded = submit(switching.read)
+        backups = submit(sampling.backups_recorded)
+        counted = submit(served.served_metrics).result() if here is None else here
         answers = {alias: answer.result() for alias, answer in asked.items()}
         reports = {alias: report for alias, (_, report) in answers.items() if report}
         switch = switching.newest_of({**recorded.result(), "followed": followed})

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from conversations.answerers.base import Answerer
 from conversations.stores import reachable
-from telemetry.logs import JsonFormatter
+from telemetry.logs import JsonFormatter, NoPaths, OfRequest
 from tests import environment
 from tests.servers import eventually
 
@@ -78,6 +78,8 @@ class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
+        self.addFilter(NoPaths())
+        self.addFilter(OfRequest())
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:

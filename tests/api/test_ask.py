@@ -522,6 +522,7 @@ class TestBothOut:
         error = response.json()
         assert (response.status_code, error.pop("code")) == (503, "not_persisted")
         assert error.pop("detail")
+        assert error.pop("request_id")
         assert error == {"answer": "An answer that was paid for.", "session_id": session, "persisted": False}
 
     def test_the_conversation_continues_when_the_stores_are_back(

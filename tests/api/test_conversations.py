@@ -87,9 +87,9 @@ class TestReading:
         assert (conversation["store"], conversation["messages"][0]["content"]) == ("mongo", "What is Redis?")
 
     def test_an_unknown_conversation_is_404(self) -> None:
-        response = get(f"conversations/{a_session()}/")
+        response = get(f"conversations/{a_session()}/", X_Request_ID="r-1")
         assert response.status_code == 404
-        assert response.json() == {"code": "not_found", "detail": "No such conversation."}
+        assert response.json() == {"code": "not_found", "detail": "No such conversation.", "request_id": "r-1"}
 
     def test_while_redis_is_down_mongo_answers(self, settings: Settings, redis_server: RedisServer) -> None:
         settings.CONV_DUAL_WRITE = True

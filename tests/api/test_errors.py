@@ -38,6 +38,7 @@ def refused(response: Any, status: int, code: str) -> str:
     assert error["code"] == code
     assert isinstance(error["detail"], str)
     assert error["detail"]
+    assert error["request_id"] == response["X-Request-ID"]
     return str(error["detail"])
 
 

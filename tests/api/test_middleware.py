@@ -37,7 +37,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 
 def answer(method: str, path: str, options: dict[str, Any], **client: Any) -> tuple[int, dict[str, str], list[str]]:
     """Return the status, the headers and the names of the cookies; that of an error too, as a server sends it."""
-    asked = Client(raise_request_exception=False, **client)
+    asked = Client(raise_request_exception=False, headers={"X-Request-ID": "of-each"}, **client)
     asked.cookies.load(COOKIES)
     data = json.dumps(options["data"]) if "data" in options else ""
     response = asked.generic(method, path, **{"content_type": "application/json", **options, "data": data})

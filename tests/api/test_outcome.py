@@ -78,6 +78,7 @@ class TestBothFrozen:
         session, before = a_session(), sample("turns_total", outcome="outcome_unknown")
         error = unknown(session)
         assert error.pop("detail")
+        assert error.pop("request_id")
         assert error.pop("idempotency_key").startswith("turn:")
         assert error == {"code": "outcome_unknown", "answer": "answer 1", "session_id": session, "persisted": False}
         assert sample("turns_total", outcome="outcome_unknown") == before + 1

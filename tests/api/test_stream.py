@@ -136,9 +136,10 @@ def test_the_same_key_streams_the_stored_answer() -> None:
 @let(FailsHalfWay)
 def test_an_answerer_that_fails_in_the_middle_is_an_error_event_and_nothing_is_stored(answered_by: None) -> None:
     session = a_session()
-    assert events(stream(session)) == [
+    detail = "The model gave no answer; nothing was stored. Try again."
+    assert events(stream(session, X_Request_ID="r-1")) == [
         ("delta", {"text": PIECES[0]}),
-        ("error", {"code": "answerer_failed", "detail": "The model gave no answer; nothing was stored. Try again."}),
+        ("error", {"code": "answerer_failed", "detail": detail, "request_id": "r-1"}),
     ]
     assert contents(session) == []
 

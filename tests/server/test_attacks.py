@@ -68,7 +68,7 @@ def test_an_upload_is_refused_by_its_length_and_touches_no_disk(service: Service
     with clients.connect(service.port, head) as connection:
         reply = clients.rest(connection)
     assert clients.status(reply) == 413
-    assert b'{"code":"too_large","detail":"The request body is longer than 524288 bytes."}' in reply
+    assert b'{"code":"too_large","detail":"The request body is longer than 524288 bytes.","request_id":"' in reply
     assert list((service.home / "tmp").iterdir()) == []
 
 

@@ -3,23 +3,27 @@
 import logging
 import re
 import sys
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 from pytest_django import Settings
 
-from telemetry.logs import JsonFormatter, TextFormatter, event, hashed
+from telemetry import request_id
+from telemetry.logs import JsonFormatter, OfRequest, TextFormatter, event, hashed
 
 LOGGER = logging.getLogger("conversations.chat")
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the lines that are written, each at the beginning of 2026."""
+    """Return the lines that are written, each at the beginning of 2026, outside of a request."""
     found: list[str] = []
+    request_id._current.set("")  # Django's test client leaves that of its last request
 
     def emit(record: logging.LogRecord) -> bool:
         record.created = 1767225600.25
+        OfRequest().filter(record)
         found.append(JsonFormatter().format(record))
         return False
 
@@ -32,6 +36,20 @@ def test_an_event_has_its_fields_in_order(lines: list[str]) -> None:
     assert lines == [
         '{"level":"INFO","logger":"conversations.chat","event":"msg_count_before","msg_count_before":2,'
         '"session":"a1","store":"redis","context":"full","at":"2026-01-01T00:00:00.250000+00:00"}'
+    ]
+
+
+def test_a_line_of_a_request_has_its_id(lines: list[str]) -> None:
+    def handled() -> None:
+        request_id.begin("r-1")
+        event(LOGGER, logging.INFO, "persist_error", store="redis")
+
+    copy_context().run(handled)
+    event(LOGGER, logging.INFO, "swept")
+    assert lines == [
+        '{"level":"INFO","logger":"conversations.chat","event":"persist_error","store":"redis","request":"r-1",'
+        '"at":"2026-01-01T00:00:00.250000+00:00"}',
+        '{"level":"INFO","logger":"conversations.chat","event":"swept","at":"2026-01-01T00:00:00.250000+00:00"}',
     ]
 
 
