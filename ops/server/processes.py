@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -139,6 +140,8 @@ def _work(listening: Listening) -> None:
     """Be a worker. Django is imported here, where the settings know the embedded stores."""
     # The parent gets what the terminal sends, and ends us by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    # uvicorn raises it again at its end, and the default handler would skip what follows.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     parent = multiprocessing.parent_process()
     if parent and parent.pid:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nothing would stop or replace us

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from conversations.stores import ALIASES, control
 from tests import environment
 from tests.builders import a_session
 from tests.faults.service import Service
@@ -35,3 +36,17 @@ def test_an_answer_is_stored_although_its_client_has_gone(service: Service, tmp_
         assert service.request("GET", f"/api/chat/conversations/{session}/")[0] == 200
     finally:
         service.stop()
+
+
+def heartbeats() -> set[str]:
+    """Return the processes that have a heartbeat in a store."""
+    return {process for alias in ALIASES for process in control(alias).report().heartbeats}
+
+
+def test_a_stop_removes_the_heartbeats(service: Service) -> None:
+    """Else this machine would seem cut off to the others, and each would answer `behind`."""
+    before = heartbeats()
+    service.start().wait()
+    eventually(lambda: len(heartbeats() - before) >= 3, "not every worker has left a heartbeat")
+    service.stop()
+    assert heartbeats() - before == set()
