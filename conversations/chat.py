@@ -33,7 +33,7 @@ from conversations.ids import next_time, stamp, time_at, time_of
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.stores.sessions import session_named
 from conversations.turns import Turn, make_turn, question_named
-from telemetry import metrics
+from telemetry import metrics, traces
 from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
@@ -269,7 +269,7 @@ class PendingTurn:
         """Return what the answerer answers; raise AnswererFailed."""
         pieces: list[str] = []
         try:
-            with metrics.answer_seconds.time(), deadline.excluded():
+            with metrics.answer_seconds.time(), deadline.excluded(), traces.answering():
                 for piece in self._pieces():
                     pieces.append(piece)
                     on_piece(piece)

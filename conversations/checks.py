@@ -46,6 +46,27 @@ def answerer(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 @register("onesource")
+def traces(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What exports traces is installed where they are asked for."""
+    if not settings.OTEL_EXPORTER_OTLP_ENDPOINT or _is_installed("opentelemetry.exporter.otlp.proto.http"):
+        return []
+    return [
+        Error(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs packages that are not installed.",
+            hint="Run script/bootstrap while it is set, or pip install -r requirements-traces.txt.",
+            id="conversations.E004",
+        )
+    ]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it is missing
+        return False
+
+
+@register("onesource")
 def ttl(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Conversations live long enough to be conversations."""
     if settings.CONV_TTL_SECONDS >= 60:

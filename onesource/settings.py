@@ -53,7 +53,7 @@ def _url(name: str, *schemes: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ImproperlyConfigured(f"{name} is not usable: it must look like {schemes[0]}://host:port/0")
+        raise ImproperlyConfigured(f"{name} is not usable: it must look like {schemes[0]}://host:port")
     return value
 
 
@@ -184,8 +184,11 @@ INSTALLED_APPS = [
     "ops",
     "page",
 ]
+# OpenTelemetry's own variable, which its exporter reads too. Unset, nothing of it is imported.
+OTEL_EXPORTER_OTLP_ENDPOINT = _url("OTEL_EXPORTER_OTLP_ENDPOINT", "http", "https")
 MIDDLEWARE = [
     "telemetry.requests.counted",
+    *(["telemetry.traces.traced"] if OTEL_EXPORTER_OTLP_ENDPOINT else []),
     "django.middleware.security.SecurityMiddleware",
     "onesource.middleware.PagesOnly",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -351,6 +354,7 @@ LOGGING = {
         "pymongo": {"level": "WARNING"},
         "uvicorn": {"level": "ERROR"},  # it logs each malformed request as a warning
         "openai": {"level": "WARNING"},
+        "opentelemetry": {"level": "ERROR"},  # it warns of each attempt to reach a collector
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
     },

@@ -1,1 +1,1 @@
-"""What the service counts and logs; it imports nothing of the service."""
+"""What the service counts, logs and traces; it imports nothing of the service."""

@@ -42,5 +42,6 @@ for _name in (
     "CONV_DUAL_WRITE",
     "MAX_BODY_BYTES",
     "PROMETHEUS_MULTIPROC_DIR",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ):
     os.environ.pop(_name, None)

@@ -12,7 +12,7 @@ from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Sum
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys
-from telemetry import metrics
+from telemetry import metrics, traces
 from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
@@ -177,3 +177,14 @@ class Measurement:
         elif isinstance(error, CorruptHistory):
             names = {"store": self._alias, "session": hashed(self._session)}
             event(logger, logging.ERROR, "corrupt_history", **names, error=str(error))
+        if traces.spans:
+            traces.spans.store_call(self._alias, self._operation, _outcome(error), self._session, took)
+
+
+def _outcome(error: BaseException | None) -> str:
+    """Return how a call has ended, for its span."""
+    if isinstance(error, StoreUnavailable):
+        return "unavailable"
+    if isinstance(error, CorruptHistory):
+        return "corrupt"
+    return "failed" if error else "ok"

@@ -148,9 +148,11 @@ def _work(listening: Listening) -> None:
     application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
     from conversations.background import watcher
     from ops.server import asgi
+    from telemetry import traces
 
     watcher.start(repairs=listening.probes_only)  # in the process that answers no chat
-    asgi.run(application, listening)
+    with traces.exported():
+        asgi.run(application, listening)
 
 
 def _free(name: str, port: int) -> str:

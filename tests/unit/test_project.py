@@ -44,7 +44,8 @@ class TestLock:
     def test_it_has_the_pins(self) -> None:
         """CONTRIBUTING.md has the command that writes it. What is there besides belongs to other systems or Pythons."""
         locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", self.TEXT, re.MULTILINE))
-        assert pins("requirements.txt").items() | pins("requirements-models.txt").items() <= locked.items()
+        for file in ("requirements.txt", "requirements-models.txt", "requirements-traces.txt"):
+            assert pins(file).items() <= locked.items()
 
     def test_each_package_has_hashes_and_no_address(self) -> None:
         entries = re.findall(r"^[a-z0-9-]+==.*\n((?:    .*\n)*)", self.TEXT, re.MULTILINE)
@@ -70,7 +71,7 @@ class TestPyproject:
         """A line with an option, as `-r`, could not be read."""
         dynamic = PROJECT["tool"]["setuptools"]["dynamic"]
         files = dynamic["dependencies"]["file"] + dynamic["optional-dependencies"]["models"]["file"]
-        assert files == ["requirements.txt", "requirements-models.txt"]
+        assert files == ["requirements.txt", "requirements-models.txt", "requirements-traces.txt"]
         assert all(pins(file) for file in files)
 
     def test_every_tool_knows_the_oldest_python(self) -> None:
