@@ -17,7 +17,7 @@ from django.conf import settings
 from conversations.answerers.base import BYTES_PER_TOKEN, Answerer, window
 from conversations.errors import AnswererFailed, ModelRefused
 from conversations.turns import QUESTION, History
-from telemetry import metrics
+from telemetry import metrics, traces
 from telemetry.logs import event
 
 _MAX_TOKENS = 4096  # of an answer, where the vendor wants a limit and none is set
@@ -138,6 +138,7 @@ def _count(usage: dict[str, int]) -> None:
         for direction, number in usage.items():
             metrics.llm_tokens.labels(direction=direction).inc(number)
         counted = {f"tokens_{direction}": number for direction, number in usage.items()}
+        traces.annotate(**counted)
         event(logger, logging.INFO, "model_usage", model=settings.LLM_MODEL, **counted)
 
 

@@ -70,7 +70,9 @@ class TestPyproject:
     def test_the_dependencies_are_the_pinned_ones(self) -> None:
         """A line with an option, as `-r`, could not be read."""
         dynamic = PROJECT["tool"]["setuptools"]["dynamic"]
-        files = dynamic["dependencies"]["file"] + dynamic["optional-dependencies"]["models"]["file"]
+        files = dynamic["dependencies"]["file"] + [
+            file for extra in dynamic["optional-dependencies"].values() for file in extra["file"]
+        ]
         assert files == ["requirements.txt", "requirements-models.txt", "requirements-traces.txt"]
         assert all(pins(file) for file in files)
 
