@@ -242,11 +242,17 @@ if _default["ENGINE"].endswith("sqlite3"):
 # Long enough for sixteen writers queueing at one long document, short enough that a turn which finds both
 # stores frozen still says so within a second.
 MONGO_TIMEOUT_MS = _read("MONGO_TIMEOUT_MS", 600, "int", validate=_at_least(1))
-MONGO_ENGINE = "django_mongodb_backend"  # docs/adr/0001-mongo-engine.md
+_ENGINES = {"mongodb": "django_mongodb_backend", "djongo": "conversations.stores.mongo.djongo"}
+MONGO_ENGINE = _read("MONGO_ENGINE", "mongodb", validate=_one_of(*_ENGINES))  # docs/adr/0001-mongo-engine.md
+if MONGO_ENGINE == "djongo":
+    from conversations.stores.mongo import djongo
+
+    if _problem := djongo.problem():
+        raise ImproperlyConfigured(f"MONGO_ENGINE is not usable: {_problem}")
 DATABASES = {
     "default": _default,
     "mongo": {
-        "ENGINE": MONGO_ENGINE,
+        "ENGINE": _ENGINES[MONGO_ENGINE],
         "HOST": MONGO_URL,
         "NAME": urlsplit(MONGO_URL).path.strip("/") or "onesource",
         "OPTIONS": {

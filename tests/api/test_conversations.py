@@ -422,7 +422,8 @@ class TestListing:
             assert get(f"conversations/?limit=50&cursor={cursor}", **headers).json()["results"]
         # How many steps a SCAN takes depends on whose keys are there too.
         assert [name for name in redis if name != "SCAN"] == ["EVALSHA"]
-        assert mongo == {REDIS: ["find"], MONGO: ["aggregate", "find"]}[alias]
+        assert mongo[-1] == "find"  # before it, the list is read by an engine: MONGO_ENGINE
+        assert len(mongo) == {REDIS: 1, MONGO: 2}[alias]
 
     def test_a_page_whose_store_fails_in_the_middle_comes_from_the_other(
         self, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,14 @@
 """What the service opens by itself depends on what it uses: only embedded stores on loopback are one person's own."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pytest_django import Settings
 
 from conversations import checks
+from conversations.stores.mongo import djongo
 from tests.configured import DEPLOYED, LONG_SECRET, run, settings_with
 
 REDIS = {"REDIS_URL": DEPLOYED["REDIS_URL"], "SECRET_KEY": LONG_SECRET}
@@ -104,3 +107,30 @@ def test_the_deployment_check_has_nothing_to_say_of_https(tmp_path: Path) -> Non
     environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "HTTPS": "1"}
     done = run("manage.py", "check", "--deploy", "--fail-level=WARNING", **environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_engine_of_mongodb_stops_the_start(tmp_path: Path) -> None:
+    done = run("manage.py", "check", **DEPLOYED, VAR_DIR=str(tmp_path), MONGO_ENGINE="mongoengine")
+    assert done.returncode == 2
+    assert done.stderr == "onesource: MONGO_ENGINE is not usable: must be one of: mongodb, djongo\n"
+
+
+def test_an_engine_that_is_not_installed_stops_the_start_and_names_the_cure(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['djongo'] = None; import manage; sys.argv = ['manage.py', 'check']; manage.main()"
+    done = run("-c", code, **DEPLOYED, VAR_DIR=str(tmp_path), MONGO_ENGINE="djongo")
+    assert done.returncode == 2
+    install = "pip install --no-deps -r requirements-djongo.txt"
+    assert done.stderr == f"onesource: MONGO_ENGINE is not usable: djongo is not installed: {install}\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "sqlparse", "usable"),
+    [("1.3.7", "0.2.4", True), ("1.3.7", "0.6.1", False), ("1.3.6", "0.2.4", False)],
+)
+def test_djongo_is_not_used_beside_other_versions(
+    monkeypatch: pytest.MonkeyPatch, version: str, sqlparse: str, usable: bool
+) -> None:
+    """requirements.txt, installed again after it, brings another sqlparse."""
+    monkeypatch.setitem(sys.modules, "djongo", SimpleNamespace(__version__=version))
+    monkeypatch.setattr("sqlparse.__version__", sqlparse)
+    assert (djongo.problem() == "") is usable
