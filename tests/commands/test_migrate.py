@@ -23,3 +23,10 @@ def test_it_indexes_a_collection_that_a_turn_has_made_already() -> None:
 
 def test_every_change_of_a_model_has_its_migration() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_the_record_of_migrations_is_the_same_on_every_engine() -> None:
+    """So that MONGO_ENGINE can be changed: either records what comes next."""
+    record = connections["mongo"].get_collection("django_migrations")
+    assert set(record.index_information()) == {"_id_"}
+    assert set(record.find_one()) == {"_id", "app", "name", "applied"}

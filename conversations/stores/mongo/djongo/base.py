@@ -10,6 +10,7 @@ from pymongo.errors import PyMongoError
 from conversations.stores.mongo.djongo import sql
 from conversations.stores.mongo.djongo.cursor import Cursor
 from conversations.stores.mongo.djongo.operations import Operations
+from conversations.stores.mongo.djongo.schema import SchemaEditor
 
 Document = dict[str, Any]
 Client = pymongo.MongoClient[Document]
@@ -29,6 +30,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             "Error": (database.Error, PyMongoError),
         }
     )
+    SchemaEditorClass = SchemaEditor
     ops_class = Operations
     # `sql` writes the other lookups. A LIKE may not reach djongo.
     operators = {
