@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pymongo import MongoClient
@@ -143,7 +144,14 @@ class MongoServer(Server):
     def client(self) -> "MongoClient[dict[str, object]]":
         return MongoClient(self.url, serverSelectionTimeoutMS=500, journal=True)
 
+    def _listens(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
     def answers(self) -> bool:
+        if not self._listens():  # the driver would look again after half a second
+            return False
         with self.client() as client:
             try:
                 return bool(client.admin.command("ping"))
