@@ -119,3 +119,15 @@ def test_the_status_is_found_and_a_switch_is_made_there(
     assert hosts_asked(browser) == {f"localhost:{service.port}"}
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [message for message in severe if "/favicon.ico" not in message] == []  # browsers ask for one unbidden
+
+
+def test_the_status_is_no_wider_than_a_phone(service: Service, browser: Chrome) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        open_in_admin(service, browser, "status/")
+        see(browser, ".verdict h1")
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
