@@ -17,7 +17,7 @@ from tests.configured import DEPLOYED, settings_with
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
-README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY", "SYSTEM_PROMPT")
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
@@ -96,7 +96,7 @@ def as_variable(value: Any) -> str:
 
 
 class TestSettings:
-    TABLE = list(rows(README, "## Settings"))
+    TABLE = list(rows(SETTINGS, "# Settings"))
 
     def test_the_table_has_each_variable_that_is_read(self) -> None:
         assert {code(name)[0] for name, *_ in self.TABLE} == variables()
@@ -119,7 +119,7 @@ class TestSettings:
                 assert as_variable(embedded[name]) == code(embedded_too)[0], name
 
     def test_exactly_the_documented_variables_may_come_from_a_file(self, tmp_path: Path) -> None:
-        documented = re.findall(r"`(\w+)_FILE`", README)
+        documented = re.findall(r"`(\w+)_FILE`", SETTINGS)
         assert sorted(documented) == sorted(MAY_BE_FILES)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
         secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind."}
@@ -155,7 +155,7 @@ def options(command: str) -> set[str]:
 
 
 class TestCommands:
-    TABLE = list(rows(README, "## Operating it"))
+    TABLE = list(rows((ROOT / "docs" / "operating.md").read_text(), "# Operating it"))
 
     def test_the_table_has_each_command(self) -> None:
         assert {each.split()[0] for name, _ in self.TABLE for each in code(name)} == COMMANDS
