@@ -66,7 +66,7 @@ def _section(lines: list[str], start: int, end: int) -> Section:
     for number in range(start, end):
         fence = lines[number].strip()
         if opened and fence == "```":
-            blocks.append(tuple(_commands(lines, opened, number)))
+            blocks.append(tuple(commands(lines, opened, number)))
             opened = 0
         elif fence.startswith("```"):
             assert fence == "```bash", f"line {number + 1}: a block that no test executes: say ```bash"
@@ -74,7 +74,8 @@ def _section(lines: list[str], start: int, end: int) -> Section:
     return Section(lines[start][3:].strip(), "\n".join(lines[start:end]), tuple(blocks))
 
 
-def _commands(lines: list[str], start: int, end: int) -> list[Command]:
+def commands(lines: list[str], start: int, end: int) -> list[Command]:
+    """Return the commands of the block between these lines."""
     found: list[Command] = []
     opened = ""
     for number in range(start, end):

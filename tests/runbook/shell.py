@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -9,9 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from tests.runbook.document import Command
 
 PATIENCE = 120  # seconds a command may take
+
+
+def need(*tools: str) -> None:
+    """Skip the test on a laptop, and fail it in CI, where a tool that the commands use is not installed."""
+    if missing := [tool for tool in tools if not shutil.which(tool)]:
+        problem = f"{missing[0]} is not installed: apt-get install curl jq redis-server"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
 
 
 class Shell:

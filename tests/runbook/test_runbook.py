@@ -1,8 +1,6 @@
 """docs/RUNBOOK.md, held to a live stack: every command of it is typed into a bash, and its output is compared."""
 
-import os
 import re
-import shutil
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from tests.runbook.cluster import Cluster
 from tests.runbook.contract import COMMANDS
 from tests.runbook.document import Section, sections
 from tests.runbook.kubectl import Desk
-from tests.runbook.shell import Shell
+from tests.runbook.shell import Shell, need
 from tests.runbook.staging import STAGES
 from tests.servers import RedisServer, eventually
 
@@ -37,10 +35,8 @@ _TOOLS = ("curl", "jq", "redis-cli", "redis-check-rdb")
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Cluster:
-    """A stack that is not started. Without a tool that the commands need it is skipped on a laptop, and fails in CI."""
-    if missing := [tool for tool in _TOOLS if not shutil.which(tool)]:
-        problem = f"{missing[0]} is not installed: apt-get install curl jq redis-server"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
+    """A stack that is not started."""
+    need(*_TOOLS)
     return Cluster(tmp_path, WEB_CONCURRENCY="1", CONV_MAX_TURNS="1000")
 
 
