@@ -81,12 +81,14 @@ def test_what_a_model_needs_is_installed_where_one_is_asked(checkout: Path, answ
     assert installed == ["Installing requirements.txt", "Installing requirements-models.txt"][: 1 + also]
 
 
-def test_the_adapters_have_an_environment_of_their_own(checkout: Path) -> None:
-    file = "tests/client/adapters/requirements.txt"
-    (checkout / file).parent.mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("option", "file"), [("adapters", "tests/client/adapters/requirements.txt"), ("docs", "requirements-docs.txt")]
+)
+def test_adapters_and_docs_have_environments_of_their_own(checkout: Path, option: str, file: str) -> None:
+    (checkout / file).parent.mkdir(parents=True, exist_ok=True)
     (checkout / file).write_text("four==1.0\n")
-    (checkout / ".venv").rename(checkout / ".venv-adapters")
-    installed = [run(checkout, "bootstrap", "--adapters", ANSWERER="openai").stdout for _ in range(2)]
+    (checkout / ".venv").rename(checkout / f".venv-{option}")
+    installed = [run(checkout, "bootstrap", f"--{option}", ANSWERER="openai").stdout for _ in range(2)]
     assert installed == [f"Installing {file}\n", ""]
 
 

@@ -76,6 +76,9 @@ class TestPyproject:
         assert files == ["requirements.txt", "requirements-models.txt", "requirements-traces.txt"]
         assert all(pins(file) for file in files)
 
+    def test_what_builds_the_documentation_is_pinned(self) -> None:
+        assert {"mkdocs", "mkdocs-material"} <= pins("requirements-docs.txt").keys()
+
     def test_every_tool_knows_the_oldest_python(self) -> None:
         oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
         assert PROJECT["tool"]["mypy"]["python_version"] == oldest
@@ -101,7 +104,7 @@ class TestWorkflows:
         assert workflow(name)["permissions"] == {"contents": "read"}
 
     def test_ci_calls_what_developers_call(self) -> None:
-        assert ".ci/run" in [step.get("run") for step in steps("ci")]
+        assert {".ci/run", "script/docs"} <= {step.get("run") for step in steps("ci")}
         assert "exec bash script/test" in (ROOT / ".ci" / "run").read_text()
 
     def test_the_image_says_what_is_in_it(self) -> None:
