@@ -201,6 +201,13 @@ DAMAGED = {
 }
 
 
+@pytest.fixture
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore without a second process, whose start takes as long as all else."""
+    monkeypatch.setattr(verify, "_another_process", lambda: ThreadPoolExecutor(1))
+
+
+@pytest.mark.usefixtures("in_one_process")
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_verify_says_that_the_snapshot_cannot_be_read(tmp_path: Path, damage: str) -> None:
     """Whatever is in the manifest: what could not be read was written as it is. The conversations are whole."""
@@ -213,6 +220,7 @@ def test_verify_says_that_the_snapshot_cannot_be_read(tmp_path: Path, damage: st
     assert f"{path}: The Redis snapshot cannot be read: " in said
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_verify_tells_machines_too_what_is_wrong_with_the_snapshot(tmp_path: Path) -> None:
     path = with_dump(make(tmp_path), b"REDIS0099")
     code, report = run_json("backup", "verify", str(path))
@@ -223,6 +231,7 @@ def test_verify_tells_machines_too_what_is_wrong_with_the_snapshot(tmp_path: Pat
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_verify_of_a_later_redis_snapshot_trusts_its_checksum(tmp_path: Path) -> None:
     hold(REDIS)
     whole = make(tmp_path)
@@ -231,6 +240,7 @@ def test_verify_of_a_later_redis_snapshot_trusts_its_checksum(tmp_path: Path) ->
     assert "Redis snapshot: its checksums are right; the redis-server here is too old to read it\n" in said
 
 
+@pytest.mark.usefixtures("in_one_process")
 def test_verify_of_a_later_redis_snapshot_without_a_checksum_is_trouble(tmp_path: Path) -> None:
     """Nothing shows that it is whole: random bytes with such an end look the same."""
     path = with_dump(make(tmp_path), b"REDIS0099" + os.urandom(500) + b"\xff" + bytes(8))
