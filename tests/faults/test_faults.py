@@ -38,7 +38,7 @@ def stacks() -> Iterator[Stacks]:
 
 @pytest.fixture(scope="module")
 def setup(request: pytest.FixtureRequest) -> Setup:
-    """Of module scope, so that pytest puts those cases beside each other that share a stack."""
+    """The stack that the case needs; conftest.py puts those cases beside each other that share one."""
     wanted: Setup = request.param
     return wanted
 
