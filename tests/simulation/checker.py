@@ -100,10 +100,11 @@ def _at_the_end(world: World) -> list[str]:
 def _not_repaired(world: World, session: str, lost: set[str]) -> Iterator[str]:
     """Yield what differs between the stores, and the flags that are left. A lost turn that a late write has brought
     back is in one store until it is asked for, or until a scrub; so is what was evicted, and what a lost deletion
-    covers that the other store has applied late. What is trimmed in one store alone stays in the other."""
+    covers that the other store has applied late. What is trimmed in one store alone stays in the other, also where that
+    was applied late, after the command had given up."""
     evicted = any(fault.kind == "evict" for fault in world.began)
-    trimmed = any(fault.kind.startswith("trim") and fault.target in ALIASES for fault in world.began)
     late = any(fault.kind == "apply late" for fault in world.began)
+    trimmed = any(fault.kind.startswith("trim") and (fault.target in ALIASES or late) for fault in world.began)
     stores = {alias: world.backends[alias].store for alias in ALIASES}
     lost_deletion = late and any(session in loss.deletions for loss in world.losses)
     covered = max(store._tombstones.get(session, ("", 0.0))[0] for store in stores.values()) if lost_deletion else ""

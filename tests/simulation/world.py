@@ -246,8 +246,9 @@ class World:
         scope = trim.Scope(aliases, apply=True, advance=lambda done, total: None)
         loss = Loss(self.scheduler.now, fault.target)
         self.losses.append(loss)
+        for alias in aliases:
+            self.backends[alias].trimmed = loss.turns  # goes on: a removal may be applied late
         self._operate(lambda: command(scope))
-        loss.turns = set().union(*(self.backends[alias].trimmed for alias in aliases))
 
     def _fail_over(self, fault: Fault) -> None:
         """Do as `failover` does: dual write on, copy and compare, switch, and dual write as it was."""
