@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from onesource_client import AsyncClient, AsyncConversation, AsyncStream, Client, OnesourceError, Retries
@@ -26,7 +27,9 @@ class Running:
         self.hold, self._asked = home / "hold", home / "asked"
         stores = {"REDIS_URL": environment.REDIS.url, "MONGO_URL": environment.MONGO.url}
         answering = {"ANSWERER": "tests.client.answering.InPieces", HOLD: str(self.hold), ASKED: str(self._asked)}
-        self.service = Service(home / "service", **stores, **answering, **variables)
+        # A busy machine takes longer than a store may; then another one is read, which the tests do not expect.
+        patient = {"REDIS_SOCKET_TIMEOUT_MS": "1000", "REDIS_CONNECT_TIMEOUT_MS": "1000", "MONGO_TIMEOUT_MS": "1000"}
+        self.service = Service(home / "service", **stores, **answering, **patient, **variables)
 
     @property
     def url(self) -> str:
@@ -35,6 +38,16 @@ class Running:
     def asked(self, question: str) -> int:
         """Return how often the question was answered."""
         return self._asked.read_text().splitlines().count(question) if self._asked.exists() else 0
+
+    def wait_until_well(self) -> None:
+        """Wait until the service uses both stores again, after a test that stopped one."""
+        with connected("sync", self.url) as begin:
+
+            def well() -> bool:
+                health = httpx.get(f"{self.url}/healthz").json()
+                return health["status"] == "ok" and begin().ask("Well?").stored_in == ("redis",)
+
+            eventually(well, "the service does not use both stores")
 
     def wait_until_asked(self, question: str) -> None:
         eventually(lambda: self.asked(question), "the question is not being answered")
@@ -104,6 +117,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(params=KINDS)
 def begin(request: pytest.FixtureRequest, running: Running) -> Iterator[Begin]:
     """Return a function that returns a conversation of either client."""
+    running.wait_until_well()
     with connected(request.param, running.url) as begin:
         yield begin
 

@@ -129,6 +129,7 @@ def repair_two() -> None:
 @pytest.mark.parametrize("call", [repair_one, repair_two])
 def test_failed_calls_of_every_caller_open_the_breaker(redis_server: RedisServer, call: Callable[[], None]) -> None:
     reads = state().stores[REDIS].reads
+    metrics.store_errors.labels(store=REDIS, operation="inspect")  # as at a server's start
     before = sample("store_errors_total", store="redis", operation="inspect")
     redis_server.kill()
     try:

@@ -32,6 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "script", tmp_path / "script")
     (tmp_path / "requirements.txt").write_text("one==1.0\ntwo==1.0\n")
     (tmp_path / "requirements-models.txt").write_text("three==1.0\n")
+    (tmp_path / "requirements-traces.txt").write_text("four==1.0\n")
     (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir()
