@@ -75,7 +75,9 @@ class Backend:
         self.past: list[tuple[float, dict[str, Any]]] = []
         """Snapshots that it may be rolled back to, oldest first."""
         self.trimmed: set[str] = set()
-        """The questions of the turns that a command removed from it."""
+        """The questions of the turns that a command removed from it, or left a tombstone for."""
+        self.every: list[SimulatedStore] = [self.store]
+        """The stores of all servers."""
 
     def remember(self) -> None:
         self.past.append((self.scheduler.now, self.store.snapshot()))
@@ -250,23 +252,25 @@ class SimulatedBulk(BulkStore):
         return self._link.call(lambda: self._memory.last_ids(sessions))
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
-        return self._removed(lambda: self._memory.remove(last_ids, tombstones=tombstones))
+        def apply() -> Removal:
+            covered = {session: self._covered(session, last) for session, last in last_ids.items()}
+            removal = self._memory.remove(last_ids, tombstones=tombstones)
+            self._link.backend.trimmed.update(*(covered[session] for session in covered.keys() - removal.kept))
+            return removal
+
+        return self._link.call(apply, write=True)
 
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
-        self._removed(lambda: self._memory.trim(ends, tombstones=tombstones))
+        def apply() -> None:
+            self._link.backend.trimmed.update(*(self._covered(session, end) for session, end in ends.items()))
+            self._memory.trim(ends, tombstones=tombstones)
 
-    def _removed(self, apply: Callable[[], T]) -> T:
-        """Call it, and note the turns that are gone then: some may have been stored while the command ran."""
+        self._link.call(apply, write=True)
 
-        def noted() -> T:
-            backend = self._link.backend
-            before = questions(backend.store.values)
-            try:
-                return apply()
-            finally:
-                backend.trimmed |= before - questions(backend.store.values)
-
-        return self._link.call(noted, write=True)
+    def _covered(self, session: str, end: str) -> set[str]:
+        """Return the questions up to that id, of both stores: the tombstone here covers what the other one keeps."""
+        held = [message for store in self._link.backend.every for message in store.values.get(session, ())[::2]]
+        return {message.content for message in held if message.id <= end}
 
     def expire(self, *, apply: bool) -> int:
         raise NotImplementedError

@@ -53,6 +53,8 @@ class World:
         self.violations: list[str] = []
         limits = Limits(TTL, plan.max_turns, 10**6)
         self.backends = {alias: Backend(alias, limits, self.scheduler) for alias in ALIASES}
+        for backend in self.backends.values():
+            backend.every = [each.store for each in self.backends.values()]
         back = {fault.target for fault in plan.faults if fault.kind == "roll back"}
         self._rolled_back = [self.backends[alias] for alias in ALIASES if alias in back]
         self.machines = [Machine(str(number)) for number in range(plans.MACHINES)]
