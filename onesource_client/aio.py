@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from onesource_client.client import options, reason, reply, request
-from onesource_client.conversation import ConversationSteps, Format
+from onesource_client.conversation import ConversationSteps, Format, StreamSteps
 from onesource_client.events import Pieces
 from onesource_client.results import Answer, History
 from onesource_client.retries import Attempts, Retries
@@ -97,20 +97,12 @@ class AsyncConversation(ConversationSteps):
         return await self._client._run(self._exporting(form, self._client._attempts()))
 
 
-class AsyncStream:
+class AsyncStream(StreamSteps):
     """An answer that comes piece by piece; iterate once. See Stream."""
 
     def __init__(self, http: httpx.AsyncClient, steps: Steps[Answer], pieces: Pieces) -> None:
+        super().__init__(steps, pieces)
         self._http = http
-        self._steps = steps
-        self._pieces = pieces
-        self.answer: Answer | None = None
-        """The stored turn, once all pieces were given."""
-
-    @property
-    def replaced(self) -> bool:
-        """Whether the pieces are not those of the stored answer: see Stream.replaced."""
-        return self._pieces.replaced
 
     async def __aiter__(self) -> AsyncIterator[str]:
         wire, result = _Wire(self._http), None

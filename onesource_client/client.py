@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from onesource_client.conversation import ConversationSteps, Format
+from onesource_client.conversation import ConversationSteps, Format, StreamSteps
 from onesource_client.events import Pieces
 from onesource_client.results import Answer, History
 from onesource_client.retries import Attempts, Retries
@@ -97,21 +97,12 @@ class Conversation(ConversationSteps):
         return self._client._run(self._exporting(form, self._client._attempts()))
 
 
-class Stream:
+class Stream(StreamSteps):
     """An answer that comes piece by piece; iterate once."""
 
     def __init__(self, http: httpx.Client, steps: Steps[Answer], pieces: Pieces) -> None:
+        super().__init__(steps, pieces)
         self._http = http
-        self._steps = steps
-        self._pieces = pieces
-        self.answer: Answer | None = None
-        """The stored turn, once all pieces were given."""
-
-    @property
-    def replaced(self) -> bool:
-        """Whether the pieces are not those of the stored answer: the connection was lost in the middle, nothing had
-        been stored, and the question was answered anew. `answer` has the answer that counts."""
-        return self._pieces.replaced
 
     def __iter__(self) -> Iterator[str]:
         wire, result = _Wire(self._http), None

@@ -101,6 +101,22 @@ class ConversationSteps:
         self.last_message_id = max(message_id, self.last_message_id or "")
 
 
+class StreamSteps:
+    """An answer that comes piece by piece: its steps, and what is known of it."""
+
+    def __init__(self, steps: Steps[Answer], pieces: Pieces) -> None:
+        self._steps = steps
+        self._pieces = pieces
+        self.answer: Answer | None = None
+        """The stored turn, once all pieces were given."""
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the pieces are not those of the stored answer: the connection was lost in the middle, nothing had
+        been stored, and the question was answered anew. `answer` has the answer that counts."""
+        return self._pieces.replaced
+
+
 def new_key() -> str:
     return str(uuid.uuid4())
 
