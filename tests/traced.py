@@ -41,7 +41,7 @@ class Collector:
         return self.spans(trace_id)
 
     def resources(self) -> list[dict[str, Any]]:
-        """Return what is said of each process that has sent something."""
+        """Return the attributes of each process that has sent spans."""
         return [attributes(each.resource) for request in list(self.requests) for each in request.resource_spans]
 
 

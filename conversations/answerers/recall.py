@@ -1,6 +1,6 @@
 """The built-in answerer: it uses no model, and answers questions about the conversation from its history.
 
-It recalls, counts and lists what was asked, sums it up, and quotes what it was told as "my … is …".
+It recalls, counts and lists questions, sums up the conversation, and quotes sentences like "my … is …".
 
 A sentence is taken to be about the conversation when it asks what "I" or "we" said and has no other words than
 such questions use: "What was the first question in parliament?" is about parliament.
