@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from conversations import chat, history, stores
+from conversations.answerers.base import Answerer
 from conversations.chat import Question
 from conversations.errors import ConversationError, NoStore, NotPersisted, OutcomeUnknown, StoreUnavailable
 from conversations.history import repair
@@ -28,15 +29,15 @@ NOT_PERSISTED = "not persisted"
 TTL = 10_000  # virtual seconds: nothing expires by itself
 
 
-class Answerer:
+class ShowsQuestions(Answerer):
     """Answers with the questions that it was shown."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
-    def answer(self, text: str, messages: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         self._scheduler.pause(self._scheduler.random.uniform(0.001, 0.3))
-        yield json.dumps([message.content for message in messages[::2]])
+        yield json.dumps([message.content for message in history[::2]])
 
 
 class World:
@@ -65,7 +66,7 @@ class World:
 
     def play(self) -> None:
         Process.current = None
-        answerer = Answerer(self.scheduler)
+        answerer = ShowsQuestions(self.scheduler)
         with simulated(self.scheduler, lambda: answerer):
             routing = Routing(self.plan.primary, self.plan.dual_write)
             self.processes = [self._process(number, routing) for number in range(plans.MACHINES)]
@@ -97,7 +98,15 @@ class World:
         return process
 
     def _later(self, at: float, work: Callable[[], Any]) -> Task:
-        return self.scheduler.spawn(WORLD, work, at - self.scheduler.now)
+        """Run it then. What it raises ends the play: a client that is not answered at all would find nothing wrong."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.scheduler.broken = error
+
+        return self.scheduler.spawn(WORLD, run, at - self.scheduler.now)
 
     def _remember(self) -> None:
         """Keep snapshots that a store may be rolled back to."""
@@ -305,7 +314,10 @@ class World:
                 command()
 
         operator = Process("operator", self.machines[0], self.backends, self.scheduler, self.processes[0].environment)
-        self.scheduler.wait([operator.spawn(run)])
+        task = operator.spawn(run)
+        self.scheduler.wait([task])
+        if task.error:
+            raise task.error
 
     # --- Clients -----------------------------------------------------------------------------------------
 
