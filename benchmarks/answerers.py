@@ -9,11 +9,11 @@ from conversations.turns import History
 
 
 class Instant(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield ANSWER
 
 
 class OneSecond(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         time.sleep(1)
         yield ANSWER

@@ -283,10 +283,14 @@ class PendingTurn:
     def _pieces(self) -> Iterator[str]:
         """Yield the answer."""
         try:
-            yield from answerer().answer(self.question.text, self.reading.history)
+            yield from self._ask_answerer()
         except CorruptHistory:
             self._read_again()
-            yield from answerer().answer(self.question.text, self.reading.history)
+            yield from self._ask_answerer()
+
+    def _ask_answerer(self) -> Iterator[str]:
+        reading = self.reading
+        return answerer().answer(self.question.text, reading.history, behind=reading.context == policy.BEHIND)
 
     def _answer(self, turn: Turn, stored_in: tuple[str, ...], *, replayed: bool) -> Answer:
         known = self.reading.history

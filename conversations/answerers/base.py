@@ -14,8 +14,9 @@ class Answerer(ABC):
     what an answer took adds it to its span: `traces.annotate(tokens_in=…, tokens_out=…)`."""
 
     @abstractmethod
-    def answer(self, question: str, history: History) -> Iterator[str]:
-        """Yield the answer piece by piece; raise AnswererFailed where there is none."""
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
+        """Yield the answer piece by piece; raise AnswererFailed where there is none. `behind`: the history may be
+        missing turns that cannot be read now."""
 
 
 def window(history: History, limit: int) -> tuple[Turn, ...]:

@@ -36,7 +36,7 @@ class _ModelAnswerer(Answerer):
     usage_follows = False
     """Whether the tokens are counted in an event after the last piece."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         answered = False
         try:
             for piece in self._pieces(_messages(question, history)):

@@ -14,8 +14,9 @@ from django.conf import settings
 from conversations.answerers.base import Answerer
 from conversations.turns import QUESTION, History, Turn
 
-NO_MODEL = "No model is configured; I can only recall this conversation."
-NOT_A_MODEL = f"{NO_MODEL} Ask “help” for what I can do, and for how to attach a model."
+NO_MODEL = "I have no language model to answer that, but I keep it with this conversation."
+NOT_A_MODEL = f"{NO_MODEL} Ask me “What did I just ask?”, or “help” for what else I can do."
+BEHIND = "But I cannot read all of this conversation at the moment: there may be turns that I did not see."
 HELP = """I am the built-in answerer of onesource. I have no language model: I answer only from this conversation. Try:
 - What did I just ask? What was my first question?
 - How many questions have I asked? List my questions.
@@ -85,27 +86,37 @@ _TELLS_WHAT_IS_MINE = re.compile(r"(?:please )?(?:remember(?: that)?:? )?my (?P<
 class RecallAnswerer(Answerer):
     """Answers questions about the conversation itself; to any other it says that there is no model."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         words = _about_conversation(question)
-        yield _recall(words, history) if words else _talk(question, history) or NOT_A_MODEL
+        text = "" if words or len(question) > _QUOTED else _simplified(question)
+        if found := _recall(words, history) if words else _from_history(text, history):
+            yield f"{found}\n\n{BEHIND}" if behind else found
+        else:
+            yield (text and _without_history(text, question)) or NOT_A_MODEL
 
 
-def _talk(question: str, history: History) -> str:
-    """Return the answer to a greeting, and to what is asked of it, told to it, or to be summed up; "" for another."""
-    if len(question) > _QUOTED:
-        return ""
-    text = " ".join(question.lower().replace("’", "'").replace("tl;dr", "tldr").strip(" \t\n.!?,…").split())
+def _simplified(question: str) -> str:
+    return " ".join(question.lower().replace("’", "'").replace("tl;dr", "tldr").strip(" \t\n.!?,…").split())
+
+
+def _from_history(text: str, history: History) -> str:
+    """Return a summary, a greeting, or what the user has said of "my …"; "" where the text asks for none of them."""
     words = frozenset(re.findall(r"[\w']+", text))
     if words & _SUM_UP and words <= _SUMMARY:
         return _summary(history)
     if words <= _GREETING and (words & _GREET or ("good" in words and words & _TIMES)):
         return _greeting(history)
+    if (asked := _ASKS_WHAT_IS_MINE.fullmatch(text)) and _is_thing(asked["what"]):
+        return _told(asked["what"], history)
+    return ""
+
+
+def _without_history(text: str, question: str) -> str:
+    """Return what it can do, or that it keeps what the user says of "my …"; "" where the text is neither."""
     if _ASKS_FOR_HELP.fullmatch(text):
         return HELP
     if (told := _TELLS_WHAT_IS_MINE.fullmatch(text)) and "?" not in question and _is_thing(told["what"]):
         return f"I keep that with this conversation. Ask me “What is my {told['what']}?”, and I quote it."
-    if (asked := _ASKS_WHAT_IS_MINE.fullmatch(text)) and _is_thing(asked["what"]):
-        return _told(asked["what"], history)
     return ""
 
 

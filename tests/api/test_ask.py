@@ -11,7 +11,7 @@ from django.db import connections
 from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
-from conversations.answerers.recall import NOT_A_MODEL
+from conversations.answerers.recall import BEHIND, NOT_A_MODEL
 from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.errors import AnswererFailed
@@ -33,7 +33,7 @@ LAST = a_turn(at=datetime(6429, 10, 17, 2, 45, 55, 327_000, tzinfo=UTC))
 class StopsTheStores(Answerer):
     """Answers, and stops both stores meanwhile."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         stop_the_stores()
         yield "An answer that was "
         yield "paid for."
@@ -42,7 +42,7 @@ class StopsTheStores(Answerer):
 class Fails(Answerer):
     """A model that fails in the middle of its answer."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield "The answer"
         raise AnswererFailed("APITimeoutError")
 
@@ -50,7 +50,7 @@ class Fails(Answerer):
 class HalfACharacter(Answerer):
     """A model that answers with half a surrogate pair, which is no text."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield "so \ud83d"
 
 
@@ -59,7 +59,7 @@ class Slowly(Answerer):
 
     asked = 0
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         Slowly.asked += 1
         time.sleep(0.3)
         yield f"answer {Slowly.asked}"
@@ -70,7 +70,7 @@ class FreezesRedis(Answerer):
 
     asked = 0
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         FreezesRedis.asked += 1
         environment.REDIS.freeze()
         yield f"answer {FreezesRedis.asked}"
@@ -82,7 +82,7 @@ class Overtaken(Answerer):
     session = ""
     duplicate = a_turn("What is Redis?", "Theirs.", at=now(), key="k-1")
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         store(REDIS).append(self.session, self.duplicate)
         yield "Ours."
 
@@ -156,7 +156,7 @@ class DeletedFarAhead(Answerer):
 
     session = ""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         store(REDIS).delete(self.session, LAST.answer.id)
         yield "An answer that was paid for."
 
@@ -260,7 +260,8 @@ class TestContext:
         session = a_session()
         ask("What is Redis?", session)
         later = ask("Elsewhere", a_session())["message_id"]
-        assert ask("And?", session, last_message_id=later)["context"] == "behind"
+        answer = ask("What did I just ask?", session, last_message_id=later)
+        assert (answer["context"], answer["answer"]) == ("behind", f"You just asked: “What is Redis?”\n\n{BEHIND}")
         assert ask("And?", a_session(), last_message_id=later)["context"] == "behind"
 
     def test_require_context_gets_503_where_messages_are_missing(self) -> None:
@@ -430,7 +431,7 @@ class TestRedisOut:
         first, second = ask("What is Redis?", session), ask("What did I just ask?", session)
         assert [answer["store"] for answer in (first, second)] == ["mongo", "mongo"]
         assert [answer["stored_in"] for answer in (first, second)] == [["mongo"], ["mongo"]]
-        assert second["answer"] == "You just asked: “What is Redis?”"
+        assert second["answer"].startswith("You just asked: “What is Redis?”")
 
     @pytest.mark.parametrize("sends_last_message_id", [True, False])
     def test_context_is_behind_where_only_redis_has_turns(
@@ -537,4 +538,4 @@ class TestBothOut:
         finally:
             redis_server.start()
             mongo_server.start()
-        assert ask("What did I just ask?", session)["answer"] == "You just asked: “What is Redis?”"
+        assert ask("What did I just ask?", session)["answer"].startswith("You just asked: “What is Redis?”")

@@ -28,7 +28,7 @@ class Thinks(Answerer):
 
     clock: Clock
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield "At "
         self.clock.now += 20.0
         yield "last."

@@ -36,12 +36,12 @@ RUNBOOK_SERIES = {
 
 
 class Fails(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         raise AnswererFailed("APITimeoutError")
 
 
 class LosesTheStores(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         environment.REDIS.kill()
         environment.MONGO.kill()
         yield "An answer"

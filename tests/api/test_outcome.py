@@ -33,7 +33,7 @@ class Freezes(Answerer):
     kills: tuple[Any, ...] = ()
     asked = 0
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         Freezes.asked += 1
         for server in self.stores:
             server.freeze()

@@ -23,26 +23,26 @@ class Pieces(Answerer):
 
     go_on = Event()
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield PIECES[0]
         self.go_on.wait(timeout=10)
         yield from PIECES[1:]
 
 
 class FailsHalfWay(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield PIECES[0]
         raise AnswererFailed("APITimeoutError")
 
 
 class Breaks(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield PIECES[0]
         raise RuntimeError("the words of a conversation")
 
 
 class StopsTheStores(Answerer):
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         yield PIECES[0]
         stop_the_stores()
 

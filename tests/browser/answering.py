@@ -26,7 +26,7 @@ kept = "<b>as it is</b>"
 class InPieces(Answerer):
     """Names the questions so far; asked to be slow, it stops after them until the file is there."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         earlier = [message.content for message in history[::2]]
         yield f"After {len(earlier)} questions: {', '.join(earlier) or 'none'}."
         while "slowly" in question and not (Path(settings.VAR_DIR) / GO_ON).exists():

@@ -15,7 +15,7 @@ MOST_SECONDS = 60.0
 class InPieces(Answerer):
     """Answers with what was asked, and writes each question that it answers to a file."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         with Path(os.environ[ASKED]).open("a") as asked:
             asked.write(f"{question}\n")
         yield "You asked: "

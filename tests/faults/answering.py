@@ -18,7 +18,7 @@ SHOWN = "shown"
 class Unique(Answerer):
     """Repeats the question with a word that occurs in no other answer, and notes the questions that it was shown."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         word = uuid4().hex[:12]
         _note([word, *(message.content for message in history[::2])])
         yield f"{question} was answered with {word}"

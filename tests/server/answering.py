@@ -15,7 +15,7 @@ MOST_SECONDS = 120.0
 class Held(Answerer):
     """Answers when the file that HOLD_ANSWERS names is gone."""
 
-    def answer(self, question: str, history: History) -> Iterator[str]:
+    def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
         file = Path(os.environ[VARIABLE])
         deadline = time.monotonic() + MOST_SECONDS
         while file.exists() and time.monotonic() < deadline:

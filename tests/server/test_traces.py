@@ -23,7 +23,7 @@ from tests.servers import eventually, free_port
 from tests.traced import Collector, attributes, collecting
 
 PARENT = "b7ad6b7169203331"
-QUESTION, ANSWERED = "What-words-are-these?", "No model is configured"
+QUESTION, ANSWERED = "What-words-are-these?", "I have no language model"
 
 
 def a_service(home: Path, endpoint: str, **variables: str) -> Service:

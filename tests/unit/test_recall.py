@@ -4,16 +4,16 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-from conversations.answerers.recall import HELP, NOT_A_MODEL, RecallAnswerer
+from conversations.answerers.recall import BEHIND, HELP, NOT_A_MODEL, RecallAnswerer
 from conversations.turns import History
 from tests.builders import a_turn
 
 ASKED = ("What is Redis?", "And MongoDB?", "Which is faster?")
 
 
-def ask(question: str, *asked: str) -> str:
+def ask(question: str, *asked: str, behind: bool = False) -> str:
     history = History.of([a_turn(each, NOT_A_MODEL) for each in asked])
-    return "".join(RecallAnswerer().answer(question, history))
+    return "".join(RecallAnswerer().answer(question, history, behind=behind))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,27 @@ class TestForgotten:
     def test_the_last_question_is_always_certain(self, settings: Settings) -> None:
         settings.CONV_MAX_TURNS = 3
         assert ask("What did I just ask?", *ASKED) == "You just asked: “Which is faster?”"
+
+
+class TestBehind:
+    """Where turns may be missing, an answer from the history says so."""
+
+    @pytest.mark.parametrize(
+        "question",
+        ["What did I just ask?", "What was my first question?", "Count my questions", "tl;dr", "hi", "my name?"],
+    )
+    def test_an_answer_from_the_history_says_so(self, question: str) -> None:
+        asked = "My name is Ada."
+        assert ask(question, asked, behind=True).endswith(f"\n\n{BEHIND}")
+        assert BEHIND not in ask(question, asked)
+
+    def test_an_empty_history_may_not_be_the_beginning(self) -> None:
+        answer = ask("What was my first question?", behind=True)
+        assert answer == f"You have asked nothing before this question.\n\n{BEHIND}"
+
+    @pytest.mark.parametrize("question", ["help", "My name is Ada.", "What are stars?"])
+    def test_another_answer_does_not(self, question: str) -> None:
+        assert ask(question, *ASKED, behind=True) == ask(question, *ASKED)
 
 
 @pytest.mark.parametrize(("length", "quoted"), [(200, "a" * 200), (201, "a" * 200 + "…"), (65_536, "a" * 200 + "…")])
