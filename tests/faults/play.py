@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.faults.injections import Run
 from tests.faults.judge import Terms, Verdict, View, conclude, judge, judge_last
 from tests.faults.rows import Case, Row, name_of
 from tests.faults.service import ROOT
-from tests.faults.stack import Route, Stack
+from tests.faults.stack import UNSHARED, Route, Stack
 
 _WARNINGS = 12  # of each server's log that are printed with what is broken
 KEPT = ROOT / "var" / "faults"
@@ -35,8 +36,9 @@ IN_CI = Pace(0.8, 2.2, 1.0, repair=60.0)
 """A busy machine may take long for a repair; one that has not ended then never will."""
 
 
-def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
-    """Return the verdict on the row. The evidence is kept in var/faults/ where a promise was broken."""
+def play(stack: Stack, case: Case, pace: Pace, alone: AbstractContextManager[object] = UNSHARED) -> Verdict:
+    """Return the verdict on the row. The evidence is kept in var/faults/ where a promise was broken. `alone` is held
+    while clients ask: what is judged is how the servers bear a fault, not how two cores bear two stacks under load."""
     row, route = case
     clocks_apart = len(set(row.setup.clock_shifts)) > 1
     terms = Terms(
@@ -53,7 +55,8 @@ def play(stack: Stack, case: Case, pace: Pace) -> Verdict:
     for service in stack.services:
         service.shown.unlink(missing_ok=True)
     logs = {service.log: service.log.stat().st_size for service in stack.services}
-    repairing_since = _under_load(run, row, pace)
+    with alone:
+        repairing_since = _under_load(run, row, pace)
 
     def is_apart(stored: Stored) -> str:
         return evidence.apart(stored, run.route.primary, run.route.dual_write)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests.servers import MongoServer, RedisServer
 
 QUIET_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
 _POLL_SECONDS = 0.2  # often enough for what happens every second
+UNSHARED: AbstractContextManager[object] = nullcontext()  # no other process has a stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,9 @@ class Stack:
 class Stacks:
     """One stack at a time, kept for as long as rows ask for the same setup and nothing has spoiled it."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: AbstractContextManager[object] = UNSHARED) -> None:
+        """`alone` is held while a stack is started."""
+        self._alone = alone
         self._stack: Stack | None = None
 
     def get(self, setup: Setup, route: Route) -> Stack:
@@ -188,7 +191,8 @@ class Stacks:
             self.discard()
         if self._stack is None:
             self._stack = Stack(setup)
-            self._stack.start()
+            with self._alone:
+                self._stack.start()
         self._stack.make_quiet()
         self._stack.follow(route)
         return self._stack

@@ -1,12 +1,14 @@
 """Nothing acknowledged is lost: a fault of each kind on real servers under load, with dual write, and the faults that
 differ most without it.
 
-`script/faults` plays every row, and for longer.
+`script/faults` plays every row, and for longer. Here two processes play rows, and one at a time has clients that ask;
+meanwhile the other one waits until its own stack is repaired and at rest.
 """
 
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 
 from tests.faults.play import IN_CI, KEPT, play
 from tests.faults.rows import CASES, REDIS, REDIS_DUAL, Case, name_of
@@ -29,9 +31,15 @@ PLAYED = [
 
 
 @pytest.fixture(scope="module")
-def stacks() -> Iterator[Stacks]:
+def alone(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> FileLock:
+    """The lock of all test processes, which one holds while its stack starts or is under load."""
+    return FileLock(tmp_path_factory.getbasetemp().parent / f"faults-{testrun_uid}.lock")
+
+
+@pytest.fixture(scope="module")
+def stacks(alone: FileLock) -> Iterator[Stacks]:
     """Keep one stack running for as long as cases can share it."""
-    stacks = Stacks()
+    stacks = Stacks(alone)
     yield stacks
     stacks.discard()
 
@@ -49,12 +57,12 @@ def setup(request: pytest.FixtureRequest) -> Setup:
     indirect=["setup"],
 )
 def test_what_was_acknowledged_is_there_once_in_order_and_known_to_the_next_answer(
-    stacks: Stacks, setup: Setup, case: Case
+    stacks: Stacks, setup: Setup, case: Case, alone: FileLock
 ) -> None:
     """DESIGN section 5, and `judge.conclude`, have the promises."""
     row, route = case
     try:
-        verdict = play(stacks.get(setup, route), case, IN_CI)
+        verdict = play(stacks.get(setup, route), case, IN_CI, alone)
         assert not verdict.broken, "\n".join(
             [f"{row.sentence} Broken: {verdict.broken}, kept in {KEPT}", *verdict.examples]
         )
