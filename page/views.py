@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 import embedded
 from conversations.stores import ALIASES, BACKENDS
-from page.embedded_stores import changeable
+from page.embedded_stores import changeable, is_from_page
 
 # Nothing inline and nothing from elsewhere: words of a model that got into the page as markup would still not run.
 _POLICY = (
@@ -39,7 +39,7 @@ def change_store(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Stop, freeze or start an embedded store; 202: `serve` does it, and /healthz shows it within seconds."""
     if verb not in embedded.VERBS or not settings.EMBEDDED:
         raise Http404
-    if name not in changeable(request):
+    if name not in changeable(request) or not is_from_page(request):
         raise PermissionDenied
     try:
         embedded.request(settings.VAR_DIR, name, verb)

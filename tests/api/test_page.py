@@ -76,9 +76,10 @@ class TestPage:
         assert "data-needs-token" in Client().get("/").content.decode()
 
     def test_only_a_visitor_who_may_break_it_gets_the_drawer_and_its_cookie(self, embedded: None) -> None:
-        here, elsewhere = Client(), Client()
+        here, elsewhere, proxied = Client(), Client(), Client()
         assert 'id="breaking"' in here.get("/", **LOCAL).content.decode()
         assert 'id="breaking"' not in elsewhere.get("/", **{**LOCAL, "REMOTE_ADDR": "10.0.0.1"}).content.decode()
+        assert 'id="breaking"' not in proxied.get("/", **LOCAL, HTTP_X_FORWARDED_PROTO="https").content.decode()
         assert ("csrftoken" in here.cookies, "csrftoken" in elsewhere.cookies) == (True, False)
 
 
@@ -104,9 +105,18 @@ class TestStores:
             {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
             {"HTTP_FORWARDED": "for=127.0.0.1"},
             {"HTTP_VIA": "1.1 proxy"},
+            {"HTTP_X_FORWARDED_PROTO": "http"},
+            {"HTTP_X_FORWARDED_HOST": "localhost:8001"},
+            {"HTTP_X_FORWARDED_PREFIX": ""},
+            {"HTTP_X_REAL_IP": "127.0.0.1"},
+            {"HTTP_SEC_FETCH_SITE": "same-site"},
+            {"HTTP_SEC_FETCH_SITE": "cross-site"},
+            {"HTTP_SEC_FETCH_SITE": "none"},
             {"HTTP_HOST": "rebound.example:8001", "HTTP_ORIGIN": "http://rebound.example:8001"},
             {"HTTP_ORIGIN": "http://evil.example"},
             {"HTTP_ORIGIN": "null"},
+            {"HTTP_ORIGIN": ""},
+            {"HTTP_ORIGIN": "http://127.0.0.1:8001"},
             {"HTTP_ORIGIN": "http://localhost:3000"},
             {"HTTP_X_CSRFTOKEN": ""},
             {"HTTP_X_CSRFTOKEN": "a" * 64},
@@ -117,6 +127,27 @@ class TestStores:
         settings.ALLOWED_HOSTS = ["*"]
         assert post(visitor(), **headers).status_code == 403
         assert requests.wait(0) == []
+
+    def test_a_request_without_an_origin_is_refused(self, requests: Requests) -> None:
+        client = visitor()
+        sent = {**LOCAL, "HTTP_X_CSRFTOKEN": client.cookies["csrftoken"].value}
+        assert client.post(STOP, **sent).status_code == 403
+        assert requests.wait(0) == []
+
+    def test_another_origin_that_django_trusts_is_refused(self, requests: Requests, settings: Settings) -> None:
+        """CSRF_TRUSTED_ORIGINS is for the admin behind a proxy."""
+        settings.CSRF_TRUSTED_ORIGINS = ["https://chat.example.org"]
+        assert post(visitor(), HTTP_ORIGIN="https://chat.example.org").status_code == 403
+        assert requests.wait(0) == []
+
+    def test_a_proxy_that_is_not_seen_in_headers_does_not_hide_a_browser(self, requests: Requests) -> None:
+        """It sends `Host: localhost` and nothing else of its own; the browser's Origin is the public name."""
+        sent = post(visitor(), HTTP_HOST="localhost", HTTP_ORIGIN="https://chat.example.org")
+        assert sent.status_code == 403
+        assert requests.wait(0) == []
+
+    def test_a_browser_says_that_the_page_itself_asks(self, requests: Requests) -> None:
+        assert post(visitor(), HTTP_SEC_FETCH_SITE="same-origin").status_code == 202
 
     @pytest.mark.parametrize(("name", "value"), [("CHAT_AUTH", "token"), ("HTTPS", True), ("EMBEDDED_REDIS", False)])
     def test_settings_that_forbid_it(self, requests: Requests, settings: Settings, name: str, value: Any) -> None:
