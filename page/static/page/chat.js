@@ -6,89 +6,26 @@
 import * as api from "./api.js";
 import { prepareBreaking } from "./breaking.js";
 import * as conversations from "./conversations.js";
-import { element, render } from "./markdown.js";
-import { label, labels, look, watchStores } from "./stores.js";
+import { element } from "./markdown.js";
+import { label, look, watchStores } from "./stores.js";
+import { askForToken, withToken } from "./token.js";
+import { Turn, copy, noteOf, toEnd } from "./turn.js";
 
 const WAITS = [0.5, 1, 2, 4, 8, 8, 8]; // seconds before each time that a question is asked again by itself
 const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "idempotency_key_in_use", "busy"];
 const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
-const DRAWN = 80; // milliseconds between two looks of an answer that is being written
-const NEAR = 120; // pixels from the end that count as the end
 
 const by = (id) => document.getElementById(id);
 const [thread, scroll, question, composer] = ["thread", "scroll", "question", "composer"].map(by);
 
+const ON = { again: resume, discard }; // what a turn's buttons do
 let open = { id: "", turn: null, loading: true };
-
-// --- Turns ------------------------------------------------------------------------------------------
-
-class Turn {
-  constructor(text, key = "") {
-    this.item = by("turn").content.firstElementChild.cloneNode(true);
-    this.part = (selector) => this.item.querySelector(selector);
-    Object.assign(this, { text, key, answer: "", blocks: false, drawAt: 0 });
-    this.part(".question").textContent = text;
-    this.item.addEventListener("click", (event) => this.clicked(event.target));
-    thread.append(this.item);
-  }
-
-  // `done` where no more of it comes.
-  show(answer, done = false) {
-    this.answer = answer;
-    clearTimeout(this.drawing);
-    const draw = () => {
-      const atEnd = isAtEnd();
-      this.drawAt = performance.now() + DRAWN + answer.length / 100;
-      this.part(".answer").replaceChildren(render(this.answer));
-      if (atEnd) toEnd();
-    };
-    const wait = done ? 0 : this.drawAt - performance.now();
-    if (wait > 0) this.drawing = setTimeout(draw, wait);
-    else draw();
-    this.offer("copy", done);
-  }
-
-  note(text, kind = "quiet") {
-    const atEnd = isAtEnd();
-    this.part(".note").textContent = text;
-    this.item.dataset.kind = kind;
-    if (atEnd) toEnd();
-  }
-
-  offer(action, is = true, words = "") {
-    const button = this.part(`[data-do=${action}]`);
-    button.hidden = !is;
-    if (words) button.textContent = words;
-  }
-
-  clicked(target) {
-    const action = target.dataset?.do;
-    if (action === "copy") copy(this.answer, target);
-    if (action === "again") resume(this);
-    if (action === "discard") discard(this);
-  }
-}
-
-function isAtEnd() {
-  return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR;
-}
-
-function toEnd() {
-  scroll.scrollTop = scroll.scrollHeight;
-}
-
-function noteOf(answer) {
-  const parts = [`${label(answer.store)} answered`];
-  if (answer.stored_in) parts.push(`stored in ${labels(answer.stored_in)}`);
-  if (answer.replayed) parts.push("stored before, shown again");
-  return parts.join(" · ");
-}
 
 // --- Asking -----------------------------------------------------------------------------------------
 
 function start(text) {
   const id = open.id || conversations.random();
-  const turn = new Turn(text, conversations.random());
+  const turn = new Turn(text, conversations.random(), ON);
   conversations.asked(id, text, turn.key);
   if (!open.id) {
     open.id = id;
@@ -240,7 +177,7 @@ async function show(id) {
   }
   if (found) addRead(found);
   if (found?.messages.length) noteGiven(id, found.messages);
-  if (pending) answer(new Turn(pending.question, pending.key));
+  if (pending) answer(new Turn(pending.question, pending.key, ON));
   showHead();
   toEnd();
   focusQuestion();
@@ -382,61 +319,6 @@ async function exportOpen(as) {
   } catch (error) {
     addLine(`Not exported: ${error.message}`).dataset.kind = "failed";
     toEnd();
-  }
-}
-
-async function copy(text, button) {
-  const words = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Not copied"; // plain http has no clipboard, except on localhost
-  }
-  setTimeout(() => (button.textContent = words), 2000);
-}
-
-// --- The token --------------------------------------------------------------------------------------
-
-let tokenAsked = null; // the token is asked for once, however many calls wait for it
-
-function askForToken(problem = "") {
-  tokenAsked ??= new Promise((resolve) => {
-    const box = by("token-dialog");
-    by("token-problem").hidden = !(problem && api.token.get());
-    by("token-problem").textContent = problem;
-    by("token").value = "";
-    box.querySelector("form").onsubmit = async (event) => {
-      event.preventDefault();
-      api.token.set(by("token").value.trim());
-      try {
-        await api.checkToken();
-      } catch (error) {
-        if (error.status === 401) {
-          by("token-problem").hidden = false;
-          by("token-problem").textContent = error.message;
-          by("token").select();
-          return;
-        }
-      }
-      tokenAsked = null;
-      box.close();
-      resolve();
-    };
-    box.onclose = () => tokenAsked && box.showModal(); // nothing works without one
-    box.showModal();
-  });
-  return tokenAsked;
-}
-
-async function withToken(call) {
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if (error.status !== 401) throw error;
-      await askForToken(error.message);
-    }
   }
 }
 
