@@ -102,6 +102,30 @@ def stored(service: Service, browser: Chrome) -> list[str]:
     return [message["content"] for message in json.loads(body)["messages"][::2]]
 
 
+def break_both(browser: Chrome) -> None:
+    """Stop both stores from the page; return when it shows them as out."""
+    if not element(browser, "#breaking").is_displayed():
+        click(browser, "#break-open")
+    for name in ("redis", "mongo"):
+        click(browser, f"#breaking [data-store={name}] [value=stop]")
+        see(browser, f"#stores [data-store={name}]", "out")
+
+
+def start_both(service: Service) -> None:
+    for name in ("redis", "mongo"):
+        embedded.request(service.home, name, "start")
+    service.wait()
+
+
+def unanswered(browser: Chrome) -> list[str]:
+    """Return the questions that the browser keeps, oldest first."""
+    found = browser.execute_script(
+        "return Object.entries(localStorage).filter(([name]) => name.startsWith('onesource.question.'))"
+    )
+    noted = sorted((json.loads(value) for _, value in found), key=lambda one: one["at"])
+    return [one["question"] for one in noted]
+
+
 def kept(browser: Chrome) -> list[dict[str, Any]]:
     """Return what the browser has in its list."""
     found: list[dict[str, Any]] = json.loads(
@@ -155,10 +179,7 @@ def test_a_store_is_broken_and_started_from_the_page(service: Service, chat: Chr
 def test_a_question_waits_while_both_stores_are_out(service: Service, chat: Chrome) -> None:
     ask(chat, "first")
     answered(chat, 0, "stored in")
-    click(chat, "#break-open")
-    for name in ("redis", "mongo"):
-        click(chat, f"#breaking [data-store={name}] [value=stop]")
-        see(chat, f"#stores [data-store={name}]", "out")
+    break_both(chat)
     ask(chat, "second")
     see(chat, f"{LAST} .note", "Asking again with the same key")
     for name in ("redis", "mongo"):
@@ -189,9 +210,60 @@ def test_a_stopped_answer_is_stored_and_can_be_shown(service: Service, chat: Chr
     click(chat, "#stop")
     see(chat, f"{LAST} .note", "Stopped.")
     (service.home / GO_ON).touch()
+    see(chat, f"{LAST} .note", "Stopped. The answer is stored.")
     click(chat, f"{LAST} [data-do=again]")
-    answered(chat, 0, "stored before, shown again")
+    answered(chat, 0, "stored in")
     assert stored(service, chat) == ["first, slowly"]
+    assert unanswered(chat) == []
+
+
+def test_questions_stopped_in_an_outage_are_kept(service: Service, chat: Chrome) -> None:
+    """Nothing is in flight: each is kept, through a reload too, until the visitor tries again or discards it."""
+    break_both(chat)
+    for question in ("first", "second", "third"):
+        ask(chat, question)
+        see(chat, f"{LAST} .note", "Asking again with the same key")
+        click(chat, "#stop")
+        see(chat, f"{LAST} .note", "Stopped. The question is kept in this browser")
+    assert unanswered(chat) == ["first", "second", "third"]
+    start_both(service)
+    chat.refresh()
+    see(chat, f"{LAST} .question", "third")
+    assert [one.text for one in chat.find_elements(By.CSS_SELECTOR, ".turn .question")] == ["first", "second", "third"]
+    assert len(chat.find_elements(By.CSS_SELECTOR, "[data-kind=stopped]")) == 3
+    click(chat, f"{LAST} [data-do=discard]")
+    assert element(chat, "#question").get_attribute("value") == "third"
+    assert unanswered(chat) == ["first", "second"]
+    for place in (1, 2):
+        click(chat, f".turn:nth-child({place} of .turn) [data-do=again]")
+        see(chat, f".turn:nth-child({place} of .turn) .note", "stored in")
+    assert stored(service, chat) == ["first", "second"]
+    assert unanswered(chat) == []
+
+
+def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
+    ask(chat, "first")
+    answered(chat, 0, "stored in")
+    ask(chat, "second, slowly")
+    see(chat, f"{LAST} .answer", "After 1 questions")
+    address, tab = chat.current_url, chat.current_window_handle
+    chat.switch_to.new_window("tab")
+    try:
+        chat.get(address)
+        see(chat, f"{LAST} .question", "second, slowly")
+        click(chat, "#stop")  # it waits for the first tab, which asks with the same key
+        see(chat, f"{LAST} .note", "Stopped.")
+        ask(chat, "third, slowly")
+        see(chat, f"{LAST} .answer", "After 1 questions")
+        assert unanswered(chat) == ["second, slowly", "third, slowly"]
+        (service.home / GO_ON).touch()
+        answered(chat, 1, "stored in")
+    finally:
+        chat.close()
+        chat.switch_to.window(tab)
+    answered(chat, 1, "stored in")
+    assert sorted(stored(service, chat)) == ["first", "second, slowly", "third, slowly"]
+    assert unanswered(chat) == []
 
 
 def test_what_a_model_writes_is_shown_and_never_run(chat: Chrome) -> None:

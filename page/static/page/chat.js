@@ -1,51 +1,46 @@
 // The page: one conversation is open, and at most one question of it is being answered.
-//
-// A question is noted in this browser, with its Idempotency-Key, before it is sent. Whatever happens then - a reload,
-// a lost connection, a store that is out - it is asked again with that key until its stored answer is here.
 
 import * as api from "./api.js";
+import { Asking, showHeld } from "./asking.js";
 import { prepareBreaking } from "./breaking.js";
 import * as conversations from "./conversations.js";
 import { element } from "./markdown.js";
+import * as questions from "./questions.js";
 import { label, look, watchStores } from "./stores.js";
 import { askForToken, withToken } from "./token.js";
-import { Turn, copy, noteOf, toEnd } from "./turn.js";
-
-const WAITS = [0.5, 1, 2, 4, 8, 8, 8]; // seconds before each time that a question is asked again by itself
-const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "idempotency_key_in_use", "busy"];
-const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
+import { Turn, copy, toEnd } from "./turn.js";
 
 const by = (id) => document.getElementById(id);
 const [thread, scroll, question, composer] = ["thread", "scroll", "question", "composer"].map(by);
 
-const ON = { again: resume, discard }; // what a turn's buttons do
-let open = { id: "", turn: null, loading: true };
+let open = opened("");
 
 // --- Asking -----------------------------------------------------------------------------------------
 
 function start(text) {
-  const id = open.id || conversations.random();
-  const turn = new Turn(text, conversations.random(), ON);
-  conversations.asked(id, text, turn.key);
+  const key = conversations.random();
   if (!open.id) {
-    open.id = id;
-    history.replaceState(null, "", `#${id}`);
+    open.id = open.asking.session = conversations.random();
+    history.replaceState(null, "", `#${open.id}`);
   }
+  conversations.asked(open.id, text);
+  questions.note(open.id, text, key);
+  open.asking.add(new Turn(text, key, ON));
   showHead();
   toEnd();
-  answer(turn);
 }
 
-function resume(turn) {
-  if (open.turn && open.turn !== turn && open.turn.state !== "stopped") return; // one at a time
-  conversations.asked(open.id, turn.text, turn.key);
-  answer(turn);
+function again(turn) {
+  if (turn.state === "stopped") open.asking.show(turn);
+  else {
+    questions.note(open.id, turn.text, turn.key);
+    open.asking.add(turn);
+  }
   question.focus();
 }
 
 function discard(turn) {
-  conversations.change(open.id, { pending: null });
-  open.turn = null;
+  questions.settle(turn.key);
   turn.item.remove();
   showHead();
   question.value ||= turn.text;
@@ -53,110 +48,39 @@ function discard(turn) {
   question.focus();
 }
 
-async function answer(turn) {
-  const id = open.id;
-  const aborting = new AbortController();
-  open.turn = Object.assign(turn, { aborting, state: "asking" });
-  for (const action of ["copy", "again", "discard"]) turn.offer(action, false);
-  turn.item.setAttribute("aria-busy", "true");
-  turn.note("Asking…");
+// What a turn's buttons do.
+const ON = { again, discard };
+
+// A turn of the open conversation has begun or ended.
+function changed(turn) {
+  if (turn.state === "answered") by("said").textContent = turn.answer;
+  if (turn.state === "asking") by("said").textContent = "Asking";
+  if (turn.state === "failed") {
+    by("said").textContent = turn.problem.message;
+    toEnd();
+  }
   showAsking();
-  try {
-    finished(id, turn, await untilAnswered(id, turn, aborting.signal));
-  } catch (error) {
-    if (open.turn !== turn) return; // another conversation is open now; this one is asked again when it is opened
-    if (error.name === "AbortError") stopped(turn);
-    else failed(turn, error);
-  } finally {
-    turn.item.removeAttribute("aria-busy");
-    showAsking();
-  }
-}
-
-async function untilAnswered(id, turn, signal) {
-  for (let tries = 0; ; tries += 1) {
-    let text = "";
-    const piece = (more) => {
-      text += more;
-      turn.note("Answering…");
-      turn.show(text);
-    };
-    const { last_message_id: last } = conversations.find(id) ?? {};
-    const asked = { question: turn.text, session: id, last, key: turn.key, signal };
-    try {
-      return await api.ask(asked, piece);
-    } catch (error) {
-      if (error.status === 401) await askForToken(error.message);
-      else if (!REPEATED.has(error.code) || tries >= WAITS.length) throw error;
-      else await pause(turn, error, WAITS[tries], signal);
-    }
-  }
-}
-
-// The same key makes it safe to ask again: the question is stored once, however often it arrives.
-async function pause(turn, error, seconds, signal) {
-  if (error.body?.answer) turn.show(error.body.answer);
-  const words = error.message.replace(/ Try again\.$/, "");
-  turn.note(`${words} Asking again with the same key…`, "waiting");
-  look();
-  await new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, Math.max(seconds, Math.min(error.retryAfter ?? 0, 10)) * 1000);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    });
-  });
-}
-
-function finished(id, turn, found) {
-  conversations.given(id, found.message_id, turn.key);
   showList();
-  if (open.turn !== turn) return;
-  open.turn = null;
-  turn.show(found.answer, true);
-  const behind = found.context === "behind";
-  const missing = "Answered without some earlier turns: the store that has them cannot be read now.";
-  if (behind) turn.note(`${missing} ${noteOf(found)}`, "behind");
-  else turn.note(noteOf(found));
-  by("said").textContent = found.answer;
-  if (behind || found.replayed) look();
-}
-
-function stopped(turn) {
-  turn.state = "stopped";
-  turn.note("Stopped. The service finishes the answer and stores it.", "stopped");
-  turn.offer("again", true, "Show the whole answer");
-}
-
-function failed(turn, error) {
-  turn.state = "failed";
-  if (error.body?.answer) turn.show(error.body.answer);
-  const unstored = "not_persisted" === error.code ? " This answer is not stored." : "";
-  const wait = error.retryAfter > 1 ? ` Wait ${error.retryAfter} s.` : "";
-  turn.note(`${error.message}${unstored}${wait}`, "failed");
-  const gone = ["key_expired", "idempotency_key_reused", "invalid", "too_large"].includes(error.code);
-  turn.offer("again", !gone, "Try again");
-  turn.offer("discard");
-  by("said").textContent = error.message;
-  toEnd();
-  look();
 }
 
 function showAsking() {
-  const asking = open.turn?.state === "asking";
+  const asking = Boolean(open.asking.turn);
   const hadFocus = [by("stop"), by("send")].includes(document.activeElement);
   by("stop").hidden = !asking;
   by("send").hidden = asking;
   if (hadFocus) question.focus();
-  by("delete").disabled = asking; // the turn would be stored after the deletion
-  if (asking) by("said").textContent = "Asking";
+  by("delete").disabled = open.asking.running.size > 0; // the turn would be stored after the deletion
 }
 
 // --- Conversations ----------------------------------------------------------------------------------
 
+function opened(id) {
+  return { id, loading: Boolean(id), asking: new Asking(id, changed) };
+}
+
 async function show(id) {
-  open.turn?.aborting?.abort();
-  open = { id, turn: null, loading: Boolean(id) };
+  open.asking.leaving.abort();
+  open = opened(id);
   const here = open;
   thread.replaceChildren();
   showHead();
@@ -166,21 +90,33 @@ async function show(id) {
     focusQuestion();
     return;
   }
-  const { pending } = conversations.find(id) ?? {};
   const found = await stored(id);
   if (open !== here) return;
   here.loading = false;
-  for (const [asked, answered] of turnsOf(found?.messages ?? [])) {
-    if (pending && asked.key === pending.key) continue; // asked again below, which says where it is stored
-    const turn = new Turn(asked.content);
-    turn.show(answered?.content ?? "", true);
-  }
-  if (found) addRead(found);
-  if (found?.messages.length) noteGiven(id, found.messages);
-  if (pending) answer(new Turn(pending.question, pending.key, ON));
+  showStored(found);
+  for (const one of questions.of(id)) showUnanswered(one);
   showHead();
   toEnd();
   focusQuestion();
+}
+
+function showStored(found) {
+  if (!found) return;
+  const unanswered = new Map(questions.of(open.id).map((one) => [one.key, one]));
+  for (const [asked, answered] of turnsOf(found.messages)) {
+    const one = unanswered.get(asked.key);
+    if (one && !one.held) continue; // asked again below, which says where it is stored
+    if (one) questions.settle(one.key);
+    new Turn(asked.content).show(answered?.content ?? "", true);
+  }
+  addRead(found);
+  if (found.messages.length) noteGiven(open.id, found.messages);
+}
+
+function showUnanswered({ question: text, key, held }) {
+  const turn = new Turn(text, key, ON);
+  if (held) showHeld(turn);
+  else open.asking.add(turn);
 }
 
 // Not on a phone, where it would open the keyboard over what there is to read.
@@ -251,13 +187,14 @@ function showHead() {
 
 function showList() {
   const focused = document.activeElement?.dataset?.id;
+  const unfinished = new Set(questions.all().map((one) => one.session));
   by("list").replaceChildren(
-    ...conversations.all().map(({ id, title, pending }) => {
+    ...conversations.all().map(({ id, title }) => {
       const name = element("span", { className: "title" }, title || id);
       const button = element("a", { href: `#${id}` }, name);
       button.dataset.id = id;
       if (id === open.id) button.setAttribute("aria-current", "page");
-      if (pending && id !== open.id) button.append(element("span", { className: "pending" }, "unfinished"));
+      if (id !== open.id && unfinished.has(id)) button.append(element("span", { className: "pending" }, "unfinished"));
       return element("li", {}, button);
     }),
   );
@@ -293,7 +230,6 @@ function dialog(name, prepare, act) {
 
 async function removeOpen() {
   const { id } = open;
-  open.turn?.aborting?.abort();
   try {
     await withToken(() => api.remove(id));
   } catch (error) {
@@ -303,6 +239,7 @@ async function removeOpen() {
       return;
     }
   }
+  for (const { key } of questions.of(id)) questions.settle(key);
   conversations.forget(id);
   begin();
 }
@@ -338,11 +275,7 @@ function prepare() {
   composer.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = question.value;
-    if (!text.trim() || open.loading || open.turn?.state === "asking") return;
-    if (open.turn?.state === "failed") {
-      open.turn.part("[data-do]:not([hidden])").focus(); // first things first: its key must not be lost
-      return;
-    }
+    if (!text.trim() || open.loading || open.asking.turn) return;
     question.value = "";
     fit();
     start(text);
@@ -363,7 +296,7 @@ function prepare() {
       by("side-open").focus();
     }
   });
-  by("stop").addEventListener("click", () => open.turn?.aborting.abort());
+  by("stop").addEventListener("click", () => open.asking.stop());
   by("new").addEventListener("click", begin);
   by("side-open").addEventListener("click", () => {
     document.body.classList.add("with-side");
@@ -395,6 +328,9 @@ function prepare() {
   });
   addEventListener("hashchange", () => fromAddress() !== open.id && show(fromAddress()));
   conversations.onChange(showHead);
+  for (const { session, question: text } of questions.all()) {
+    if (!conversations.find(session)) conversations.asked(session, text); // another tab wrote the list at the same time
+  }
 }
 
 prepare();

@@ -1,5 +1,5 @@
-// The conversations of this browser, in localStorage: id, title, the last message_id that was given, and the question
-// that is not known to be answered yet, with its key. What was said is in the service's stores only.
+// The conversations of this browser, in localStorage: id, title, and the last message_id that was given. What was said
+// is in the service's stores only.
 
 const NAME = "onesource.conversations";
 const TITLE = 60; // characters of the first question
@@ -19,15 +19,13 @@ export function find(id) {
 }
 
 export function change(id, fields) {
-  const before = find(id);
-  if (!before) save([{ id, title: "", last_message_id: null, pending: null, ...fields }, ...all()]);
+  if (!find(id)) save([{ id, title: "", last_message_id: null, ...fields }, ...all()]);
   else save(all().map((one) => (one.id === id ? { ...one, ...fields } : one)));
 }
 
-// Note a question that is about to be asked; its conversation is the newest.
-export function asked(id, question, key) {
-  const title = find(id)?.title || titleOf(question);
-  change(id, { title, pending: { key, question } });
+// A question of it is about to be asked: it is the newest.
+export function asked(id, question) {
+  change(id, { title: find(id)?.title || titleOf(question) });
   save([find(id), ...all().filter((one) => one.id !== id)].filter(Boolean));
 }
 
@@ -36,10 +34,8 @@ export function forget(id) {
 }
 
 // Note the last message that was given, the later of both: ids sort by time, and an older answer may be shown again.
-export function given(id, messageId, key = "") {
-  const { last_message_id: before, pending } = find(id) ?? {};
-  const last = messageId > (before ?? "") ? messageId : before;
-  change(id, { last_message_id: last, pending: pending?.key === key ? null : (pending ?? null) });
+export function given(id, messageId) {
+  if (messageId > (find(id)?.last_message_id ?? "")) change(id, { last_message_id: messageId });
 }
 
 export function titleOf(question) {
@@ -58,7 +54,7 @@ export function random() {
 }
 
 export function onChange(call) {
-  addEventListener("storage", (event) => event.key === NAME && call());
+  addEventListener("storage", (event) => event.key?.startsWith("onesource.") && call());
 }
 
 function save(list) {

@@ -9,14 +9,34 @@ const NEAR = 120; // pixels from the end that count as the end
 const [thread, scroll] = ["thread", "scroll"].map((id) => document.getElementById(id));
 const template = document.getElementById("turn");
 
+// `state` is "queued", "asking", "waiting" to ask again, "stopped" in the middle of a request, "held" by the visitor,
+// "failed", or "answered".
 export class Turn {
   constructor(text, key = "", on = {}) {
     this.item = template.content.firstElementChild.cloneNode(true);
     this.part = (selector) => this.item.querySelector(selector);
-    Object.assign(this, { text, key, on, answer: "", blocks: false, drawAt: 0 });
+    Object.assign(this, { text, key, on, state: "queued", answer: "", drawAt: 0 });
     this.part(".question").textContent = text;
     this.item.addEventListener("click", (event) => this.clicked(event.target));
     thread.append(this.item);
+  }
+
+  // `again` is the text of its button.
+  become(state, words, { kind = "quiet", again = "", discard = false } = {}) {
+    this.state = state;
+    this.note(words, kind);
+    this.offer("again", Boolean(again), again);
+    this.offer("discard", discard);
+    if (["asking", "waiting"].includes(state)) this.item.setAttribute("aria-busy", "true");
+    else this.item.removeAttribute("aria-busy");
+  }
+
+  // More of the answer; where it was stopped it is not shown.
+  add(piece) {
+    this.answer += piece;
+    if (this.state === "stopped") return;
+    this.become("asking", "Answering…");
+    this.show(this.answer);
   }
 
   // `done` where no more of it comes.
@@ -33,6 +53,14 @@ export class Turn {
     if (wait > 0) this.drawing = setTimeout(draw, wait);
     else draw();
     this.offer("copy", done);
+  }
+
+  // The stored answer, and where it is stored.
+  showWhole(found) {
+    this.show(found.answer, true);
+    const behind = found.context === "behind";
+    const missing = "Answered without some earlier turns: the store that has them cannot be read now. ";
+    this.become("answered", (behind ? missing : "") + noteOf(found), { kind: behind ? "behind" : "quiet" });
   }
 
   note(text, kind = "quiet") {
@@ -64,7 +92,7 @@ export function toEnd() {
   scroll.scrollTop = scroll.scrollHeight;
 }
 
-export function noteOf(answer) {
+function noteOf(answer) {
   const parts = [`${label(answer.store)} answered`];
   if (answer.stored_in) parts.push(`stored in ${labels(answer.stored_in)}`);
   if (answer.replayed) parts.push("stored before, shown again");

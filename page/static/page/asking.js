@@ -1,0 +1,142 @@
+// The questions of the open conversation, asked one after another until each is stored, failed, or held by the visitor.
+//
+// A question is noted in this browser, with its Idempotency-Key, before it is sent. Whatever happens then - a reload,
+// a lost connection, a store that is out - it is asked again with that key until its stored answer is here.
+
+import * as api from "./api.js";
+import * as conversations from "./conversations.js";
+import * as questions from "./questions.js";
+import { look } from "./stores.js";
+import { askForToken } from "./token.js";
+
+const WAITS = [0.5, 1, 2, 4, 8, 8, 8]; // seconds before each time that a question is asked again by itself
+const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "idempotency_key_in_use", "busy"];
+const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
+const STOPPED = { kind: "stopped", again: "Show the whole answer" };
+const FINISHES = "Stopped. The service finishes the answer and stores it.";
+const SENT = "Stopped. The question was sent: the service answers it and stores both if it can.";
+const HELD = "Stopped. The question is kept in this browser, and asked again only when you try again.";
+
+export class Asking {
+  // `changed` is called when a turn has begun or ended, with the turn and what it ended with: an answer or a Problem.
+  constructor(session, changed) {
+    Object.assign(this, { session, changed, turn: null, queue: [], running: new Set(), leaving: new AbortController() });
+  }
+
+  // Ask it when those before it are answered, failed or stopped.
+  add(turn) {
+    if (this.turn) turn.become("queued", "Asked after the question before it.");
+    this.queue.push(turn);
+    this.next();
+  }
+
+  // The visitor wants no more of the turn that is being asked.
+  stop() {
+    const { turn } = this;
+    if (turn.state === "waiting") return turn.endWait();
+    turn.become("stopped", turn.answer ? FINISHES : SENT, STOPPED);
+    this.free(turn);
+  }
+
+  // Show what was stopped, if it is being answered or is answered.
+  show(turn) {
+    if (turn.found) return turn.showWhole(turn.found);
+    this.turn ??= turn;
+    turn.become("asking", turn.answer ? "Answering…" : "Asking…");
+    turn.show(turn.answer);
+    this.changed(turn);
+  }
+
+  next() {
+    if (this.turn || !this.queue.length) return;
+    this.turn = this.queue.shift();
+    this.answer(this.turn);
+    this.changed(this.turn);
+  }
+
+  free(turn) {
+    if (this.turn === turn) this.turn = null;
+    this.changed(turn);
+    this.next();
+  }
+
+  async answer(turn) {
+    turn.offer("copy", false);
+    turn.become("asking", "Asking…");
+    this.running.add(turn);
+    try {
+      const found = await this.untilAnswered(turn);
+      if (found) this.finished(turn, found);
+    } catch (error) {
+      if (this.leaving.signal.aborted) return; // another conversation is open; it is asked again when this one is opened
+      failed(turn, error);
+      look();
+    } finally {
+      this.running.delete(turn);
+    }
+    this.free(turn);
+  }
+
+  // null where the visitor holds it.
+  async untilAnswered(turn) {
+    const { signal } = this.leaving;
+    for (let tries = 0; ; tries += 1) {
+      turn.answer = "";
+      const { last_message_id: last } = conversations.find(this.session) ?? {};
+      try {
+        const asked = { question: turn.text, session: this.session, last, key: turn.key, signal };
+        return await api.ask(asked, (more) => turn.add(more));
+      } catch (error) {
+        if (error.status === 401) await askForToken(error.message);
+        else if (!REPEATED.has(error.code) || tries >= WAITS.length) throw error;
+        else if (turn.state === "stopped" || !(await again(turn, error, WAITS[tries], signal))) return hold(turn);
+      }
+    }
+  }
+
+  finished(turn, found) {
+    conversations.given(this.session, found.message_id);
+    questions.settle(turn.key);
+    turn.found = found;
+    if (turn.state !== "stopped") turn.showWhole(found);
+    else turn.become("stopped", "Stopped. The answer is stored.", STOPPED);
+    if (found.context === "behind" || found.replayed) look();
+  }
+}
+
+function hold(turn) {
+  questions.keep(turn.key, { held: true });
+  showHeld(turn);
+  return null;
+}
+
+export function showHeld(turn) {
+  turn.become("held", HELD, { kind: "stopped", again: "Try again", discard: true });
+}
+
+function failed(turn, error) {
+  if (error.body?.answer) turn.show(error.body.answer);
+  const unstored = "not_persisted" === error.code ? " This answer is not stored." : "";
+  const wait = error.retryAfter > 1 ? ` Wait ${error.retryAfter} s.` : "";
+  const gone = ["key_expired", "idempotency_key_reused", "invalid", "too_large"].includes(error.code);
+  const offered = { kind: "failed", again: gone ? "" : "Try again", discard: true };
+  turn.become("failed", `${error.message}${unstored}${wait}`, offered);
+  turn.problem = error;
+}
+
+// Whether it is to be asked again, after a while: the visitor can stop it meanwhile. The same key makes it safe to ask
+// again: the question is stored once, however often it arrives.
+async function again(turn, error, seconds, signal) {
+  if (error.body?.answer) turn.show(error.body.answer);
+  const words = error.message.replace(/ Try again\.$/, "");
+  turn.become("waiting", `${words} Asking again with the same key…`, { kind: "waiting" });
+  look();
+  const goesOn = await new Promise((resolve) => {
+    setTimeout(resolve, Math.max(seconds, Math.min(error.retryAfter ?? 0, 10)) * 1000, true);
+    turn.endWait = () => resolve(false);
+    signal.addEventListener("abort", resolve);
+  });
+  signal.throwIfAborted();
+  if (goesOn) turn.state = "asking";
+  return goesOn;
+}
