@@ -117,6 +117,12 @@ def start_both(service: Service) -> None:
     service.wait()
 
 
+def tries(browser: Chrome) -> int:
+    """Return how often the page has sent a question since it was loaded."""
+    sent = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/ask'))"
+    return int(browser.execute_script(f"return {sent}.length"))
+
+
 def unanswered(browser: Chrome) -> list[str]:
     """Return the questions that the browser keeps, oldest first."""
     found = browser.execute_script(
@@ -186,6 +192,30 @@ def test_a_question_waits_while_both_stores_are_out(service: Service, chat: Chro
         click(chat, f"#breaking [data-store={name}] [value=start]")
     answered(chat, 1, "stored in")
     assert stored(service, chat) == ["first", "second"]
+
+
+def test_a_question_is_asked_however_often_it_failed(service: Service, chat: Chrome) -> None:
+    break_both(chat)
+    chat.execute_script("const set = setTimeout; window.setTimeout = (call, ms, ...more) => set(call, 10, ...more)")
+    ask(chat, "first")
+    WebDriverWait(chat, PATIENCE).until(lambda _: tries(chat) > 12)
+    see(chat, f"{LAST} .note", "Asking again with the same key")
+    start_both(service)
+    answered(chat, 0, "stored in")
+    assert stored(service, chat) == ["first"]
+
+
+def test_a_question_is_asked_as_soon_as_a_store_is_back(service: Service, chat: Chrome) -> None:
+    """Its next try by time would be never."""
+    break_both(chat)
+    chat.execute_script(
+        "const set = setTimeout;"
+        "window.setTimeout = (call, ms, ...more) => set(call, more[0] === 'time' ? 1e9 : ms, ...more)"
+    )
+    ask(chat, "first")
+    see(chat, f"{LAST} .note", "Asking again with the same key")
+    start_both(service)
+    answered(chat, 0, "stored in")
 
 
 def test_a_reload_in_the_middle_of_an_answer(service: Service, chat: Chrome) -> None:

@@ -81,7 +81,8 @@ async function call(url, options = {}) {
   const error = await response.json().catch(() => ({}));
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
   const detail = error.detail ?? `The service answered ${response.status}.`;
-  throw new Problem(error.code ?? "error", detail, response.status, error, retryAfter);
+  const code = error.code ?? (response.status >= 502 ? LOST : "error"); // a proxy has no code
+  throw new Problem(code, detail, response.status, error, retryAfter);
 }
 
 async function* events(stream) {

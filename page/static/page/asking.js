@@ -6,10 +6,10 @@
 import * as api from "./api.js";
 import * as conversations from "./conversations.js";
 import * as questions from "./questions.js";
-import { look } from "./stores.js";
+import { look, stores } from "./stores.js";
 import { askForToken } from "./token.js";
 
-const WAITS = [0.5, 1, 2, 4, 8, 8, 8]; // seconds before each time that a question is asked again by itself
+const WAITS = [0.5, 1, 2, 4, 8, 15]; // seconds before a question is asked again by itself, the last again and again
 const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "idempotency_key_in_use", "busy"];
 const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
 const STOPPED = { kind: "stopped", again: "Show the whole answer" };
@@ -88,8 +88,13 @@ export class Asking {
         return await api.ask(asked, (more) => turn.add(more));
       } catch (error) {
         if (error.status === 401) await askForToken(error.message);
-        else if (!REPEATED.has(error.code) || tries >= WAITS.length) throw error;
-        else if (turn.state === "stopped" || !(await again(turn, error, WAITS[tries], signal))) return hold(turn);
+        else if (!REPEATED.has(error.code)) throw error;
+        else if (turn.state === "stopped") return hold(turn);
+        else {
+          const ended = await pause(turn, error, WAITS[Math.min(tries, WAITS.length - 1)], signal);
+          if (ended === "stop") return hold(turn);
+          if (ended === "usable") tries = -1;
+        }
       }
     }
   }
@@ -124,19 +129,22 @@ function failed(turn, error) {
   turn.problem = error;
 }
 
-// Whether it is to be asked again, after a while: the visitor can stop it meanwhile. The same key makes it safe to ask
-// again: the question is stored once, however often it arrives.
-async function again(turn, error, seconds, signal) {
+// Wait before it is asked again; return what ended that: "time", "usable" stores, or "stop" by the visitor. The same key
+// makes it safe to ask again: the question is stored once, however often it arrives.
+async function pause(turn, error, seconds, signal) {
   if (error.body?.answer) turn.show(error.body.answer);
   const words = error.message.replace(/ Try again\.$/, "");
   turn.become("waiting", `${words} Asking again with the same key…`, { kind: "waiting" });
   look();
-  const goesOn = await new Promise((resolve) => {
-    setTimeout(resolve, Math.max(seconds, Math.min(error.retryAfter ?? 0, 10)) * 1000, true);
-    turn.endWait = () => resolve(false);
-    signal.addEventListener("abort", resolve);
+  const over = new AbortController();
+  const ended = await new Promise((resolve) => {
+    setTimeout(resolve, Math.max(seconds, Math.min(error.retryAfter ?? 0, 10)) * 1000, "time");
+    turn.endWait = () => resolve("stop");
+    stores.addEventListener("usable", () => resolve("usable"), { signal: over.signal });
+    signal.addEventListener("abort", resolve, { signal: over.signal });
   });
+  over.abort();
   signal.throwIfAborted();
-  if (goesOn) turn.state = "asking";
-  return goesOn;
+  if (ended !== "stop") turn.state = "asking";
+  return ended;
 }

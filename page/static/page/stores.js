@@ -12,6 +12,10 @@ const outage = document.getElementById("outage");
 const listeners = [];
 let timer = 0;
 let watchedUntil = 0;
+let usable = true;
+
+// Its event "usable" comes when a store can be used again after none could.
+export const stores = new EventTarget();
 
 export function label(alias) {
   return items.find((item) => item.dataset.store === alias)?.dataset.label ?? alias;
@@ -44,6 +48,9 @@ async function ask() {
   outage.textContent = inWords(report);
   outage.hidden = !outage.textContent;
   for (const call of listeners) call(report);
+  const before = usable;
+  usable = items.some((item) => report?.stores?.[item.dataset.store]?.up);
+  if (usable && !before) stores.dispatchEvent(new Event("usable"));
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(ask, untilNext(report));
 }
@@ -61,10 +68,10 @@ function show(item, report) {
 }
 
 function inWords(report) {
-  if (!report?.stores) return "The service cannot be reached. Questions are kept in this browser and asked again.";
+  if (!report?.stores) return "The service cannot be reached. A question is kept in this browser and asked again until it can.";
   const out = items.filter((item) => !report.stores[item.dataset.store]?.up).map((item) => item.dataset.label);
   const up = items.filter((item) => report.stores[item.dataset.store]?.up).map((item) => item.dataset.label);
   if (!out.length) return "";
-  if (!up.length) return "Both stores are out. A question is kept in this browser and asked again.";
+  if (!up.length) return "Both stores are out. A question is kept in this browser and asked again until one is back.";
   return `${out[0]} is out. ${up[0]} answers and stores; what ${out[0]} is missing is copied when it is back.`;
 }
