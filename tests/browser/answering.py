@@ -7,6 +7,7 @@ from pathlib import Path
 from django.conf import settings
 
 from conversations.answerers.base import Answerer
+from conversations.errors import AnswererFailed
 from conversations.turns import History
 
 GO_ON = "go-on"
@@ -24,9 +25,11 @@ kept = "<b>as it is</b>"
 
 
 class InPieces(Answerer):
-    """Names the questions so far; asked to be slow, it stops after them until the file is there."""
+    """Names the questions so far; asked to be slow, it stops after them until the file is there; it can fail too."""
 
     def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
+        if "failing" in question:
+            raise AnswererFailed("as the question asks")
         earlier = [message.content for message in history[::2]]
         yield f"After {len(earlier)} questions: {', '.join(earlier) or 'none'}."
         while "slowly" in question and not (Path(settings.VAR_DIR) / GO_ON).exists():

@@ -194,6 +194,43 @@ def test_a_question_waits_while_both_stores_are_out(service: Service, chat: Chro
     assert stored(service, chat) == ["first", "second"]
 
 
+def test_a_failed_question_is_not_asked_again_by_itself(chat: Chrome) -> None:
+    """It is shown as failed, through a reload too, until the visitor tries again or discards it."""
+    ask(chat, "first, failing")
+    see(chat, f"{LAST} .note", "The model gave no answer; nothing was stored.")
+    chat.refresh()
+    see(chat, f"{LAST} .note", "The model gave no answer; nothing was stored.")
+    ask(chat, "second")
+    answered(chat, 0, "stored in")
+    assert tries(chat) == 1
+    assert unanswered(chat) == ["first, failing"]
+    click(chat, "[data-kind=failed] [data-do=again]")
+    WebDriverWait(chat, PATIENCE).until(lambda _: tries(chat) == 2)
+    see(chat, "[data-kind=failed] .note", "The model gave no answer; nothing was stored.")
+    click(chat, "[data-kind=failed] [data-do=discard]")
+    assert unanswered(chat) == []
+
+
+def test_a_question_whose_key_is_used_up_is_asked_with_a_new_one(service: Service, chat: Chrome) -> None:
+    """Its turn was deleted, so that the service refuses its key for good."""
+    ask(chat, "first")
+    answered(chat, 0, "stored in")
+    session = chat.current_url.partition("#")[2]
+    ask(chat, "second, slowly")
+    see(chat, f"{LAST} .answer", "After 1 questions")
+    key = chat.execute_script("return Object.keys(localStorage).find((name) => name.startsWith('onesource.question.'))")
+    noted = chat.execute_script("return localStorage.getItem(arguments[0])", key)
+    (service.home / GO_ON).touch()
+    answered(chat, 1, "stored in")
+    service.request("DELETE", f"/api/chat/conversations/{session}/")
+    chat.execute_script("localStorage.setItem(...arguments)", key, noted)
+    chat.refresh()
+    see(chat, f"{LAST} .note", "Ask with a new key.")
+    click(chat, f"{LAST} [data-do=again]")
+    answered(chat, 0, "stored in")
+    assert (stored(service, chat), unanswered(chat)) == (["second, slowly"], [])
+
+
 def test_a_question_is_asked_however_often_it_failed(service: Service, chat: Chrome) -> None:
     break_both(chat)
     chat.execute_script("const set = setTimeout; window.setTimeout = (call, ms, ...more) => set(call, 10, ...more)")

@@ -121,12 +121,16 @@ export function showHeld(turn) {
 
 function failed(turn, error) {
   if (error.body?.answer) turn.show(error.body.answer);
-  const unstored = "not_persisted" === error.code ? " This answer is not stored." : "";
+  const usedUp = ["key_expired", "idempotency_key_reused"].includes(error.code);
+  questions.keep(turn.key, { failed: error.message, usedUp });
   const wait = error.retryAfter > 1 ? ` Wait ${error.retryAfter} s.` : "";
-  const gone = ["key_expired", "idempotency_key_reused", "invalid", "too_large"].includes(error.code);
-  const offered = { kind: "failed", again: gone ? "" : "Try again", discard: true };
-  turn.become("failed", `${error.message}${unstored}${wait}`, offered);
-  turn.problem = error;
+  showFailed(turn, error.message + wait, usedUp);
+}
+
+// Its key is `usedUp` where the service refuses it for good.
+export function showFailed(turn, words, usedUp) {
+  Object.assign(turn, { problem: words, usedUp });
+  turn.become("failed", words, { kind: "failed", again: "Try again", discard: true });
 }
 
 // Wait before it is asked again; return what ended that: "time", "usable" stores, or "stop" by the visitor. The same key

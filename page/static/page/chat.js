@@ -1,7 +1,7 @@
 // The page: one conversation is open, and at most one question of it is being answered.
 
 import * as api from "./api.js";
-import { Asking, showHeld } from "./asking.js";
+import { Asking, showFailed, showHeld } from "./asking.js";
 import { prepareBreaking } from "./breaking.js";
 import * as conversations from "./conversations.js";
 import { element } from "./markdown.js";
@@ -33,10 +33,16 @@ function start(text) {
 function again(turn) {
   if (turn.state === "stopped") open.asking.show(turn);
   else {
+    if (turn.usedUp) renew(turn);
     questions.note(open.id, turn.text, turn.key);
     open.asking.add(turn);
   }
   question.focus();
+}
+
+function renew(turn) {
+  questions.settle(turn.key);
+  Object.assign(turn, { key: conversations.random(), usedUp: false });
 }
 
 function discard(turn) {
@@ -56,7 +62,7 @@ function changed(turn) {
   if (turn.state === "answered") by("said").textContent = turn.answer;
   if (turn.state === "asking") by("said").textContent = "Asking";
   if (turn.state === "failed") {
-    by("said").textContent = turn.problem.message;
+    by("said").textContent = turn.problem;
     toEnd();
   }
   showAsking();
@@ -105,7 +111,7 @@ function showStored(found) {
   const unanswered = new Map(questions.of(open.id).map((one) => [one.key, one]));
   for (const [asked, answered] of turnsOf(found.messages)) {
     const one = unanswered.get(asked.key);
-    if (one && !one.held) continue; // asked again below, which says where it is stored
+    if (one && !isKept(one)) continue; // asked again below, which says where it is stored
     if (one) questions.settle(one.key);
     new Turn(asked.content).show(answered?.content ?? "", true);
   }
@@ -113,9 +119,15 @@ function showStored(found) {
   if (found.messages.length) noteGiven(open.id, found.messages);
 }
 
-function showUnanswered({ question: text, key, held }) {
+// Whether the visitor has to say that it is asked again.
+function isKept({ held, failed }) {
+  return Boolean(held || failed);
+}
+
+function showUnanswered({ question: text, key, held, failed, usedUp }) {
   const turn = new Turn(text, key, ON);
   if (held) showHeld(turn);
+  else if (failed) showFailed(turn, failed, usedUp);
   else open.asking.add(turn);
 }
 
