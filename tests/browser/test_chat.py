@@ -117,10 +117,15 @@ def start_both(service: Service) -> None:
     service.wait()
 
 
+def requests_to(browser: Chrome, path: str) -> int:
+    """Return how often the page has sent a request to this address since it was loaded."""
+    sent = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith(arguments[0]))"
+    return int(browser.execute_script(f"return {sent}.length", path))
+
+
 def tries(browser: Chrome) -> int:
-    """Return how often the page has sent a question since it was loaded."""
-    sent = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/ask'))"
-    return int(browser.execute_script(f"return {sent}.length"))
+    """Return how often it has sent a question."""
+    return requests_to(browser, "/ask")
 
 
 def unanswered(browser: Chrome) -> list[str]:
@@ -331,6 +336,34 @@ def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
     answered(chat, 1, "stored in")
     assert sorted(stored(service, chat)) == ["first", "second, slowly", "third, slowly"]
     assert unanswered(chat) == []
+
+
+def test_a_conversation_deleted_in_another_tab_stays_away(service: Service, chat: Chrome) -> None:
+    """Also the turn that was being answered meanwhile, which the service stores after the deletion."""
+    ask(chat, "about apples")
+    answered(chat, 0, "stored in")
+    address, tab = chat.current_url, chat.current_window_handle
+    ask(chat, "second, slowly")
+    see(chat, f"{LAST} .answer", "After 1 questions")
+    chat.switch_to.new_window("tab")
+    try:
+        chat.get(address)
+        see(chat, f"{LAST} .question", "second, slowly")
+        click(chat, "#stop")
+        see(chat, f"{LAST} .note", "Stopped. The question is kept in this browser")
+        click(chat, "#menu summary")
+        click(chat, "#delete")
+        click(chat, "#delete-dialog [type=submit]")
+        see(chat, "#title", "New conversation")
+    finally:
+        chat.close()
+        chat.switch_to.window(tab)
+    see(chat, ".line", "deleted in another tab")
+    (service.home / GO_ON).touch()
+    path = f"/api/chat/conversations/{address.partition('#')[2]}/"
+    WebDriverWait(chat, PATIENCE).until(lambda _: requests_to(chat, path) == 1)
+    eventually(lambda: service.request("GET", path)[0] == 404, "the last turn is still there")
+    assert (kept(chat), unanswered(chat), chat.find_elements(By.CSS_SELECTOR, "#list a")) == ([], [], [])
 
 
 def test_what_a_model_writes_is_shown_and_never_run(chat: Chrome) -> None:

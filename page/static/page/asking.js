@@ -21,6 +21,12 @@ export class Asking {
   // `changed` is called when a turn has begun or ended, with the turn and what it ended with: an answer or a Problem.
   constructor(session, changed) {
     Object.assign(this, { session, changed, turn: null, queue: [], running: new Set(), leaving: new AbortController() });
+    this.deleted = false;
+  }
+
+  // Another conversation is opened. What a deleted one is still answered is deleted too, once it is stored.
+  leave() {
+    if (!this.deleted) this.leaving.abort();
   }
 
   // Ask it when those before it are answered, failed or stopped.
@@ -48,7 +54,7 @@ export class Asking {
   }
 
   next() {
-    if (this.turn || !this.queue.length) return;
+    if (this.turn || this.deleted || !this.queue.length) return;
     this.turn = this.queue.shift();
     this.answer(this.turn);
     this.changed(this.turn);
@@ -77,10 +83,10 @@ export class Asking {
     this.free(turn);
   }
 
-  // null where the visitor holds it.
+  // null where the visitor holds it, or has deleted the conversation.
   async untilAnswered(turn) {
     const { signal } = this.leaving;
-    for (let tries = 0; ; tries += 1) {
+    for (let tries = 0; !this.deleted; tries += 1) {
       turn.answer = "";
       const { last_message_id: last } = conversations.find(this.session) ?? {};
       try {
@@ -97,9 +103,11 @@ export class Asking {
         }
       }
     }
+    return null;
   }
 
   finished(turn, found) {
+    if (this.deleted) return void api.remove(this.session).catch(() => {});
     conversations.given(this.session, found.message_id);
     questions.settle(turn.key);
     turn.found = found;

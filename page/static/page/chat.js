@@ -59,6 +59,7 @@ const ON = { again, discard };
 
 // A turn of the open conversation has begun or ended.
 function changed(turn) {
+  if (!turn.item.isConnected) return;
   if (turn.state === "answered") by("said").textContent = turn.answer;
   if (turn.state === "asking") by("said").textContent = "Asking";
   if (turn.state === "failed") {
@@ -85,7 +86,7 @@ function opened(id) {
 }
 
 async function show(id) {
-  open.asking.leaving.abort();
+  open.asking.leave();
   open = opened(id);
   const here = open;
   thread.replaceChildren();
@@ -137,7 +138,7 @@ function focusQuestion() {
 }
 
 function noteGiven(id, messages) {
-  if (!conversations.find(id)?.title) conversations.change(id, { title: conversations.titleOf(messages[0].content) });
+  if (!conversations.find(id)?.title) conversations.asked(id, messages[0].content);
   conversations.given(id, messages.at(-1).id);
 }
 
@@ -251,9 +252,24 @@ async function removeOpen() {
       return;
     }
   }
+  forget(id);
+  conversations.announceDeleted(id);
+  begin();
+}
+
+function forget(id) {
   for (const { key } of questions.of(id)) questions.settle(key);
   conversations.forget(id);
-  begin();
+}
+
+function deletedElsewhere(id) {
+  forget(id); // this tab may have written its list at the same time
+  if (id !== open.id) return showList();
+  open.asking.deleted = true;
+  history.replaceState(null, "", location.pathname);
+  show("");
+  addLine("This conversation was deleted in another tab.");
+  showHead();
 }
 
 async function exportOpen(as) {
@@ -340,6 +356,7 @@ function prepare() {
   });
   addEventListener("hashchange", () => fromAddress() !== open.id && show(fromAddress()));
   conversations.onChange(showHead);
+  conversations.onDeleted(deletedElsewhere);
   for (const { session, question: text } of questions.all()) {
     if (!conversations.find(session)) conversations.asked(session, text); // another tab wrote the list at the same time
   }

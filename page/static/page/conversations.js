@@ -2,6 +2,7 @@
 // is in the service's stores only.
 
 const NAME = "onesource.conversations";
+const DELETED = "onesource.deleted"; // set for a moment, which other tabs notice
 const TITLE = 60; // characters of the first question
 
 // Read each time: another tab may have changed it.
@@ -18,19 +19,28 @@ export function find(id) {
   return all().find((one) => one.id === id);
 }
 
+// Nothing where it was deleted, by another tab maybe.
 export function change(id, fields) {
-  if (!find(id)) save([{ id, title: "", last_message_id: null, ...fields }, ...all()]);
-  else save(all().map((one) => (one.id === id ? { ...one, ...fields } : one)));
+  save(all().map((one) => (one.id === id ? { ...one, ...fields } : one)));
 }
 
-// A question of it is about to be asked: it is the newest.
+// A question of it was asked: it is the newest. Only this adds one to the list.
 export function asked(id, question) {
-  change(id, { title: find(id)?.title || titleOf(question) });
-  save([find(id), ...all().filter((one) => one.id !== id)].filter(Boolean));
+  const found = find(id) ?? { id, title: "", last_message_id: null };
+  save([{ ...found, title: found.title || titleOf(question) }, ...all().filter((one) => one.id !== id)]);
 }
 
 export function forget(id) {
   save(all().filter((one) => one.id !== id));
+}
+
+export function announceDeleted(id) {
+  localStorage.setItem(DELETED, id);
+  localStorage.removeItem(DELETED);
+}
+
+export function onDeleted(call) {
+  addEventListener("storage", ({ key, newValue }) => key === DELETED && newValue && call(newValue));
 }
 
 // Note the last message that was given, the later of both: ids sort by time, and an older answer may be shown again.
