@@ -402,6 +402,28 @@ def test_conversations_are_begun_renamed_and_deleted(service: Service, chat: Chr
     assert service.request("GET", f"/api/chat/conversations/{session}/")[0] == 404
 
 
+def test_a_title_of_blanks_changes_nothing(chat: Chrome) -> None:
+    ask(chat, "about apples")
+    answered(chat, 0, "stored in")
+    click(chat, "#menu summary")
+    click(chat, "#rename")
+    element(chat, "#rename-title").clear()
+    element(chat, "#rename-title").send_keys("   ", Keys.ENTER)
+    see(chat, "#title", "about apples")
+    assert [one["title"] for one in kept(chat)] == ["about apples"]
+
+
+def test_copy_has_its_name_again_after_two_clicks(chat: Chrome) -> None:
+    chat.execute_script("navigator.clipboard.writeText = async () => {}")
+    ask(chat, "first")
+    answered(chat, 0, "stored in")
+    copy = element(chat, f"{LAST} [data-do=copy]")
+    copy.click()
+    see(chat, f"{LAST} [data-do=copy]", "Copied")
+    copy.click()
+    WebDriverWait(chat, PATIENCE).until(lambda _: copy.text == "Copy")
+
+
 def test_a_conversation_is_exported(chat: Chrome, tmp_path: Path) -> None:
     chat.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     ask(chat, "first")

@@ -346,7 +346,8 @@ function prepare() {
     button.addEventListener("click", () => exportOpen(button.dataset.export));
   }
   dialog("rename", () => (by("rename-title").value = conversations.find(open.id)?.title ?? ""), () => {
-    conversations.change(open.id, { title: by("rename-title").value.trim() });
+    const title = by("rename-title").value.trim();
+    if (title) conversations.change(open.id, { title });
     showHead();
   });
   dialog("delete", () => {}, removeOpen);

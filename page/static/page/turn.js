@@ -7,6 +7,7 @@ const DRAWN = 80; // milliseconds between two looks of an answer that is being w
 const NEAR = 120; // pixels from the end that count as the end
 
 const [thread, scroll] = ["thread", "scroll"].map((id) => document.getElementById(id));
+const timers = new WeakMap(); // of buttons that read "Copied"
 const template = document.getElementById("turn");
 
 // `state` is "queued", "asking", "waiting" to ask again, "stopped" in the middle of a request, "held" by the visitor,
@@ -100,12 +101,13 @@ function noteOf(answer) {
 }
 
 export async function copy(text, button) {
-  const words = button.textContent;
+  button.dataset.words ??= button.textContent;
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
     button.textContent = "Not copied"; // plain http has no clipboard, except on localhost
   }
-  setTimeout(() => (button.textContent = words), 2000);
+  clearTimeout(timers.get(button));
+  timers.set(button, setTimeout(() => (button.textContent = button.dataset.words), 2000));
 }
