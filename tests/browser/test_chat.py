@@ -289,6 +289,21 @@ def test_a_stopped_answer_is_stored_and_can_be_shown(service: Service, chat: Chr
     assert unanswered(chat) == []
 
 
+def test_an_answer_without_a_stopped_question_is_marked(service: Service, chat: Chrome) -> None:
+    ask(chat, "first, slowly")
+    see(chat, f"{LAST} .answer", "After 0 questions")
+    click(chat, "#stop")
+    see(chat, f"{LAST} .note", "Stopped. The service finishes the answer")
+    ask(chat, "second")
+    answered(chat, 0, "Answered without the stopped question, which was not stored yet. ")
+    assert element(chat, LAST).get_attribute("data-kind") == "behind"
+    (service.home / GO_ON).touch()
+    see(chat, ".turn .note", "Stopped. The answer is stored.")
+    ask(chat, "third")
+    answered(chat, 2, "answered")
+    assert element(chat, LAST).get_attribute("data-kind") == "quiet"
+
+
 def test_questions_stopped_in_an_outage_are_kept(service: Service, chat: Chrome) -> None:
     """Nothing is in flight: each is kept, through a reload too, until the visitor tries again or discards it."""
     break_both(chat)

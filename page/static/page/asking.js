@@ -88,6 +88,7 @@ export class Asking {
     const { signal } = this.leaving;
     for (let tries = 0; !this.deleted; tries += 1) {
       turn.answer = "";
+      turn.without = this.running.size > 1; // the service reads what is stored now, without a turn in flight
       const { last_message_id: last } = conversations.find(this.session) ?? {};
       try {
         const asked = { question: turn.text, session: this.session, last, key: turn.key, signal };

@@ -5,6 +5,8 @@ import { label, labels } from "./stores.js";
 
 const DRAWN = 80; // milliseconds between two looks of an answer that is being written
 const NEAR = 120; // pixels from the end that count as the end
+const BEHIND = "Answered without some earlier turns: the store that has them cannot be read now.";
+const WITHOUT = "Answered without the stopped question, which was not stored yet.";
 
 const [thread, scroll] = ["thread", "scroll"].map((id) => document.getElementById(id));
 const timers = new WeakMap(); // of buttons that read "Copied"
@@ -59,9 +61,8 @@ export class Turn {
   // The stored answer, and where it is stored.
   showWhole(found) {
     this.show(found.answer, true);
-    const behind = found.context === "behind";
-    const missing = "Answered without some earlier turns: the store that has them cannot be read now. ";
-    this.become("answered", (behind ? missing : "") + noteOf(found), { kind: behind ? "behind" : "quiet" });
+    const missing = [found.context === "behind" && BEHIND, this.without && WITHOUT].filter(Boolean);
+    this.become("answered", [...missing, noteOf(found)].join(" "), { kind: missing.length ? "behind" : "quiet" });
   }
 
   note(text, kind = "quiet") {
