@@ -15,7 +15,7 @@ const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else w
 const STOPPED = { kind: "stopped", again: "Show the whole answer" };
 const FINISHES = "Stopped. The service finishes the answer and stores it.";
 const SENT = "Stopped. The question was sent: the service answers it and stores both if it can.";
-const HELD = "Stopped. The question is kept in this browser, and asked again only when you try again.";
+const HELD = "Stopped. The question is kept in this browser, and not asked by itself.";
 
 export class Asking {
   // `changed` is called when a turn has begun or ended, with the turn and what it ended with: an answer or a Problem.
@@ -131,9 +131,10 @@ export function showHeld(turn) {
 function failed(turn, error) {
   if (error.body?.answer) turn.show(error.body.answer);
   const usedUp = ["key_expired", "idempotency_key_reused"].includes(error.code);
-  questions.keep(turn.key, { failed: error.message, usedUp });
+  const words = inShort(error);
+  questions.keep(turn.key, { failed: words, usedUp });
   const wait = error.retryAfter > 1 ? ` Wait ${error.retryAfter} s.` : "";
-  showFailed(turn, error.message + wait, usedUp);
+  showFailed(turn, words + wait, usedUp);
 }
 
 // Its key is `usedUp` where the service refuses it for good.
@@ -142,12 +143,16 @@ export function showFailed(turn, words, usedUp) {
   turn.become("failed", words, { kind: "failed", again: "Try again", discard: true });
 }
 
+// Without what a button offers.
+function inShort(error) {
+  return error.message.replace(/ Try again\.$/, "");
+}
+
 // Wait before it is asked again; return what ended that: "time", "usable" stores, or "stop" by the visitor. The same key
 // makes it safe to ask again: the question is stored once, however often it arrives.
 async function pause(turn, error, seconds, signal) {
   if (error.body?.answer) turn.show(error.body.answer);
-  const words = error.message.replace(/ Try again\.$/, "");
-  turn.become("waiting", `${words} Asking again with the same key…`, { kind: "waiting" });
+  turn.become("waiting", `${inShort(error)} Asking again with the same key…`, { kind: "waiting" });
   look();
   const over = new AbortController();
   const ended = await new Promise((resolve) => {

@@ -68,10 +68,10 @@ function show(item, report) {
 }
 
 function inWords(report) {
-  if (!report?.stores) return "The service cannot be reached. A question is kept in this browser and asked again until it can.";
+  if (!report?.stores) return "The service cannot be reached. A question is kept in this browser and asked again until it can or you stop it.";
   const out = items.filter((item) => !report.stores[item.dataset.store]?.up).map((item) => item.dataset.label);
   const up = items.filter((item) => report.stores[item.dataset.store]?.up).map((item) => item.dataset.label);
   if (!out.length) return "";
-  if (!up.length) return "Both stores are out. A question is kept in this browser and asked again until one is back.";
+  if (!up.length) return "Both stores are out. A question is kept in this browser and asked again until one is back or you stop it.";
   return `${out[0]} is out. ${up[0]} answers and stores; what ${out[0]} is missing is copied when it is back.`;
 }
