@@ -7,6 +7,9 @@ from typing import Any
 class OnesourceError(Exception):
     """The service refused a request, or could not be reached."""
 
+    retry_after: float = 0.0
+    """Seconds to wait before the next try, 0 where the reply names none."""
+
     def __init__(self, detail: str, *, code: str = "", status: int = 0, body: Mapping[str, Any] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -59,10 +62,11 @@ class NoLaterTurn(OnesourceError):
 
 
 class RateLimited(OnesourceError):
-    """Too many requests (429)."""
+    """Too many requests (429); `retry_after` says when the next one is taken."""
 
-    retry_after: float = 0.0
-    """Seconds to wait."""
+
+class NotBegun(OnesourceError):
+    """The service did not begin with the request: too many others wait (503), or its body came too slowly (408)."""
 
 
 class AnswererFailed(OnesourceError):
@@ -116,6 +120,8 @@ _BY_CODE: dict[str, type[OnesourceError]] = {
     "idempotency_key_in_use": KeyInUse,
     "no_later_turn": NoLaterTurn,
     "throttled": RateLimited,
+    "busy": NotBegun,
+    "timeout": NotBegun,
     "answerer_failed": AnswererFailed,
     "model_refused": ModelRefused,
     "store_unavailable": StoreUnavailable,
@@ -127,6 +133,7 @@ _BY_STATUS: dict[int, type[OnesourceError]] = {
     401: NotAuthorized,
     403: NotAuthorized,
     404: NotFound,
+    408: NotBegun,
     429: RateLimited,
 }
 
@@ -136,18 +143,9 @@ def error_of(status: int, body: Any, retry_after: str = "") -> OnesourceError:
     again; it shows nothing of what became of the request."""
     fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
     code, detail = str(fields.get("code", "")), str(fields.get("detail", "")) or f"HTTP status {status}"
-    if status >= 500 and not code:
-        return Unreachable(detail, status=status)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (ServerError if status >= 500 else InvalidRequest)
+    if status >= 500 and not code:
+        kind = Unreachable
     error = kind(detail, code=code, status=status, body=fields)
-    if isinstance(error, RateLimited):
-        error.retry_after = _seconds(retry_after)
+    error.retry_after = float(retry_after) if retry_after.isdecimal() else 0.0  # it may be a date
     return error
-
-
-def _seconds(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header, 1 where it has none."""
-    try:
-        return max(float(retry_after), 0.0)
-    except ValueError:
-        return 1.0

@@ -11,12 +11,13 @@ SAFE = (
     errors.Unreachable,
     errors.KeyInUse,
     errors.RateLimited,
+    errors.NotBegun,
     errors.StoreUnavailable,
     errors.NotPersisted,
     errors.OutcomeUnknown,
 )
 """What may be sent again: with its Idempotency-Key a turn is stored once, however often it is sent."""
-_LONGEST = 4.0  # seconds of one pause, where the service names none
+_LONGEST = 4.0  # seconds of one pause, beyond what the service asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,8 @@ class Attempts:
         """Return the seconds until the next try; raise the error where there is none."""
         if not isinstance(error, SAFE) or self.repeated + 1 >= self._retries.tries:
             raise error
-        seconds = min(self._retries.pause * 2.0**self.repeated, _LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
-        if isinstance(error, errors.RateLimited):
-            seconds = max(seconds, error.retry_after)
+        pause = min(self._retries.pause * 2.0**self.repeated, _LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
+        seconds = error.retry_after + pause  # so that not all clients come back at the same time
         if self._clock() + seconds > self._ends:
             raise error
         self.repeated += 1

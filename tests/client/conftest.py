@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import httpx
 import pytest
@@ -87,6 +88,24 @@ class AwaitedStream:
         return getattr(self._stream, name)
 
 
+class Quiet(WSGIRequestHandler):
+    """Logs no request."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(application: Any) -> Iterator[str]:
+    """Serve a WSGI application from a thread, and yield its address."""
+    with make_server("127.0.0.1", 0, application, handler_class=Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 KINDS = ("sync", "async")
 Begin = Callable[..., Any]
 
@@ -122,6 +141,11 @@ def begin(request: pytest.FixtureRequest, running: Running) -> Iterator[Begin]:
     running.wait_until_well()
     with connected(request.param, running.url) as begin:
         yield begin
+
+
+def text_of(conversation: Any, question: str, streams: bool) -> str:
+    """Return the answer, of its pieces where it streams."""
+    return "".join(conversation.stream(question)) if streams else conversation.ask(question).answer
 
 
 class Failures:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import product
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from django.core.wsgi import get_wsgi_application
@@ -18,7 +16,7 @@ from conversations.api.authentication import make_token
 from onesource_client import Client, Retries, errors
 from tests import environment
 from tests.builders import a_session
-from tests.client.conftest import KINDS, Begin, Failures, Running, connected
+from tests.client.conftest import KINDS, Begin, Failures, Running, connected, serving, text_of
 from tests.deploy.files import ROOT
 from tests.servers import eventually
 
@@ -42,11 +40,6 @@ def restart_stores() -> None:
             server.thaw()
         else:
             server.start()
-
-
-def text_of(conversation: Any, question: str, streams: bool) -> str:
-    """Return the answer, of its pieces where it streams."""
-    return "".join(conversation.stream(question)) if streams else conversation.ask(question).answer
 
 
 class TestConversation:
@@ -255,23 +248,12 @@ class TestDocuments:
         assert "You asked: What did I just ask about? (2 before)" in capsys.readouterr().out
 
 
-class Quiet(WSGIRequestHandler):
-    """Logs no request."""
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def guarded(settings: Settings) -> Iterator[str]:
     """The address of the service in this process, which starts at once: for what its settings decide."""
     settings.CHAT_AUTH, settings.CHAT_RATE = "token", "2/min"
-    with make_server("127.0.0.1", 0, get_wsgi_application(), handler_class=Quiet) as server:
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        serving.join()
+    with serving(get_wsgi_application()) as url:
+        yield url
 
 
 def test_a_token_is_sent_and_a_wrong_one_refused(guarded: str) -> None:
