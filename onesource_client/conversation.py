@@ -4,7 +4,7 @@ import re
 import uuid
 from typing import Any, Literal
 
-from onesource_client.errors import NotFound, OnesourceError, Unreachable, error_of
+from onesource_client.errors import NotFound, OnesourceError, Unreachable, error_of_event
 from onesource_client.events import Events, Pieces
 from onesource_client.results import Answer, History
 from onesource_client.retries import Attempts
@@ -12,7 +12,6 @@ from onesource_client.steps import Lost, Piece, Read, Reply, Send, Steps, again,
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 Format = Literal["json", "markdown"]
-_STORE_ERRORS = 503
 
 
 class ConversationSteps:
@@ -137,4 +136,4 @@ def _streamed(call: Send, pieces: Pieces) -> Steps[Answer | OnesourceError]:
             elif name == "answer":
                 return Answer.of(data)
             elif name == "error":
-                return error_of(_STORE_ERRORS, data)
+                return error_of_event(data)

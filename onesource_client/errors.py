@@ -113,22 +113,26 @@ class TurnsAreWhole(OnesourceError):
     """The service keeps whole turns: a message of a stored turn cannot be taken back alone. Raised by the adapters."""
 
 
-_BY_CODE: dict[str, type[OnesourceError]] = {
-    "not_found": NotFound,
-    "idempotency_key_reused": KeyReused,
-    "key_expired": KeyExpired,
-    "idempotency_key_in_use": KeyInUse,
-    "no_later_turn": NoLaterTurn,
-    "throttled": RateLimited,
-    "busy": NotBegun,
-    "timeout": NotBegun,
-    "answerer_failed": AnswererFailed,
-    "model_refused": ModelRefused,
-    "store_unavailable": StoreUnavailable,
-    "context_behind": ContextBehind,
-    "not_persisted": NotPersisted,
-    "outcome_unknown": OutcomeUnknown,
+_BY_CODE: dict[str, tuple[int, type[OnesourceError]]] = {
+    "invalid": (400, InvalidRequest),
+    "not_found": (404, NotFound),
+    "timeout": (408, NotBegun),
+    "idempotency_key_in_use": (409, KeyInUse),
+    "key_expired": (409, KeyExpired),
+    "no_later_turn": (409, NoLaterTurn),
+    "too_large": (413, InvalidRequest),
+    "idempotency_key_reused": (422, KeyReused),
+    "throttled": (429, RateLimited),
+    "answerer_failed": (502, AnswererFailed),
+    "model_refused": (502, ModelRefused),
+    "busy": (503, NotBegun),
+    "context_behind": (503, ContextBehind),
+    "not_persisted": (503, NotPersisted),
+    "outcome_unknown": (503, OutcomeUnknown),
+    "store_unavailable": (503, StoreUnavailable),
 }
+"""The status and the class of each `code`: the error at the end of a stream has its code alone."""
+_FAULT = (500, ServerError)
 _BY_STATUS: dict[int, type[OnesourceError]] = {
     401: NotAuthorized,
     403: NotAuthorized,
@@ -143,9 +147,15 @@ def error_of(status: int, body: Any, retry_after: str = "") -> OnesourceError:
     again; it shows nothing of what became of the request."""
     fields: Mapping[str, Any] = body if isinstance(body, dict) else {}
     code, detail = str(fields.get("code", "")), str(fields.get("detail", "")) or f"HTTP status {status}"
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or (ServerError if status >= 500 else InvalidRequest)
+    _, kind = _BY_CODE.get(code) or (0, _BY_STATUS.get(status) or (ServerError if status >= 500 else InvalidRequest))
     if status >= 500 and not code:
         kind = Unreachable
     error = kind(detail, code=code, status=status, body=fields)
     error.retry_after = float(retry_after) if retry_after.isdecimal() else 0.0  # it may be a date
     return error
+
+
+def error_of_event(body: Mapping[str, Any]) -> OnesourceError:
+    """Return the error that a stream ends with: the same as that of the reply without streaming."""
+    status, _ = _BY_CODE.get(str(body.get("code", "")), _FAULT)
+    return error_of(status, body)

@@ -111,14 +111,14 @@ Begin = Callable[..., Any]
 
 
 @contextmanager
-def connected(kind: str, url: str) -> Iterator[Begin]:
+def connected(kind: str, url: str, retries: Retries = RETRIES) -> Iterator[Begin]:
     """Yield a function that returns a conversation of a client of this kind."""
     if kind == "sync":
-        with Client(url, retries=RETRIES) as client:
+        with Client(url, retries=retries) as client:
             yield client.conversation
         return
     with asyncio.Runner() as runner:
-        asynchronous = AsyncClient(url, retries=RETRIES)
+        asynchronous = AsyncClient(url, retries=retries)
         yield lambda *these, **named: Awaited(runner, asynchronous.conversation(*these, **named))
         runner.run(asynchronous.close())
 

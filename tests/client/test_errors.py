@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conversations.errors import ConversationError
-from onesource_client import OnesourceError
+from onesource_client import OnesourceError, Retries
 from tests.client.conftest import KINDS, connected, serving, text_of
 from tests.deploy.files import ROOT
 from tests.unit.test_docs import rows
@@ -47,11 +47,26 @@ def scripted() -> Iterator[tuple[Scripted, str]]:
         yield application, url
 
 
-def every(kind: type[ConversationError]) -> Iterator[type[ConversationError]]:
-    """Yield the errors of the service."""
-    for each in kind.__subclasses__():
-        yield each
-        yield from every(each)
+def every(kind: type[ConversationError]) -> list[type[ConversationError]]:
+    """Return the errors of the service."""
+    return [error for each in kind.__subclasses__() for error in (each, *every(each))]
+
+
+@pytest.mark.parametrize("error", every(ConversationError), ids=lambda error: error.__name__)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_error_of_a_stream_is_that_of_a_reply(
+    scripted: tuple[Scripted, str], kind: str, error: type[ConversationError]
+) -> None:
+    server, url = scripted
+    body = {"code": error.code, "detail": "why"}
+    raised = []
+    with connected(kind, url, Retries(tries=1)) as begin:
+        for status, streams in ((error.status, False), (error.status, True), (200, True)):  # the last: as an event
+            server.replies = [(status, body)]
+            with pytest.raises(OnesourceError) as caught:
+                text_of(begin(), "What?", streams)
+            raised.append((type(caught.value), caught.value.status, caught.value.code, caught.value.detail))
+    assert raised == [(raised[0][0], error.status, error.code, "why")] * 3
 
 
 class TestTable:
