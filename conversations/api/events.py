@@ -11,10 +11,13 @@ from conversations.api.output_serializers import answer_fields
 from conversations.chat import Answer
 from conversations.errors import ConversationError
 
+SESSION_HEADER = "X-Session-ID"
 
-def event_stream(pieces: Iterator[str | Answer]) -> StreamingHttpResponse:
-    """Return the response whose events are the pieces; a proxy in front must not buffer them."""
-    headers = {"X-Accel-Buffering": "no"}
+
+def event_stream(pieces: Iterator[str | Answer], session_id: str) -> StreamingHttpResponse:
+    """Return the response whose events are the pieces; a proxy in front must not buffer them. A client that leaves
+    before the answer has ended knows the conversation by its header."""
+    headers = {"X-Accel-Buffering": "no", SESSION_HEADER: session_id}
     return StreamingHttpResponse(_events(pieces), content_type="text/event-stream", headers=headers)
 
 

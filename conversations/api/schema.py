@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
+from conversations.api.events import SESSION_HEADER
 from conversations.api.input_serializers import (
     IDEMPOTENCY_KEY,
     BodySerializer,
@@ -77,6 +78,13 @@ _KEY = OpenApiParameter(
     description="Asked again with the same key within 24 hours, the stored answer comes back, also without a "
     "`session_id`. `turn:` and the id of a question is the key of one that was asked without.",
 )
+_SESSION_HEADER = OpenApiParameter(
+    SESSION_HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    response=[200],
+    description="With `stream`: the `session_id`, before the first piece.",
+)
 _EXAMPLES = [
     OpenApiExample(
         "A question", {"question": "What did I just ask about?", "session_id": "redis_test_123"}, request_only=True
@@ -104,7 +112,7 @@ ask = extend_schema(
     operation_id="ask",
     summary="Ask a question in a conversation",
     request=QuestionSerializer,
-    parameters=[_KEY],
+    parameters=[_KEY, _SESSION_HEADER],
     responses=_ASK_RESPONSES,
     examples=_EXAMPLES,
 )

@@ -86,7 +86,7 @@ class ChatView(_ChatViewSet):
         client = client_of(request)
         question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request))
         if fields["stream"]:
-            return event_stream(chat.stream(question))
+            return event_stream(chat.stream(question), question.session_id)
         return _answered(question)
 
     @schema.add_turn

@@ -86,6 +86,11 @@ def test_the_last_event_equals_the_answer_without_streaming() -> None:
     }
 
 
+def test_the_session_is_in_a_header_before_the_first_piece() -> None:
+    response = post({"question": "What?", "stream": True})
+    assert response["X-Session-ID"] == events(response)[-1][1]["session_id"]
+
+
 def test_headers_forbid_buffering_and_caching() -> None:
     response = stream(a_session())
     assert response["Content-Type"] == "text/event-stream"
