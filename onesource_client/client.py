@@ -167,7 +167,8 @@ def request(http: httpx.Client | httpx.AsyncClient, call: Send) -> httpx.Request
 
 
 def reply(response: httpx.Response, content: bytes = b"") -> Reply:
-    return Reply(response.status_code, content, response.headers.get("Retry-After", ""))
+    headers = response.headers
+    return Reply(response.status_code, content, headers.get("Retry-After", ""), headers.get("X-Session-ID", ""))
 
 
 def reason(error: httpx.TransportError) -> str:

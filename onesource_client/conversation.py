@@ -2,20 +2,22 @@
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from onesource_client.errors import NotFound, OnesourceError, Unreachable, error_of_event
+from onesource_client.errors import NotFound, NotStored, OnesourceError, Unreachable, error_of_event
 from onesource_client.events import Events, Pieces
 from onesource_client.results import Answer, History
 from onesource_client.retries import Attempts
-from onesource_client.steps import Lost, Piece, Read, Reply, Send, Steps, again, content, failure, sent
+from onesource_client.steps import Lost, Piece, Read, Send, Steps, again, content, failure, sent
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 Format = Literal["json", "markdown"]
 
 
 class ConversationSteps:
-    """A conversation: its session_id, None until the first answer, and the last message that this client was given.
+    """A conversation: its session_id, None until the service names it, and the last message that this client was given.
 
     It is for one user of it at a time: an answer is asked for with what the one before gave."""
 
@@ -26,7 +28,8 @@ class ConversationSteps:
         self.last_message_id = last_message_id
 
     def _asking(self, question: str, require_context: bool, key: str | None, attempts: Attempts) -> Steps[Answer]:
-        reply = yield from sent(self._question(question, require_context, key, streams=False), attempts)
+        with self._named_by_error():
+            reply = yield from sent(self._question(question, require_context, key, streams=False), attempts)
         return self._keep(Answer.of(content(reply)))
 
     def _streaming(
@@ -36,12 +39,32 @@ class ConversationSteps:
         call = self._question(question, require_context, key, streams=True)
         while True:
             pieces.begin()
-            found = yield from _streamed(call, pieces)
+            found = yield from self._streamed(call, pieces)
             if isinstance(found, Answer):
                 if rest := pieces.end(found.answer):
                     yield Piece(rest)
                 return self._keep(found)
-            call = yield from again(call, found, attempts)
+            with self._named_by_error():
+                call = yield from again(call, found, attempts)
+
+    def _streamed(self, call: Send, pieces: Pieces) -> Steps[Answer | OnesourceError]:
+        """Send the question once and yield what is new of its answer; return the answer, or the error that came."""
+        reply = yield call
+        if error := failure(reply):
+            return error
+        self._named(reply.session_id)
+        events = Events()
+        while True:
+            chunk: bytes | Lost = yield Read()
+            if isinstance(chunk, Lost) or not chunk:
+                return Unreachable(chunk.reason if isinstance(chunk, Lost) else "the answer ended early")
+            for name, data in events.feed(chunk):
+                if name == "delta" and (new := pieces.feed(data["text"])):
+                    yield Piece(new)
+                elif name == "answer":
+                    return Answer.of(data)
+                elif name == "error":
+                    return error_of_event(data)
 
     def _adding(self, question: str, answer: str, key: str | None, attempts: Attempts) -> Steps[Answer]:
         if self.session_id is None:
@@ -90,6 +113,18 @@ class ConversationSteps:
             body["stream"] = True
         return Send("POST", "/api/chat/ask", body, key or new_key(), streams=streams)
 
+    def _named(self, session_id: str) -> None:
+        """Keep the name of a new conversation as soon as it is known: its next question belongs to it."""
+        self.session_id = self.session_id or session_id or None
+
+    @contextmanager
+    def _named_by_error(self) -> Iterator[None]:
+        try:
+            yield
+        except NotStored as error:
+            self._named(error.session_id)
+            raise
+
     def _keep(self, answer: Answer) -> Answer:
         self.session_id = answer.session_id
         self._was_given(answer.message_id)
@@ -118,22 +153,3 @@ class StreamSteps:
 
 def new_key() -> str:
     return str(uuid.uuid4())
-
-
-def _streamed(call: Send, pieces: Pieces) -> Steps[Answer | OnesourceError]:
-    """Send the question once and yield what is new of its answer; return the answer, or the error that came."""
-    reply: Reply | Lost = yield call
-    if error := failure(reply):
-        return error
-    events = Events()
-    while True:
-        chunk: bytes | Lost = yield Read()
-        if isinstance(chunk, Lost) or not chunk:
-            return Unreachable(chunk.reason if isinstance(chunk, Lost) else "the answer ended early")
-        for name, data in events.feed(chunk):
-            if name == "delta" and (new := pieces.feed(data["text"])):
-                yield Piece(new)
-            elif name == "answer":
-                return Answer.of(data)
-            elif name == "error":
-                return error_of_event(data)

@@ -58,6 +58,8 @@ class Reply:
     status: int
     content: bytes = b""
     retry_after: str = ""
+    session_id: str = ""
+    """Of a stream: known before its answer."""
 
     def json(self) -> Any:
         """Return the content; None where it is no JSON."""

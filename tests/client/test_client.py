@@ -62,6 +62,18 @@ class TestConversation:
         assert first + "".join(pieces) == stream.answer.answer == "You asked: Piece by piece? (0 before)"
         assert (stream.replaced, conversation.session_id) == (False, stream.answer.session_id)
 
+    def test_a_question_whose_stream_is_broken_off_begins_the_conversation(
+        self, begin: Begin, running: Running
+    ) -> None:
+        conversation, key = begin(), a_session()
+        running.hold.touch()
+        pieces = iter(conversation.stream("One?", idempotency_key=key))
+        next(pieces)
+        pieces.close()
+        running.hold.unlink()
+        begin(conversation.session_id).ask("One?", idempotency_key=key)  # waits until it is stored
+        assert conversation.ask("Two?").msg_count_before == 2
+
     def test_the_history_has_every_message_with_its_key(self, begin: Begin) -> None:
         conversation = begin()
         assert list(conversation.history()) == []

@@ -10,6 +10,7 @@ import pytest
 
 from conversations.errors import ConversationError
 from onesource_client import OnesourceError, Retries
+from onesource_client.errors import NotPersisted
 from tests.client.conftest import KINDS, connected, serving, text_of
 from tests.deploy.files import ROOT
 from tests.unit.test_docs import rows
@@ -22,14 +23,16 @@ ANSWER = {"session_id": "s", "answer": "A.", "message_id": "m", "msg_count_befor
 
 
 class Scripted:
-    """A server that gives the replies of a list, then answers; and the Idempotency-Keys that it was sent."""
+    """A server that gives the replies of a list, then answers; and the questions and keys that it was sent."""
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, dict[str, Any]]] = []
+        self.asked: list[dict[str, Any]] = []
         self.keys: list[str] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         asked = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        self.asked.append(asked)
         self.keys.append(environ["HTTP_IDEMPOTENCY_KEY"])
         status, body = self.replies.pop(0) if self.replies else (200, ANSWER)
         content = json.dumps(body).encode()
@@ -67,6 +70,25 @@ def test_the_error_of_a_stream_is_that_of_a_reply(
                 text_of(begin(), "What?", streams)
             raised.append((type(caught.value), caught.value.status, caught.value.code, caught.value.detail))
     assert raised == [(raised[0][0], error.status, error.code, "why")] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "streams", "event"), [*product(KINDS, (False,), (False,)), *product(KINDS, (True,), (False, True))]
+)
+def test_a_turn_that_was_not_stored_names_its_conversation(
+    scripted: tuple[Scripted, str], kind: str, streams: bool, event: bool
+) -> None:
+    server, url = scripted
+    server.replies = [
+        (200 if event else 503, {"code": "not_persisted", "detail": "", "answer": "A.", "session_id": "s"})
+    ]
+    with connected(kind, url, Retries(tries=1)) as begin:
+        conversation = begin()
+        with pytest.raises(NotPersisted):
+            text_of(conversation, "One?", streams)
+        assert conversation.session_id == "s"
+        text_of(conversation, "Two?", streams)
+    assert [asked.get("session_id") for asked in server.asked] == [None, "s"]
 
 
 class TestTable:
