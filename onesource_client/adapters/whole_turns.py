@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from onesource_client.errors import InvalidRequest
+
 T = TypeVar("T")
 QUESTION, ANSWER = "user", "assistant"
+MAX_CHARACTERS = 65_536  # of a question and of an answer; the service refuses longer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class WholeTurn:
-    """A turn that can be stored, and how many of the items it and what is before it take."""
+    """A turn, and how many of the items it and what is before it take: 0 while it cannot be stored."""
 
     question: str
     answer: str
@@ -41,10 +44,12 @@ class Pending(Generic[T]):
     @contextmanager
     def adding(self, items: Iterable[T]) -> Iterator[None]:
         """Have the items from the beginning of the block on, in which their turns are stored. Where that fails none is
-        there; added again, a turn has the same Idempotency-Key, and is stored once."""
+        there; added again, a turn has the same Idempotency-Key, and is stored once. Raise InvalidRequest before the
+        block where a text is too long."""
         before, self._number = self.items, 0
         self.items = [*self.items, *items]
         try:
+            self._check_lengths()
             yield
         except BaseException:
             self.items = before
@@ -53,10 +58,28 @@ class Pending(Generic[T]):
 
     def turn(self) -> WholeTurn | None:
         """Return the first turn that is whole: it ends with an answer that does not go on, before the next question."""
+        turn = self._first(self.items)
+        return turn if turn.items else None
+
+    def _check_lengths(self) -> None:
+        rest = self.items
+        while True:
+            turn = self._first(rest)
+            for name, text in (("question", turn.question), ("answer", turn.answer)):
+                if len(text) > MAX_CHARACTERS:
+                    raise InvalidRequest(
+                        f"the {name} of a turn has {len(text):,} characters; onesource keeps up to"
+                        f" {MAX_CHARACTERS:,} characters of each"
+                    )
+            if not turn.items:
+                return
+            rest = rest[turn.items :]
+
+    def _first(self, items: list[T]) -> WholeTurn:
         questions: list[str] = []
         answers: list[str] = []
         end = 0
-        for number, item in enumerate(self.items, 1):
+        for number, item in enumerate(items, 1):
             part = self._read(item)
             if part.role == QUESTION:
                 if end:
@@ -67,7 +90,7 @@ class Pending(Generic[T]):
                 end = number
             if part.goes_on:
                 end = 0
-        return WholeTurn("\n\n".join(questions), "\n\n".join(answers), end) if end else None
+        return WholeTurn("\n\n".join(questions), "\n\n".join(answers), end)
 
     def key(self, turn: WholeTurn) -> str:
         """Return the Idempotency-Key of the turn, the same for each time that storing it is tried."""

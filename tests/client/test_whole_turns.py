@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from onesource_client.adapters.whole_turns import Part, Pending
+from conversations.api import input_serializers
+from onesource_client.adapters.whole_turns import MAX_CHARACTERS, Part, Pending
+from onesource_client.errors import InvalidRequest
 
 
 def _part(item: str) -> Part:
@@ -43,6 +45,29 @@ class TestWholeTurns:
     )
     def test_a_turn_is_stored_when_it_is_whole(self, items: list[str], stored: list[Any], left: list[str]) -> None:
         assert turns(*items) == (stored, left)
+
+    @pytest.mark.parametrize("items", [["q:{}"], ["q:1", "a:2", "q:3", "a:{}", "q:5"]])
+    def test_a_text_that_is_too_long_is_refused_before_anything_is_stored(self, items: list[str]) -> None:
+        pending: Pending[str] = Pending(_part)
+        with (
+            pytest.raises(InvalidRequest, match=r"65,537 characters.* 65,536"),
+            pending.adding([item.format("x" * (MAX_CHARACTERS + 1)) for item in items]),
+        ):
+            raise AssertionError("a turn is stored")
+        assert pending.items == []
+        with pending.adding([item.format("x" * MAX_CHARACTERS) for item in items]):
+            assert pending.items
+
+    def test_questions_that_make_one_are_counted_together(self) -> None:
+        half, pending = f"q:{'x' * 40_000}", Pending(_part)
+        with pending.adding([half]):
+            pass
+        with pytest.raises(InvalidRequest, match="80,002"), pending.adding([half]):
+            pass
+        assert pending.items == [half]
+
+    def test_the_limit_is_that_of_the_service(self) -> None:
+        assert MAX_CHARACTERS == input_serializers.MAX_CHARACTERS
 
     def test_items_that_could_not_be_stored_have_the_same_keys_when_added_again(self) -> None:
         pending, keys = Pending(_part), []

@@ -13,6 +13,7 @@ from langchain_core.runnables.history import RunnableWithMessageHistory
 
 from onesource_client import Client
 from onesource_client.adapters.langchain import OnesourceChatMessageHistory
+from onesource_client.errors import InvalidRequest
 
 
 @contextmanager
@@ -71,6 +72,21 @@ def check_calls_of_tools_are_not_kept(url: str) -> None:
             [ToolMessage("rain", tool_call_id="c"), AIMessage([{"type": "text", "text": "It rains."}])]
         )
         assert again(history, client) == texts(history.messages) == [("human", "Weather?"), ("ai", "It rains.")]
+
+
+def check_a_text_that_is_too_long_is_refused_and_nothing_stored(url: str) -> None:
+    with Client(url) as client:
+        history = OnesourceChatMessageHistory(uuid.uuid4().hex, client)
+        whole = [HumanMessage("What?"), AIMessage("That.")]
+        try:
+            history.add_messages([*whole, HumanMessage("More?"), AIMessage("x" * 65_537)])
+        except InvalidRequest as error:
+            assert "65,536 characters" in str(error)  # noqa: PT017
+        else:
+            raise AssertionError("it was not refused")
+        assert again(history, client) == texts(history.messages) == []
+        history.add_messages([*whole, HumanMessage("More?"), AIMessage("x" * 65_536)])
+        assert len(again(history, client)) == 4
 
 
 def check_clearing_deletes_the_conversation(url: str) -> None:

@@ -22,7 +22,7 @@ from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessa
 
 from onesource_client import AsyncClient
 from onesource_client.adapters.openai_agents import OnesourceSession
-from onesource_client.errors import TurnsAreWhole
+from onesource_client.errors import InvalidRequest, TurnsAreWhole
 
 set_tracing_disabled(True)
 
@@ -146,6 +146,26 @@ def check_a_run_that_fails_leaves_its_question_in_memory(url: str) -> None:
             await Runner.run(agent, "First?", session=session)
         await Runner.run(agent, "Again?", session=session)
         assert [each.content for each in await client.conversation(session.session_id).history()][1:] == ["Now."]
+
+    with_session(url, check)
+
+
+def check_a_text_that_is_too_long_is_refused_and_nothing_stored(url: str) -> None:
+    async def check(session: OnesourceSession, client: AsyncClient) -> None:
+        model = Scripted(said("x" * 65_537), said("Now."))
+        agent = Agent("Assistant", model=model)
+        for question in ("x" * 65_537, "Long?"):  # the first before a model is asked, the second for its answer
+            try:
+                await Runner.run(agent, question, session=session)
+            except InvalidRequest as error:
+                assert "65,536 characters" in str(error)
+            else:
+                raise AssertionError("it was not refused")
+        assert len(model.shown) == 1
+        assert texts(await session.get_items()) == [("user", "Long?")]
+        assert await OnesourceSession(session.session_id, client).get_items() == []
+        await Runner.run(agent, "Again?", session=session)
+        assert (await client.conversation(session.session_id).history())[-1].content == "Now."
 
     with_session(url, check)
 
