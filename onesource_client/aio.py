@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A connection to the service at an address: see Client."""
+    """A connection to the service at an address: see Client. For one event loop."""
 
     def __init__(
         self, url: str, token: str | None = None, *, timeout: float = 60.0, retries: Retries | None = None
@@ -138,7 +138,7 @@ class _Wire:
             if isinstance(step, Send):
                 return await self._send(step)
             return await self._read() if isinstance(step, Read) else None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Lost(reason(error))
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """The sync client."""
 
+import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -15,10 +16,12 @@ from onesource_client.steps import Lost, Pause, Piece, Read, Reply, Send, Step, 
 
 T = TypeVar("T")
 CONNECT_SECONDS = 5.0
+TOKEN = re.compile(r"[ -~]+")
 
 
 class Client:
-    """A connection to the service at an address; with `CHAT_AUTH=token` it needs a token.
+    """A connection to the service at an address; with `CHAT_AUTH=token` it needs a token. For any number of threads,
+    each with conversations of its own.
 
     `timeout` is for one reply and contains the model's time; `retries` says how often a request is sent again.
     """
@@ -134,7 +137,7 @@ class _Wire:
             return None
         try:
             return self._send(step) if isinstance(step, Send) else self._read() if isinstance(step, Read) else None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Lost(reason(error))
 
     def close(self) -> None:
@@ -157,7 +160,12 @@ class _Wire:
 
 
 def options(url: str, token: str | None, timeout: float) -> dict[str, Any]:
-    """Return the options of httpx' client."""
+    """Return the options of httpx' client; raise ValueError where no request could be sent with them."""
+    address = httpx.URL(url)
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ValueError("the url of the service begins with http:// or https://, and has a host")
+    if token and not TOKEN.fullmatch(token):
+        raise ValueError("a token has only characters of ASCII, and no line ends")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout, connect=CONNECT_SECONDS)}
 
@@ -171,5 +179,5 @@ def reply(response: httpx.Response, content: bytes = b"") -> Reply:
     return Reply(response.status_code, content, headers.get("Retry-After", ""), headers.get("X-Session-ID", ""))
 
 
-def reason(error: httpx.TransportError) -> str:
+def reason(error: httpx.RequestError) -> str:
     return f"{type(error).__name__}: {error}"

@@ -10,9 +10,10 @@ from onesource_client.errors import NotFound, NotStored, OnesourceError, Unreach
 from onesource_client.events import Events, Pieces
 from onesource_client.results import Answer, History
 from onesource_client.retries import Attempts
-from onesource_client.steps import Lost, Piece, Read, Send, Steps, again, content, failure, sent
+from onesource_client.steps import Lost, Piece, Read, Reply, Send, Steps, again, failure, sent
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 Format = Literal["json", "markdown"]
 
 
@@ -29,8 +30,8 @@ class ConversationSteps:
 
     def _asking(self, question: str, require_context: bool, key: str | None, attempts: Attempts) -> Steps[Answer]:
         with self._named_by_error():
-            reply = yield from sent(self._question(question, require_context, key, streams=False), attempts)
-        return self._keep(Answer.of(content(reply)))
+            answer = yield from sent(self._question(question, require_context, key, streams=False), attempts, _answer)
+        return self._keep(answer)
 
     def _streaming(
         self, question: str, require_context: bool, key: str | None, attempts: Attempts, pieces: Pieces
@@ -70,14 +71,13 @@ class ConversationSteps:
         if self.session_id is None:
             self.session_id = uuid.uuid4().hex  # before it is sent: another try is for the same conversation
         body = {"question": question, "answer": answer, "last_message_id": self.last_message_id}
-        reply = yield from sent(Send("POST", f"{self._path}turns", body, key or new_key()), attempts)
-        return self._keep(Answer.of(content(reply)))
+        call = Send("POST", f"{self._path}turns", body, checked_key(key))
+        return self._keep((yield from sent(call, attempts, _answer)))
 
     def _reading(self, attempts: Attempts) -> Steps[History]:
         if self.session_id is None:
             return History()
-        reply = yield from sent(Send("GET", self._path), attempts)
-        history = History.of(content(reply))
+        history = yield from sent(Send("GET", self._path), attempts, lambda reply: History.of(reply.json()))
         if history:
             self._was_given(history[-1].id)
         return history
@@ -86,7 +86,7 @@ class ConversationSteps:
         if self.session_id is None:
             return
         try:
-            yield from sent(Send("DELETE", self._path), attempts)
+            yield from sent(Send("DELETE", self._path), attempts, lambda reply: None)
         except NotFound:
             if not attempts.repeated:
                 raise
@@ -96,8 +96,8 @@ class ConversationSteps:
     def _exporting(self, form: Format, attempts: Attempts) -> Steps[str]:
         if self.session_id is None:
             raise NotFound("No such conversation: it has no session_id yet.", code="not_found")
-        reply = yield from sent(Send("GET", f"{self._path}export", query={"as": form}), attempts)
-        return reply.content.decode()
+        call = Send("GET", f"{self._path}export", query={"as": form})
+        return (yield from sent(call, attempts, lambda reply: reply.content.decode()))
 
     @property
     def _path(self) -> str:
@@ -111,7 +111,7 @@ class ConversationSteps:
             body["require_context"] = True
         if streams:
             body["stream"] = True
-        return Send("POST", "/api/chat/ask", body, key or new_key(), streams=streams)
+        return Send("POST", "/api/chat/ask", body, checked_key(key), streams=streams)
 
     def _named(self, session_id: str) -> None:
         """Keep the name of a new conversation as soon as it is known: its next question belongs to it."""
@@ -151,5 +151,12 @@ class StreamSteps:
         return self._pieces.replaced
 
 
-def new_key() -> str:
-    return str(uuid.uuid4())
+def checked_key(key: str | None) -> str:
+    """Return the Idempotency-Key, a new one for None."""
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise ValueError("an Idempotency-Key has 1 to 128 of the characters A-Z a-z 0-9 . _ : ~ + / = -")
+    return key or str(uuid.uuid4())
+
+
+def _answer(reply: Reply) -> Answer:
+    return Answer.of(reply.json())

@@ -57,10 +57,6 @@ class KeyInUse(OnesourceError):
     """The question is still being answered for another request with its Idempotency-Key (409)."""
 
 
-class NoLaterTurn(OnesourceError):
-    """The conversation takes no further turn (409); use another session_id."""
-
-
 class RateLimited(OnesourceError):
     """Too many requests (429); `retry_after` says when the next one is taken."""
 
@@ -90,10 +86,11 @@ class ContextBehind(OnesourceError):
 
 
 class NotStored(OnesourceError):
-    """A turn is not known to be stored (503). Its answer is kept here: it was paid for."""
+    """A turn is not known to be stored (503, 409). Its answer is kept here: it was paid for."""
 
     @property
     def answer(self) -> str:
+        """The answer, "" where none had been made."""
         return str(self.body.get("answer", ""))
 
     @property
@@ -107,6 +104,10 @@ class NotPersisted(NotStored):
 
 class OutcomeUnknown(NotStored):
     """No store has confirmed the turn, and one may have it. Asked again with `idempotency_key` it is stored once."""
+
+
+class NoLaterTurn(NotStored):
+    """The conversation takes no further turn (409); use another session_id."""
 
 
 class TurnsAreWhole(OnesourceError):

@@ -5,7 +5,7 @@ with its async one.
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -80,13 +80,17 @@ Step = Send | Read | Pause | Piece
 Steps = Generator[Step, Any, T]
 
 
-def sent(call: Send, attempts: Attempts) -> Steps[Reply]:
-    """Send a request until it succeeds; return its reply. Raise the error that no further try can mend."""
+def sent(call: Send, attempts: Attempts, read: Callable[[Reply], T]) -> Steps[T]:
+    """Send a request until it succeeds; return what is read in its reply. Raise the error that no further try can
+    mend. A reply in which that cannot be read is none of the service's, as a proxy's page is."""
     while True:
         reply = yield call
         error = failure(reply)
         if error is None:
-            return reply  # type: ignore[no-any-return]
+            try:
+                return read(reply)
+            except (KeyError, TypeError, ValueError):
+                error = Unreachable("the reply is none of this service's", status=reply.status)
         call = yield from again(call, error, attempts)
 
 
@@ -102,11 +106,3 @@ def failure(reply: Reply | Lost) -> OnesourceError | None:
     if isinstance(reply, Lost):
         return Unreachable(reply.reason)
     return None if reply.status < 300 else error_of(reply.status, reply.json(), reply.retry_after)
-
-
-def content(reply: Reply) -> dict[str, Any]:
-    """Return the body of a 200; raise Unreachable where it is none of the service's."""
-    body = reply.json()
-    if not isinstance(body, dict):
-        raise Unreachable("the reply is none of this service's", status=reply.status)
-    return body

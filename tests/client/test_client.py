@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import product
+from typing import Any
 
 import pytest
 from django.core.wsgi import get_wsgi_application
 from pytest_django import Settings
 
 from conversations.api.authentication import make_token
-from onesource_client import Client, Retries, errors
+from onesource_client import AsyncClient, Client, Retries, errors
 from tests import environment
 from tests.builders import a_session
 from tests.client.conftest import KINDS, Begin, Failures, Running, connected, serving, text_of
@@ -118,6 +119,20 @@ class TestConversation:
 
 
 class TestRefused:
+    @pytest.mark.parametrize("client", [Client, AsyncClient])
+    def test_an_address_or_a_token_that_is_none_is_refused_at_once(self, client: Any) -> None:
+        for url in ("localhost:8001", "ftp://localhost", "http://"):
+            with pytest.raises(ValueError, match="http://"):
+                client(url)
+        with pytest.raises(ValueError, match="line ends") as caught:
+            client("http://localhost:8001", "secret\n")
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["", "k 1", "k\n", "ż", "k" * 129])
+    def test_a_key_that_is_none_is_refused_before_it_is_sent(self, begin: Begin, key: str) -> None:
+        with pytest.raises(ValueError, match="Idempotency-Key"):
+            begin().ask("What?", idempotency_key=key)
+
     def test_an_invalid_question_is_named(self, begin: Begin) -> None:
         with pytest.raises(errors.InvalidRequest, match="question: ") as caught:
             begin().ask(" ")
@@ -242,6 +257,16 @@ class TestOutages:
             first = conversation.ask("Later?", idempotency_key=key)
             again = client.conversation().ask("Later?", idempotency_key=key)
         assert (again.message_id, again.replayed) == (first.message_id, True)
+
+    def test_a_reply_that_cannot_be_decoded_is_unreachable(self) -> None:
+        def garbled(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            start_response("200 OK", [("Content-Encoding", "gzip"), ("Content-Length", "4")])
+            return [b"none"]
+
+        with serving(garbled) as url, Client(url, retries=Retries(tries=1)) as client:
+            conversation = client.conversation("s")
+            with pytest.raises(errors.Unreachable, match="DecodingError"):
+                conversation.history()
 
     def test_without_a_server_it_is_unreachable(self) -> None:
         client = Client("http://127.0.0.1:9", retries=Retries(tries=2, pause=0.01))

@@ -1,6 +1,8 @@
 """The client's rules without I/O: when it sends again, what it makes of pieces, and which error is which."""
 
 import json
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,10 +32,10 @@ class Clock:
         return self.now
 
 
-def played(*replies: Reply | Lost) -> tuple[Any, list[Any]]:
+def played(*replies: Reply | Lost, read: Callable[[Reply], Any] = lambda reply: reply) -> tuple[Any, list[Any]]:
     """Return what comes of a request that gets these replies, an error too, and all its steps."""
     clock, left, taken = Clock(), list(replies), []
-    steps = sent(CALL, Attempts(RETRIES, clock))
+    steps = sent(CALL, Attempts(RETRIES, clock), read)
     result: Any = None
     try:
         while True:
@@ -125,10 +127,24 @@ class TestSending:
         _, taken = played(a_reply(503, "outcome_unknown", idempotency_key="turn:1"), Reply(200))
         assert calls(taken)[1].key == "turn:1"
 
-    def test_an_answer_that_was_not_stored_is_kept(self) -> None:
-        error = error_of(503, {"code": "not_persisted", "detail": "", "answer": "A.", "session_id": "s"})
+    @pytest.mark.parametrize(
+        ("status", "code"), [(503, "not_persisted"), (503, "outcome_unknown"), (409, "no_later_turn")]
+    )
+    def test_an_answer_that_was_not_stored_is_kept(self, status: int, code: str) -> None:
+        error = error_of(status, {"code": code, "detail": "", "answer": "A.", "session_id": "s"})
         assert isinstance(error, errors.NotStored)
         assert (error.answer, error.session_id) == ("A.", "s")
+
+    def test_an_error_shows_no_words_and_can_be_pickled(self) -> None:
+        error = error_of(503, {"code": "not_persisted", "detail": "why", "answer": "words"}, "1")
+        assert "words" not in f"{error!r} {error}"
+        assert vars(pickle.loads(pickle.dumps(error))) == vars(error)  # noqa: S301
+
+    @pytest.mark.parametrize("content", [b"<html>", b"[]", b"{}", b"null"])
+    def test_a_reply_that_is_none_of_the_service_is_asked_for_again(self, content: bytes) -> None:
+        foreign = [Reply(200, content)] * RETRIES.tries
+        error, taken = played(*foreign, read=lambda reply: Answer.of(reply.json()))
+        assert (type(error), error.idempotency_key, len(calls(taken))) == (errors.Unreachable, "k-1", RETRIES.tries)
 
     @pytest.mark.parametrize(("header", "seconds"), [("", 0), ("soon", 0), ("-5", 0), ("nan", 0), ("3", 3)])
     def test_an_error_has_the_seconds_of_retry_after(self, header: str, seconds: float) -> None:
