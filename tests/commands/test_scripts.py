@@ -4,6 +4,7 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ case "$*" in
             until [ -e "may-unpack-$name" ]; do sleep 0.05; done
             mkdir ".venv/lib/python3/site-packages/$name-1.0.dist-info"
         done ;;
+    -VV) [ ! -e .venv/version ] || cat .venv/version ;;
     *serve*) echo "PORT=$PORT MANAGEMENT_PORT=$MANAGEMENT_PORT" ;;
 esac
 """
@@ -34,11 +36,14 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "requirements-models.txt").write_text("three==1.0\n")
     (tmp_path / "requirements-traces.txt").write_text("four==1.0\n")
     (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(PYTHON)
-    python.chmod(0o755)
+    executable(tmp_path / ".venv" / "bin" / "python", PYTHON)
     return tmp_path
+
+
+def executable(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def run(checkout: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -99,6 +104,96 @@ def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:
     assert (failed.returncode, failed.stderr.splitlines()[0]) == (2, "ERROR: no such version")
     (checkout / "refused").unlink()
     assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
+
+
+@pytest.fixture
+def bare(checkout: Path) -> Path:
+    """A checkout without .venv, and in bin/ what its PATH has: the tools that script/bootstrap needs, and no Python."""
+    (checkout / ".venv").rename(checkout / "made")
+    (checkout / "bin").mkdir()
+    for tool in ("bash", "basename", "cat", "cksum", "cp", "dirname", "env", "head"):
+        (checkout / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    return checkout
+
+
+def pretend(checkout: Path, name: str, version: str = "3.11", *, problem: str = "") -> None:
+    """Add a Python that makes .venv, or that has this problem when script/bootstrap looks at it."""
+    answer = f"echo '{problem}' >&2; exit 1" if problem else "exit 0"
+    lines = ["#!/usr/bin/env bash", 'case "$*" in', f"-c*) {answer} ;;", f"-V* | --version) echo Python {version} ;;"]
+    lines += [f"*venv*) cp -R made .venv; echo Python {version} >.venv/version ;;", "esac"]
+    executable(checkout / "bin" / name, "\n".join(lines))
+
+
+def installed(checkout: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return run(checkout, "bootstrap", **{"PATH": str(checkout / "bin"), **environment})
+
+
+@pytest.mark.parametrize(
+    ("pythons", "taken"),
+    [
+        ({"python3": "", "python3.11": ""}, "python3"),
+        ({"python3": "Python 3.9 is older than 3.11", "python3.12": "", "python3.14": ""}, "python3.12"),
+        (
+            {"python3": "no venv or ensurepip in it", "python3.11": "no venv or ensurepip in it", "python3.13": ""},
+            "python3.13",
+        ),
+    ],
+)
+def test_the_first_python_that_can_make_an_environment_is_taken(
+    bare: Path, pythons: dict[str, str], taken: str
+) -> None:
+    for name, problem in pythons.items():
+        pretend(bare, name, f"of {name}", problem=problem)
+    assert installed(bare).stdout.splitlines()[0] == f"Making .venv with Python of {taken}"
+
+
+def test_without_a_usable_python_each_is_named_with_its_problem(bare: Path) -> None:
+    pretend(bare, "python3", problem="Python 3.9 is older than 3.11")
+    pretend(bare, "python3.12", problem="no venv or ensurepip in it (apt-get install python3.12-venv)\nmore")
+    done = installed(bare)
+    first, *tried = done.stderr.splitlines()
+    assert (done.returncode, first.split(":")[:2]) == (2, ["script/bootstrap", " no usable Python"])
+    assert tried == [
+        "  python3: Python 3.9 is older than 3.11",
+        "  python3.11: not found",
+        "  python3.12: no venv or ensurepip in it (apt-get install python3.12-venv)",
+        "  python3.13: not found",
+        "  python3.14: not found",
+    ]
+
+
+def test_PYTHON_names_the_one_to_take(bare: Path) -> None:
+    pretend(bare, "python3")
+    pretend(bare, "mine", "3.13")
+    assert installed(bare, PYTHON="mine").stdout.splitlines()[0] == "Making .venv with Python 3.13"
+    assert installed(bare, PYTHON="mine").stdout == installed(bare).stdout == ""  # all is there
+
+
+def test_another_PYTHON_makes_the_environment_anew(bare: Path) -> None:
+    pretend(bare, "python3")
+    pretend(bare, "mine", "3.13")
+    assert installed(bare).stdout.splitlines()[0] == "Making .venv with Python 3.11"
+    assert installed(bare, PYTHON="mine").stdout.splitlines()[0] == "Making .venv with Python 3.13"
+
+
+@pytest.mark.parametrize("problem", ["Python 3.9 is older than 3.11", "no venv or ensurepip in it"])
+def test_a_PYTHON_that_cannot_be_used_is_refused_in_one_line(bare: Path, problem: str) -> None:
+    pretend(bare, "python3")
+    pretend(bare, "mine", problem=problem)
+    done = installed(bare, PYTHON="mine")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"script/bootstrap: PYTHON=mine cannot be used: {problem}\n"
+
+
+@pytest.mark.parametrize("missing", ["ensurepip", "venv"])
+def test_a_python_without_venv_or_ensurepip_is_noticed(bare: Path, missing: str) -> None:
+    """With a real Python, as Debian's without the package python3-venv."""
+    executable(bare / "bin" / "python3", f'#!/usr/bin/env bash\nPYTHONPATH={bare}/broken exec {sys.executable} "$@"\n')
+    (bare / "broken").mkdir()
+    (bare / "broken" / f"{missing}.py").write_text("raise ModuleNotFoundError")
+    done = installed(bare)
+    assert done.returncode == 2
+    assert "\n  python3: no venv or ensurepip in it (apt-get install python3." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,15 @@ class TestWorkflows:
     def test_the_token_may_only_read_unless_a_job_says_otherwise(self, name: str) -> None:
         assert workflow(name)["permissions"] == {"contents": "read"}
 
+    def test_each_python_that_is_looked_for_is_tested(self) -> None:
+        bootstrap = (ROOT / "script" / "bootstrap").read_text()
+        looked_for = re.search(r"for each in python3 (.+); do", bootstrap)
+        assert looked_for
+        test = workflow("ci")["jobs"]["test"]
+        assert [f"python{version}" for version in test["strategy"]["matrix"]["python"]] == looked_for[1].split()
+        (run,) = [step for step in test["steps"] if step.get("run") == ".ci/run"]
+        assert run["env"] == {"PYTHON": "python${{ matrix.python }}"}
+
     def test_ci_calls_what_developers_call(self) -> None:
         assert {".ci/run", "script/docs"} <= {step.get("run") for step in steps("ci")}
         text = (ROOT / ".ci" / "run").read_text()
