@@ -203,6 +203,7 @@ def test_a_python_without_venv_or_ensurepip_is_noticed(bare: Path, missing: str)
         (("--port", "9000"), {}, "PORT=9000 MANAGEMENT_PORT=9001"),
         (("--port=9000",), {"PORT": "8000"}, "PORT=9000 MANAGEMENT_PORT=9001"),
         (("--port", "9000"), {"MANAGEMENT_PORT": "9100"}, "PORT=9000 MANAGEMENT_PORT=9100"),
+        (("--port", "65535"), {}, "PORT=65535 MANAGEMENT_PORT=65534"),
     ],
 )
 def test_the_port_can_be_given(checkout: Path, words: tuple[str, ...], environment: dict[str, str], ports: str) -> None:
