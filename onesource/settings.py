@@ -320,7 +320,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "onesource",
-    "DESCRIPTION": "A chat service whose conversations are never forgotten.",
+    "DESCRIPTION": "A chat service that keeps conversations in Redis and in MongoDB.",
     "VERSION": VERSION,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
