@@ -3,8 +3,11 @@
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,10 @@ from tests.deploy.files import ROOT
 
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
+    *fcntl*) exec @python@ "$@" ;;
     *"pip install"*)
+        echo "$*" >>installations
+        [ ! -p held ] || read -r <held || true
         [ ! -e refused ] || { echo "ERROR: no such version" >&2; exit 1; }
         case "$*" in *--quiet*) exit ;; esac
         for name in one two; do echo "Collecting $name==1.0 (from -r requirements.txt (line 1))"; done
@@ -36,7 +42,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "requirements-models.txt").write_text("three==1.0\n")
     (tmp_path / "requirements-traces.txt").write_text("four==1.0\n")
     (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
-    executable(tmp_path / ".venv" / "bin" / "python", PYTHON)
+    executable(tmp_path / ".venv" / "bin" / "python", PYTHON.replace("@python@", sys.executable))
     return tmp_path
 
 
@@ -111,7 +117,7 @@ def bare(checkout: Path) -> Path:
     """A checkout without .venv, and in bin/ what its PATH has: the tools that script/bootstrap needs, and no Python."""
     (checkout / ".venv").rename(checkout / "made")
     (checkout / "bin").mkdir()
-    for tool in ("bash", "basename", "cat", "cksum", "cp", "dirname", "env", "head"):
+    for tool in TOOLS:
         (checkout / "bin" / tool).symlink_to(str(shutil.which(tool)))
     return checkout
 
@@ -194,6 +200,70 @@ def test_a_python_without_venv_or_ensurepip_is_noticed(bare: Path, missing: str)
     done = installed(bare)
     assert done.returncode == 2
     assert "\n  python3: no venv or ensurepip in it (apt-get install python3." in done.stderr
+
+
+TOOLS = ("bash", "basename", "cat", "cksum", "cp", "dirname", "env", "head", "rm")
+
+
+@contextmanager
+def an_installation(checkout: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """script/bootstrap in the middle of what pip does, which goes on at the end of the block."""
+    os.mkfifo(checkout / "held")
+    command = [checkout / "script" / "bootstrap"]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        held = (checkout / "held").open("w")  # once it is read
+        with held:
+            (checkout / "held").unlink()
+            yield process
+
+
+def installations(checkout: Path) -> int:
+    return len((checkout / "installations").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "server"])
+@pytest.mark.parametrize("flock", ["flock", "no flock"])
+def test_a_second_installation_waits_for_the_first(checkout: Path, name: str, flock: str) -> None:
+    (checkout / "bin").mkdir()
+    for tool in (*TOOLS, flock):
+        if path := shutil.which(tool):
+            (checkout / "bin" / tool).symlink_to(path)
+    with ExitStack() as stack:
+        with an_installation(checkout) as first:
+            command = [checkout / "script" / name]
+            second = subprocess.Popen(command, env={"PATH": str(checkout / "bin")}, stdout=subprocess.PIPE, text=True)
+            stack.enter_context(second)
+            assert second.stdout
+            assert second.stdout.readline() == "Another installation is running; waiting for it\n"
+        assert "Installing" not in second.stdout.read()
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert installations(checkout) == 1
+
+
+def test_an_installation_that_was_killed_holds_up_nobody(checkout: Path) -> None:
+    with an_installation(checkout) as first:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
+
+
+def test_installations_into_two_environments_run_side_by_side(checkout: Path) -> None:
+    (checkout / "requirements-docs.txt").write_text("four==1.0\n")
+    shutil.copytree(checkout / ".venv", checkout / ".venv-docs")
+    with an_installation(checkout):
+        assert run(checkout, "bootstrap", "--docs").stdout == "Installing requirements-docs.txt\n"
+
+
+def test_an_interrupted_installation_is_not_taken_for_a_finished_one(checkout: Path) -> None:
+    """Where the files are as they were before it, what it left in .venv may not be."""
+    run(checkout, "bootstrap")
+    before = (checkout / "requirements.txt").read_text()
+    (checkout / "requirements.txt").write_text("one==2.0\n")
+    (checkout / "refused").touch()
+    run(checkout, "bootstrap")
+    (checkout / "refused").unlink()
+    (checkout / "requirements.txt").write_text(before)
+    assert run(checkout, "bootstrap").stdout == "Installing requirements.txt\n"
 
 
 @pytest.mark.parametrize(
