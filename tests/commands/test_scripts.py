@@ -22,6 +22,7 @@ case "$*" in
         echo "$*" >>installations
         [ ! -p held ] || read -r <held || true
         [ ! -e refused ] || { echo "ERROR: no such version" >&2; exit 1; }
+        case "$*" in *"--target .venv-djongo"*) mkdir .venv-djongo ;; esac
         case "$*" in *--quiet*) exit ;; esac
         for name in one two; do echo "Collecting $name==1.0 (from -r requirements.txt (line 1))"; done
         echo "Installing collected packages: two, one"
@@ -94,14 +95,30 @@ def test_what_a_model_needs_is_installed_where_one_is_asked(checkout: Path, answ
 
 
 @pytest.mark.parametrize(
-    ("option", "file"), [("adapters", "tests/client/adapters/requirements.txt"), ("docs", "requirements-docs.txt")]
+    ("option", "file"),
+    [
+        ("adapters", "tests/client/adapters/requirements.txt"),
+        ("bench", "benchmarks/requirements.txt"),
+        ("docs", "requirements-docs.txt"),
+    ],
 )
-def test_adapters_and_docs_have_environments_of_their_own(checkout: Path, option: str, file: str) -> None:
+def test_adapters_peers_and_docs_have_environments_of_their_own(checkout: Path, option: str, file: str) -> None:
     (checkout / file).parent.mkdir(parents=True, exist_ok=True)
     (checkout / file).write_text("four==1.0\n")
     (checkout / ".venv").rename(checkout / f".venv-{option}")
     installed = [run(checkout, "bootstrap", f"--{option}", ANSWERER="openai").stdout for _ in range(2)]
     assert installed == [f"Installing {file}\n", ""]
+
+
+def test_djongo_has_a_folder_beside_the_environment(checkout: Path) -> None:
+    """It needs an older sqlparse, which must not replace the pinned one of .venv."""
+    for name in ("dev", "djongo"):
+        (checkout / f"requirements-{name}.txt").write_text("four==1.0\n")
+    assert "Installing requirements-djongo.txt\n" in run(checkout, "bootstrap", "--djongo").stdout
+    *others, djongo = (checkout / "installations").read_text().splitlines()
+    assert "-r requirements-djongo.txt --no-deps --target .venv-djongo" in djongo
+    assert len(others) == 2 and not any("--target" in line or "djongo" in line for line in others)
+    assert run(checkout, "bootstrap", "--djongo").stdout == run(checkout, "bootstrap", "--dev").stdout == ""
 
 
 def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:
