@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,20 @@ case "$*" in
 esac
 """
 
+LOCK = """# This file was written by a program
+four==1.0 \\
+    --hash=sha256:4
+older-pythons==1.0 ; python_full_version < '3.11.3' \\
+    --hash=sha256:0
+one==1.0 \\
+    --hash=sha256:1
+three==1.0 \\
+    --hash=sha256:3 \\
+    --hash=sha256:33
+two==1.0 \\
+    --hash=sha256:2
+"""
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -42,6 +57,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "requirements.txt").write_text("one==1.0\ntwo==1.0\n")
     (tmp_path / "requirements-models.txt").write_text("three==1.0\n")
     (tmp_path / "requirements-traces.txt").write_text("four==1.0\n")
+    (tmp_path / "requirements.lock").write_text(LOCK)
     (tmp_path / ".venv" / "lib" / "python3" / "site-packages").mkdir(parents=True)
     executable(tmp_path / ".venv" / "bin" / "python", PYTHON.replace("@python@", sys.executable))
     return tmp_path
@@ -116,9 +132,36 @@ def test_djongo_has_a_folder_beside_the_environment(checkout: Path) -> None:
         (checkout / f"requirements-{name}.txt").write_text("four==1.0\n")
     assert "Installing requirements-djongo.txt\n" in run(checkout, "bootstrap", "--djongo").stdout
     *others, djongo = (checkout / "installations").read_text().splitlines()
-    assert "-r requirements-djongo.txt --no-deps --target .venv-djongo" in djongo
-    assert len(others) == 2 and not any("--target" in line or "djongo" in line for line in others)
+    assert "--no-deps --target .venv-djongo -r requirements-djongo.txt" in djongo
+    assert len(others) == 4 and not any("--target" in line or "djongo" in line for line in others)
     assert run(checkout, "bootstrap", "--djongo").stdout == run(checkout, "bootstrap", "--dev").stdout == ""
+
+
+def entries(*names: str) -> str:
+    """Return what LOCK has about these packages."""
+    return "".join(
+        entry for entry in re.findall(r"^\w.*\n(?:    .*\n)+", LOCK, re.MULTILINE) if entry.startswith(names)
+    )
+
+
+def test_hashes_are_checked(checkout: Path) -> None:
+    """What only another file pins is left out; what no file pins is there for other Pythons."""
+    (checkout / "requirements.txt").write_text("One[extra]==1.0    # with its reason\ntwo==1.0\n")
+    for answerer, pinned in (("", ("one", "two")), ("openai", ("three",))):
+        run(checkout, "bootstrap", ANSWERER=answerer)
+        assert (checkout / ".venv" / "requirements.lock").read_text() == entries("older-pythons", *pinned)
+    lines = (checkout / "installations").read_text().splitlines()
+    assert len(lines) == 2
+    assert all("--no-deps --require-hashes -r .venv/requirements.lock" in line for line in lines)
+
+
+def test_a_pin_without_hashes_is_named(checkout: Path) -> None:
+    (checkout / "requirements.txt").write_text("one==1.0\ntwo==2.0\n")
+    done = run(checkout, "bootstrap")
+    reason, failure = done.stderr.splitlines()
+    assert reason == "requirements.lock has no two==2.0: CONTRIBUTING.md has the command that writes it"
+    assert (done.returncode, failure) == (2, "script/bootstrap: installing requirements.txt failed (see above)")
+    assert not (checkout / "installations").exists()
 
 
 def test_a_failed_install_is_tried_again_the_next_time(checkout: Path) -> None:
@@ -219,7 +262,7 @@ def test_a_python_without_venv_or_ensurepip_is_noticed(bare: Path, missing: str)
     assert "\n  python3: no venv or ensurepip in it (apt-get install python3." in done.stderr
 
 
-TOOLS = ("bash", "basename", "cat", "cksum", "cp", "dirname", "env", "head", "rm")
+TOOLS = ("awk", "bash", "basename", "cat", "cksum", "cp", "dirname", "env", "head", "rm")
 
 
 @contextmanager
@@ -275,7 +318,7 @@ def test_an_interrupted_installation_is_not_taken_for_a_finished_one(checkout: P
     """Where the files are as they were before it, what it left in .venv may not be."""
     run(checkout, "bootstrap")
     before = (checkout / "requirements.txt").read_text()
-    (checkout / "requirements.txt").write_text("one==2.0\n")
+    (checkout / "requirements.txt").write_text(before + "# changed\n")
     (checkout / "refused").touch()
     run(checkout, "bootstrap")
     (checkout / "refused").unlink()

@@ -39,7 +39,8 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with script/, and with ports that curl and redis-cli take for the usual ones."""
     need("curl", "jq", "redis-cli")
     shutil.copytree(ROOT / "script", tmp_path / "script")
-    for name in ("manage.py", "requirements.txt", "requirements-models.txt", "requirements-traces.txt"):
+    pins = ("requirements.txt", "requirements-models.txt", "requirements-traces.txt", "requirements.lock")
+    for name in ("manage.py", *pins):
         (tmp_path / name).symlink_to(ROOT / name)
     executable(tmp_path / ".venv" / "bin" / "python", PYTHON.format(python=sys.executable))
     (tmp_path / "var").mkdir()
