@@ -95,9 +95,10 @@ class TestWhatIsInIt:
 
     def test_the_locked_requirements_are_what_is_installed(self) -> None:
         """An image must be the same tomorrow. tests/unit/test_project.py compares the lock with the pins."""
-        assert "requirements.lock" in copied()
+        locks = ["requirements.lock", "requirements-models.lock", "requirements-traces.lock"]
+        assert set(locks) <= set(copied())
         (install,) = [argument for word, argument in instructions() if word == "RUN" and "pip install" in argument]
-        assert "--require-hashes -r /tmp/requirements.lock" in install
+        assert "--require-hashes" in install and all(f"-r /tmp/{lock}" in install for lock in locks)
 
     def test_redis_cli_is_in_it(self) -> None:
         assert any(word == "RUN" and "redis-tools" in argument for word, argument in last_stage())

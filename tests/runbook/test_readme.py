@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with script/, and with ports that curl and redis-cli take for the usual ones."""
     need("curl", "jq", "redis-cli")
     shutil.copytree(ROOT / "script", tmp_path / "script")
-    pins = ("requirements.txt", "requirements-models.txt", "requirements-traces.txt", "requirements.lock")
+    pins = [path.name for path in ROOT.glob("requirements*")]
     for name in ("manage.py", *pins):
         (tmp_path / name).symlink_to(ROOT / name)
     executable(tmp_path / ".venv" / "bin" / "python", PYTHON.format(python=sys.executable))
