@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from conversations import deadline
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
@@ -119,7 +120,10 @@ class Link(HistoryStore, ControlStore):
         backend, random, pause = self.backend, self.backend.scheduler.random, self.backend.scheduler.pause
         least, spread = self._latency
         if self.alias in self._slow:
-            pause(SLOW * TIMEOUT[self.alias] * trips)
+            seconds, left = SLOW * TIMEOUT[self.alias] * trips, deadline.left()
+            if seconds > left:  # the request that it belongs to has no more time
+                self._give_up()
+            pause(seconds)
         if write:  # what reads waits once, between its reading and the use of that
             pause(least + spread * random.random())
         if backend.condition == REFUSED:
@@ -150,7 +154,7 @@ class Link(HistoryStore, ControlStore):
         return result
 
     def _give_up(self) -> None:
-        self.backend.scheduler.pause(TIMEOUT[self.alias])
+        self.backend.scheduler.pause(min(TIMEOUT[self.alias], deadline.left()))
         raise StoreUnavailable(self.alias, "timeout", unknown=True)
 
     @property

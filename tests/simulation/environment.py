@@ -8,11 +8,12 @@ from functools import cache, lru_cache, partial
 from typing import Any
 from uuid import UUID
 
-from conversations import chat, ids, stores
+from conversations import chat, deadline, ids, stores
 from conversations.background import watcher
 from conversations.breaker import Breaker
 from conversations.datasets import Dataset
 from conversations.runtime import datasets, pings, switching
+from conversations.slots import Slots
 from conversations.stores import measured
 from telemetry import logs, metrics
 from tests.simulation.backends import SimulatedBulk
@@ -105,6 +106,7 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
         (pings, "_executor", executor),
         (pings, "wait", executor.wait),
         (chat, "answerer", answerer),
+        (deadline, "slots", Slots(10**9)),  # a greenlet that waited for one would stop all others
         (chat, "idempotency_lock", partial(_idempotency_lock, scheduler)),
         (ids.secrets, "randbits", scheduler.random.getrandbits),
         *((module, "time", time) for module in _modules_with_time(len(sys.modules))),

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from conversations import chat, history, stores
+from conversations import chat, deadline, history, stores
 from conversations.answerers.base import Answerer
 from conversations.chat import Question
 from conversations.errors import ConversationError, NoStore, NotPersisted, OutcomeUnknown, StoreUnavailable
@@ -361,7 +361,12 @@ class World:
         """Let the process serve the request; return when it has answered, or was killed."""
         self.events.append(event)
         work = {"ask": self._serve_ask, "read": self._serve_read, "delete": self._serve_delete}[event.kind]
-        task = process.spawn(lambda: work(event, key))
+
+        def handle() -> None:
+            with deadline.begun():
+                work(event, key)
+
+        task = process.spawn(handle)
         event.cut_off = bool(process.machine.cut)
         self.scheduler.wait([task])
         event.cut_off |= bool(process.machine.cut)
