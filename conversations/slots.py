@@ -20,6 +20,11 @@ class Slots:
         self._returning: deque[threading.Lock] = deque()
         self._mine = threading.local()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether requests wait for a slot: what this process waited for may have come long before."""
+        return bool(self._returning or self._new)
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Have a slot until the end of the block."""

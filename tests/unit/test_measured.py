@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from conversations.breaker import TRIPS
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.runtime import gauges
+from conversations.slots import Slots
+from conversations.stores import measured
 from conversations.stores.measured import MeasuredStore
 from conversations.stores.memory import MemoryStore
 from conversations.turns import History, Limits
 from tests.api.talking import sample
 from tests.builders import a_session, a_turn, some_turns
+from tests.servers import eventually
 
 
 def a_store() -> MeasuredStore:
@@ -89,6 +93,26 @@ def test_a_batch_counts_for_the_breaker_only_where_it_fails() -> None:
         fails(store)
     assert not store.writes.allows()
     assert store.reads.allows()
+
+
+def test_a_slow_call_in_a_crowded_process_shows_no_slow_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is that of other threads too. The traffic would move to the other store, which is asked no sooner."""
+    slots = Slots(1)
+    monkeypatch.setattr(measured, "slots", slots)
+    store = a_store()
+    store.reads.slow = 0.0  # whatever a call takes is too long
+    with ThreadPoolExecutor() as threads:
+        with slots.taken():
+            waits = threads.submit(lambda: slots.taken().__enter__())
+            eventually(lambda: slots.crowded, "it does not wait")
+            for _ in range(TRIPS):
+                store.load("s")
+            assert store.reads.allows()
+        waits.result()
+    assert not slots.crowded
+    for _ in range(TRIPS):
+        store.load("s")
+    assert not store.reads.allows()
 
 
 def test_a_call_has_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
