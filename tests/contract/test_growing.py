@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.exceptions import NoPermissionError, ResponseError
 
 from conversations import merge
 from conversations.clock import now
@@ -37,19 +39,45 @@ def stored(session: str) -> bytes:
         return client.get(make_key(session)) or b""
 
 
-def test_every_reader_sees_what_the_limits_allow() -> None:
-    store, session, turns = a_store(), a_session(), some_turns(40)
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_every_reader_sees_what_the_limits_allow(most: int) -> None:
+    limits = Limits(1000, most, 20_000)
+    store, session, turns = a_store(limits), a_session(), some_turns(40)
     bulk = RedisBulk(store)
     for number, turn in enumerate(turns, start=1):
         assert add(store, session, turn) == Receipt(stored=True, created=number == 1)
-        wanted = History.of(turns[max(number - 4, 0) : number])
+        wanted = History.of(turns[max(number - most, 0) : number])
         assert store.load(session) == wanted
         assert store.inspect(session).history == wanted
         assert store.summaries([session]) == {session: Summary.of(wanted)}
         assert bulk.histories([session]) == {session: wanted}
         assert bulk.contents([session])[session].history == wanted  # type: ignore[union-attr]
         assert bulk.digests([session]) == {session: merge.digest(wanted, None)}
-        assert stored(session).count(b"\n") <= 2 * (4 + beyond(LIMITS))
+        assert stored(session).count(b"\n") <= 2 * (most + beyond(limits))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ResponseError("The user executing the script can't run this command or subcommand script: 1f."),
+        NoPermissionError("ACL failure in script: User app has no permissions to run the 'append' command"),
+    ],
+    ids=["7.0", "7.2"],
+)
+def test_each_version_of_redis_refuses_append_in_its_own_words(
+    error: ResponseError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, session = a_store(), a_session()
+    store.append(session, a_turn())
+    client, run = store._client, store._client.run
+
+    def refusing(name: str, *arguments: Any) -> Any:
+        if name == "append_after":
+            raise error
+        return run(name, *arguments)
+
+    monkeypatch.setattr(client, "run", refusing)
+    assert add(store, session, a_turn()) == Receipt(stored=True, created=False)
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=12))

@@ -13,7 +13,7 @@ from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.util import CacheKey
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from conversations.stores import limits
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
@@ -96,9 +96,10 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         try:
             return bool(self.run("append_after", keys, arguments))
         except ResponseError as error:
-            if "can't run this command" not in str(error):
+            # By rights of an older deployment, which lack APPEND. Redis 7.0 says so in its own words.
+            if not isinstance(error, NoPermissionError) and "can't run this command" not in str(error):
                 raise
-            return False  # by rights of an older deployment, which lack APPEND: the script has changed nothing
+            return False  # no turn was added
 
     def keep_keys(self, session: str, keys: Keys) -> None:
         """Keep these Idempotency-Keys."""

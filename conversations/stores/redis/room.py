@@ -37,12 +37,15 @@ def beyond(limits: Limits) -> int:
 
 
 def step(size: int, turns: int, more: int, limits: Limits) -> Step | None:
-    """Return how a turn of so many bytes is added to so many turns; None where that depends on the turns' sizes."""
+    """Return how a turn of so many bytes is added to so many turns; None where that depends on the turns' sizes,
+    or where none of them stays."""
     if size + more > limits.max_bytes:
         return None
     most = limits.max_turns + beyond(limits)
     if turns >= most or turns == limits.max_turns:
         dropped = turns + 1 - limits.max_turns if turns >= most else 0
+        if dropped == turns:
+            return None
         each = size // turns
         kept, to_come = size - dropped * each, most - turns - 1 + dropped
         return Step(dropped=dropped, half=min((kept + more + to_come * max(each, more) + 1) // 2, kept))
