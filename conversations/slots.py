@@ -1,4 +1,4 @@
-"""So many requests of a process run Python code at a time; those that wait for a store or a model are not counted.
+"""A limit on how many requests of a process run Python code at once; waiting for a store or a model does not count.
 
 Python runs one thread at a time. If all that have work tried to run, each would wait for all others whenever a store
 has answered it: stores that are well would seem slow, and their breakers would open.

@@ -42,5 +42,5 @@ def _call_view(request: HttpRequest) -> HttpResponseBase:
 
 @lru_cache(maxsize=32)
 def _match(path: str, urlconf: str | None) -> ResolverMatch:
-    """Return the view of the path; that of the address of questions is always remembered."""
+    """Return the view of the path, from memory for the paths that were asked for last."""
     return resolve(path, urlconf)

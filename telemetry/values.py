@@ -1,6 +1,6 @@
 """How a worker counts: one number is written into memory that all workers share.
 
-The library packs it anew with a timestamp, which only gauges need, at three times the cost; a turn counts eleven times.
+The library packs it anew with a timestamp, which only gauges need, at three times the cost; a turn changes eleven.
 """
 
 import os

@@ -128,15 +128,15 @@ class HistoryStore(ABC):
         covers is left out; so is `turn` where its key is kept and its turn is gone. Keys of turns that are added are
         kept. `flag` sets the unsynced flag, no later than the turn is there.
         Raise CorruptHistory, changing nothing, where what is there cannot take a turn, and InvalidTurn where one
-        of these could not be read again: with it the whole conversation could not."""
+        of these could not be read again: it would make the whole conversation unreadable."""
         for one in (*missing, turn) if turn else missing:
             _check(one)
         rest = [one for one in missing if turn is None or one.id != turn.id]
         return self._append(session, turn, rest, flag)
 
     def append_after(self, session: str, seen: History, turn: Turn, *, flag: bool = False) -> Receipt:
-        """Add a turn that `make_turn` has made, as `append` does. Its writer has read `seen`: a store for which that
-        still is what it has need not look at the other turns."""
+        """Add a turn that `make_turn` has made, as `append` does. Its writer has read `seen`: a store that has not
+        changed since need not read the other turns."""
         return self._append(session, turn, (), flag)
 
     @abstractmethod
@@ -176,8 +176,8 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
-        """Return a summary of each of the sessions that `load` would answer, CORRUPT where it would raise
-        CorruptHistory as far as the ends of messages show it: all in one round trip, which fetches no content."""
+        """Return a summary of each of the sessions that `load` would answer, CORRUPT where the ends of
+        its messages are malformed; their content is not checked. All in one round trip, which fetches no content."""
 
     @abstractmethod
     def quarantine(self, session: str) -> bool:

@@ -1,8 +1,8 @@
 """How a new turn is stored: at the end of its conversation's string, or with the string written anew.
 
-Redis allocates twice what a string needs when APPEND finds no room at its end, and SET gives room back that is more
-than a tenth. So a conversation is SET whole until it has as many turns as readers see, where its last allocation has
-no room. Then it gets room for some more turns: SET to nothing, APPEND of half as many bytes as it is to have room for,
+Redis allocates twice what a string needs when APPEND finds no room at its end, and SET frees spare room of more than a
+tenth. So a conversation is SET whole, unless there happens to be room for the turn, until it has as many turns as
+readers see. Then it gets room for more turns: SET to nothing, APPEND of half as many bytes as it is to have room for,
 and APPEND of the rest. The next turns are added in place. When the room is used up, the oldest turns are dropped
 together: dropping one with every turn would cost as much as writing all.
 """
@@ -25,7 +25,7 @@ class Step:
     dropped: int = 0
     """How many of the oldest turns go. Else the string is written anew."""
     half: int = 0
-    """Half of the bytes for which there is to be room, with what is written; 0 for no more than that."""
+    """Half of the bytes to allocate, what is written included; 0 for no more than that."""
 
 
 IN_PLACE, WHOLE = Step(in_place=True), Step()
