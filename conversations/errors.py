@@ -71,14 +71,14 @@ class StoreUnavailable(ConversationError):
 
 
 class NoStore(ConversationError):
-    """No store can be reached now; nothing was read or changed. Try again."""
+    """A store that is needed for this cannot be reached now; nothing was changed. Try again."""
 
     code = "store_unavailable"
     status = 503
 
 
 class Behind(ConversationError):
-    """What was read is missing messages that you were given, and `require_context` asks for them. Try again."""
+    """What was read may be missing messages that you were given, and `require_context` asks for them. Try again."""
 
     code = "context_behind"
     status = 503

@@ -78,7 +78,7 @@ class ServerError(OnesourceError):
 
 
 class StoreUnavailable(OnesourceError):
-    """No store can be reached; nothing was read or changed (503)."""
+    """A store that is needed cannot be reached; nothing was changed (503)."""
 
 
 class ContextBehind(OnesourceError):

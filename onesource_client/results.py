@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def behind(self) -> bool:
-        """Whether it was given without turns that this client had been given: a store that has them is unavailable."""
+        """Whether turns that this client was given may be missing in it: a store that may have them is unavailable."""
         return self.context == BEHIND
 
     @classmethod

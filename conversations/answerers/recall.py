@@ -23,8 +23,8 @@ HELP = """I am the built-in answerer of onesource. I have no language model: I a
 - My favourite colour is green. And later: What is my favourite colour?
 - Summarise this conversation.
 
-To attach a model, start the service with ANSWERER=openai, LLM_MODEL and LLM_API_KEY. LLM_BASE_URL names another
-endpoint that speaks the same API. ANSWERER=anthropic works too."""
+To attach a model, start the service with ANSWERER=openai, LLM_MODEL and LLM_API_KEY.
+LLM_BASE_URL names another endpoint that speaks the same API. ANSWERER=anthropic works too."""
 _QUOTED = 200  # characters of a question that are quoted back
 _SHORT = 80  # characters of a message in a summary
 _FIRST_TURNS, _LAST_TURNS = 3, 7  # of a long conversation, in a summary

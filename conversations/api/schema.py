@@ -31,7 +31,7 @@ _ERRORS = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
     401: OpenApiResponse(ErrorSerializer, "CHAT_AUTH is `token` and there is none, or not one of ours."),
     429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
-    503: OpenApiResponse(ErrorSerializer, "No store can be reached."),
+    503: OpenApiResponse(ErrorSerializer, "A store that is needed cannot be reached."),
 }
 _TURN_ERRORS: dict[Any, Any] = {
     **_ERRORS,

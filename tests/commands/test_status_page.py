@@ -147,9 +147,9 @@ class TestSwitching:
 
     def test_with_both_out_nothing_changes_and_that_is_reported(self, redis_out: None, mongo_out: None) -> None:
         output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "No store can be reached now" in output
+        assert "A store that is needed for this cannot be reached now" in output
         entry = AuditEntry.objects.order_by("id").last()
-        assert entry and entry.outcome.startswith("failed: No store")
+        assert entry and entry.outcome.startswith("failed: A store that is needed")
 
     def test_a_form_from_before_another_switch_is_refused(self) -> None:
         switching.record(Routing(REDIS, True), "bob", "meanwhile")
