@@ -17,6 +17,8 @@ REST = """
 - **bold**, *italic* and `code`
 - [a page](https://example.org/here) and [no page](javascript:document.title='run')
 
+```print(1)``` is code in a line.
+
 ```python
 kept = "<b>as it is</b>"
 ```

@@ -353,6 +353,49 @@ def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
     assert unanswered(chat) == []
 
 
+def test_a_question_discarded_in_another_tab_is_not_asked(service: Service, chat: Chrome) -> None:
+    ask(chat, "first")
+    answered(chat, 0, "stored in")
+    address, tab = chat.current_url, chat.current_window_handle
+    break_both(chat)
+    ask(chat, "second")
+    see(chat, f"{LAST} .note", "Asking again with the same key")
+    chat.switch_to.new_window("tab")
+    try:
+        chat.get(address)
+        see(chat, f"{LAST} .note", "Asking again with the same key")
+        click(chat, "#stop")
+        click(chat, f"{LAST} [data-do=discard]")
+    finally:
+        chat.close()
+        chat.switch_to.window(tab)
+    see(chat, f"{LAST} .question", "first")
+    assert not element(chat, "#stop").is_displayed()
+    start_both(service)
+    ask(chat, "third")
+    answered(chat, 1, "stored in")
+    assert stored(service, chat) == ["first", "third"]
+
+
+def test_a_conversation_is_read_again_when_a_store_is_back(service: Service, chat: Chrome) -> None:
+    ask(chat, "first")
+    answered(chat, 0, "stored in")
+    break_both(chat)
+    chat.refresh()
+    see(chat, ".line", "cannot be reached now; nothing was changed.")
+    start_both(service)
+    see(chat, f"{LAST} .question", "first")
+
+
+def test_a_question_in_the_middle_of_an_answer_is_asked_after_it(service: Service, chat: Chrome) -> None:
+    ask(chat, "first, slowly")
+    see(chat, f"{LAST} .answer", "After 0 questions")
+    ask(chat, "second")
+    see(chat, f"{LAST} .note", "Asked after the question before it.")
+    (service.home / GO_ON).touch()
+    answered(chat, 1, "stored in")
+
+
 def test_a_conversation_deleted_in_another_tab_stays_away(service: Service, chat: Chrome) -> None:
     """Also the turn that was being answered meanwhile, which the service stores after the deletion."""
     ask(chat, "about apples")
@@ -388,6 +431,7 @@ def test_what_a_model_writes_is_shown_and_never_run(chat: Chrome) -> None:
     found = {name: [one.text for one in answer.find_elements(By.CSS_SELECTOR, name)] for name in ("strong", "em", "a")}
     assert found == {"strong": ["bold"], "em": ["italic"], "a": ["a page"]}
     assert element(chat, f"{LAST} .answer a").get_attribute("href") == "https://example.org/here"
+    assert [one.text for one in answer.find_elements(By.CSS_SELECTOR, "p > code")] == ["print(1)"]
     assert element(chat, f"{LAST} pre").text == 'kept = "<b>as it is</b>"'
     assert element(chat, f"{LAST} .question").text == "<b>first</b>"
     assert not answer.find_elements(By.CSS_SELECTOR, "img, script, b")

@@ -14,7 +14,7 @@ const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "
 const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
 const STOPPED = { kind: "stopped", again: "Show the whole answer" };
 const FINISHES = "Stopped. The service finishes the answer and stores it.";
-const SENT = "Stopped. The question was sent: the service answers it and stores both if it can.";
+const SENT = "Stopped. The question was sent: the service stores it with its answer if it can.";
 const HELD = "Stopped. The question is kept in this browser, and not asked by itself.";
 
 export class Asking {
@@ -42,6 +42,15 @@ export class Asking {
     if (turn.state === "waiting") return turn.endWait();
     turn.become("stopped", turn.answer ? FINISHES : SENT, STOPPED);
     this.free(turn);
+  }
+
+  // Another tab has discarded a question. One that is being answered is stored all the same.
+  discarded(key) {
+    const turn = [this.turn, ...this.queue].find((one) => one?.key === key);
+    if (!turn || turn.state === "asking") return;
+    this.queue = this.queue.filter((one) => one !== turn);
+    if (turn.state === "waiting") turn.endWait("discard");
+    else turn.item.remove();
   }
 
   // Show what was stopped, if it is being answered or is answered.
@@ -81,9 +90,10 @@ export class Asking {
       this.running.delete(turn);
     }
     this.free(turn);
+    if (turn.state === "discarded") turn.item.remove();
   }
 
-  // null where the visitor holds it, or has deleted the conversation.
+  // null where the visitor holds or has discarded it, or has deleted the conversation.
   async untilAnswered(turn) {
     const { signal } = this.leaving;
     for (let tries = 0; !this.deleted; tries += 1) {
@@ -100,6 +110,7 @@ export class Asking {
         else {
           const ended = await pause(turn, error, WAITS[Math.min(tries, WAITS.length - 1)], signal);
           if (ended === "stop") return hold(turn);
+          if (ended === "discard") return discarded(turn);
           if (ended === "usable") tries = -1;
         }
       }
@@ -116,6 +127,11 @@ export class Asking {
     else turn.become("stopped", "Stopped. The answer is stored.", STOPPED);
     if (found.context === "behind" || found.replayed) look();
   }
+}
+
+function discarded(turn) {
+  turn.state = "discarded";
+  return null;
 }
 
 function hold(turn) {
@@ -144,7 +160,7 @@ export function showFailed(turn, words, usedUp) {
 }
 
 // Without what a button offers.
-function inShort(error) {
+export function inShort(error) {
   return error.message.replace(/ Try again\.$/, "");
 }
 
@@ -157,12 +173,12 @@ async function pause(turn, error, seconds, signal) {
   const over = new AbortController();
   const ended = await new Promise((resolve) => {
     setTimeout(resolve, Math.max(seconds, Math.min(error.retryAfter ?? 0, 10)) * 1000, "time");
-    turn.endWait = () => resolve("stop");
+    turn.endWait = (how = "stop") => resolve(how);
     stores.addEventListener("usable", () => resolve("usable"), { signal: over.signal });
     signal.addEventListener("abort", resolve, { signal: over.signal });
   });
   over.abort();
   signal.throwIfAborted();
-  if (ended !== "stop") turn.state = "asking";
+  if (!["stop", "discard"].includes(ended)) turn.state = "asking";
   return ended;
 }

@@ -1,12 +1,12 @@
 // The page: one conversation is open, and at most one question of it is being answered.
 
 import * as api from "./api.js";
-import { Asking, showFailed, showHeld } from "./asking.js";
+import { Asking, inShort, showFailed, showHeld } from "./asking.js";
 import { prepareBreaking } from "./breaking.js";
 import * as conversations from "./conversations.js";
 import { element } from "./markdown.js";
 import * as questions from "./questions.js";
-import { label, look, watchStores } from "./stores.js";
+import { label, look, stores, watchStores } from "./stores.js";
 import { askForToken, withToken } from "./token.js";
 import { Turn, copy, toEnd } from "./turn.js";
 
@@ -46,7 +46,7 @@ function renew(turn) {
 }
 
 function discard(turn) {
-  questions.settle(turn.key);
+  questions.discard(turn.key);
   turn.item.remove();
   showHead();
   question.value ||= turn.text;
@@ -162,15 +162,22 @@ function forgetLast(id) {
   if (known.last_message_id) addLine(words);
 }
 
+// What could not be read whole is read again when a store is back.
+function readAgain() {
+  if (open.incomplete && !open.asking.turn) show(open.id);
+}
+
 function cannotRead(error) {
   const again = element("button", { type: "button", onclick: () => show(open.id) }, "Try again");
-  addLine(`${error.message} `, again);
+  addLine(`${inShort(error)} `, again);
+  open.incomplete = true;
   look();
 }
 
 function addRead(found) {
   const behind = found.context === "behind";
   const more = behind ? " A store that is out now may have more of it." : "";
+  open.incomplete = behind;
   addLine(`Read from ${label(found.store)}.${more}`).dataset.kind = behind ? "behind" : "quiet";
 }
 
@@ -247,7 +254,7 @@ async function removeOpen() {
     await withToken(() => api.remove(id));
   } catch (error) {
     if (error.status !== 404) {
-      addLine(`Not deleted: ${error.message}`).dataset.kind = "failed";
+      addLine(`Not deleted: ${inShort(error)}`).dataset.kind = "failed";
       toEnd();
       return;
     }
@@ -282,7 +289,7 @@ async function exportOpen(as) {
     element("a", { href, download: `${id}.${ending}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
   } catch (error) {
-    addLine(`Not exported: ${error.message}`).dataset.kind = "failed";
+    addLine(`Not exported: ${inShort(error)}`).dataset.kind = "failed";
     toEnd();
   }
 }
@@ -303,7 +310,7 @@ function prepare() {
   composer.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = question.value;
-    if (!text.trim() || open.loading || open.asking.turn) return;
+    if (!text.trim() || open.loading) return;
     question.value = "";
     fit();
     start(text);
@@ -358,6 +365,8 @@ function prepare() {
   addEventListener("hashchange", () => fromAddress() !== open.id && show(fromAddress()));
   conversations.onChange(showHead);
   conversations.onDeleted(deletedElsewhere);
+  questions.onDiscarded((key) => open.asking.discarded(key));
+  stores.addEventListener("usable", readAgain);
   for (const { session, question: text } of questions.all()) {
     if (!conversations.find(session)) conversations.asked(session, text); // another tab wrote the list at the same time
   }

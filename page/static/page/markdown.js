@@ -1,7 +1,8 @@
-// Markdown as models write it, made into elements: paragraphs, headings, lists, bold, italic, code and links.
+// Markdown as models write it, made into elements: paragraphs, headings, lists, bold, italic, code and links. Tables
+// and quotes stay as they are written.
 // What a model wrote becomes text nodes and never markup, so none of it can run.
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([\w+#.-]*)/;
+const FENCE = /^ {0,3}(`{3,}(?!.*`)|~{3,})[ \t]*([\w+#.-]*)/; // with a backtick after it, it is code in a line
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(.*)$/;
 const ITEM = /^( {0,12})([-*+]|\d{1,9}[.)])[ \t]+(.*)$/;
 const DEEPEST = 6; // of lists in lists: a line may begin with thousands of dashes

@@ -2,6 +2,7 @@
 // localStorage, so that no tab overwrites what another has noted.
 
 const PREFIX = "onesource.question.";
+const DISCARDED = "onesource.discarded"; // set for a moment, which other tabs notice
 
 // Oldest first.
 export function all() {
@@ -27,9 +28,19 @@ export function keep(key, fields) {
   if (found) write(key, { ...found, ...fields });
 }
 
-// It is stored, or the visitor has discarded it.
+// It is stored, or nobody wants it any more.
 export function settle(key) {
   localStorage.removeItem(PREFIX + key);
+}
+
+export function discard(key) {
+  settle(key);
+  localStorage.setItem(DISCARDED, key);
+  localStorage.removeItem(DISCARDED);
+}
+
+export function onDiscarded(call) {
+  addEventListener("storage", ({ key, newValue }) => key === DISCARDED && newValue && call(newValue));
 }
 
 function read(name) {

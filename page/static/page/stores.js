@@ -12,9 +12,9 @@ const outage = document.getElementById("outage");
 const listeners = [];
 let timer = 0;
 let watchedUntil = 0;
-let usable = true;
+let up = Infinity; // stores that can be used
 
-// Its event "usable" comes when a store can be used again after none could.
+// Its event "usable" comes when a store can be used again.
 export const stores = new EventTarget();
 
 export function label(alias) {
@@ -48,9 +48,9 @@ async function ask() {
   outage.textContent = inWords(report);
   outage.hidden = !outage.textContent;
   for (const call of listeners) call(report);
-  const before = usable;
-  usable = items.some((item) => report?.stores?.[item.dataset.store]?.up);
-  if (usable && !before) stores.dispatchEvent(new Event("usable"));
+  const before = up;
+  up = items.filter((item) => report?.stores?.[item.dataset.store]?.up).length;
+  if (up > before) stores.dispatchEvent(new Event("usable"));
   clearTimeout(timer);
   if (!document.hidden) timer = setTimeout(ask, untilNext(report));
 }

@@ -5,7 +5,7 @@ import { label, labels } from "./stores.js";
 
 const DRAWN = 80; // milliseconds between two looks of an answer that is being written
 const NEAR = 120; // pixels from the end that count as the end
-const BEHIND = "Answered without some earlier turns: the store that has them cannot be read now.";
+const BEHIND = "Earlier turns may be missing in this answer: a store that may have them cannot be read now.";
 const WITHOUT = "Answered without the stopped question, which was not stored yet.";
 
 const [thread, scroll] = ["thread", "scroll"].map((id) => document.getElementById(id));
