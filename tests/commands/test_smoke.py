@@ -47,7 +47,7 @@ def test_without_url_it_asks_the_server_of_this_machine(server: str) -> None:
 
 
 def test_an_answer_that_has_forgotten_is_trouble(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RecallAnswerer, "answer", lambda *_: iter(["Nothing."]))
+    monkeypatch.setattr(RecallAnswerer, "answer", lambda *_, **__: iter(["Nothing."]))
     code, output = run("smoke", "--url", server)
     assert code == 1
     assert "FAILED  context           the answer does not name the first question\n" in output
