@@ -118,7 +118,7 @@ class TestProbes:
             assert (response.status_code, response.json()["status"]) == (503, "unavailable")
 
     def test_a_probe_that_finds_no_store_logs_no_error(self, redis_out: None, mongo_out: None, log: Lines) -> None:
-        """The log has when a store was lost; a line for each probe would bury it. Metrics count the answers."""
+        """The log has when a store was lost; a line for each probe would hide that. Metrics count the answers."""
         pings.look()
         for path in ("/healthz", "/readyz"):
             assert probe(path).status_code == 503

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,19 @@ def stored(service: Service, browser: Chrome) -> list[str]:
     """Return the questions that the service has of the open conversation."""
     _, _, body = service.request("GET", f"/api/chat/conversations/{browser.current_url.partition('#')[2]}/")
     return [message["content"] for message in json.loads(body)["messages"][::2]]
+
+
+@contextmanager
+def another_tab(browser: Chrome) -> Iterator[None]:
+    """Show the same address in a new tab until the end of the block."""
+    address, tab = browser.current_url, browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    try:
+        browser.get(address)
+        yield
+    finally:
+        browser.close()
+        browser.switch_to.window(tab)
 
 
 def break_both(browser: Chrome) -> None:
@@ -333,10 +347,7 @@ def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
     answered(chat, 0, "stored in")
     ask(chat, "second, slowly")
     see(chat, f"{LAST} .answer", "After 1 questions")
-    address, tab = chat.current_url, chat.current_window_handle
-    chat.switch_to.new_window("tab")
-    try:
-        chat.get(address)
+    with another_tab(chat):
         see(chat, f"{LAST} .question", "second, slowly")
         click(chat, "#stop")  # it waits for the first tab, which asks with the same key
         see(chat, f"{LAST} .note", "Stopped.")
@@ -345,9 +356,6 @@ def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
         assert unanswered(chat) == ["second, slowly", "third, slowly"]
         (service.home / GO_ON).touch()
         answered(chat, 1, "stored in")
-    finally:
-        chat.close()
-        chat.switch_to.window(tab)
     answered(chat, 1, "stored in")
     assert sorted(stored(service, chat)) == ["first", "second, slowly", "third, slowly"]
     assert unanswered(chat) == []
@@ -356,19 +364,13 @@ def test_two_tabs_keep_a_question_each(service: Service, chat: Chrome) -> None:
 def test_a_question_discarded_in_another_tab_is_not_asked(service: Service, chat: Chrome) -> None:
     ask(chat, "first")
     answered(chat, 0, "stored in")
-    address, tab = chat.current_url, chat.current_window_handle
     break_both(chat)
     ask(chat, "second")
     see(chat, f"{LAST} .note", "Asking again with the same key")
-    chat.switch_to.new_window("tab")
-    try:
-        chat.get(address)
+    with another_tab(chat):
         see(chat, f"{LAST} .note", "Asking again with the same key")
         click(chat, "#stop")
         click(chat, f"{LAST} [data-do=discard]")
-    finally:
-        chat.close()
-        chat.switch_to.window(tab)
     see(chat, f"{LAST} .question", "first")
     assert not element(chat, "#stop").is_displayed()
     start_both(service)
@@ -400,12 +402,10 @@ def test_a_conversation_deleted_in_another_tab_stays_away(service: Service, chat
     """Also the turn that was being answered meanwhile, which the service stores after the deletion."""
     ask(chat, "about apples")
     answered(chat, 0, "stored in")
-    address, tab = chat.current_url, chat.current_window_handle
+    address = chat.current_url
     ask(chat, "second, slowly")
     see(chat, f"{LAST} .answer", "After 1 questions")
-    chat.switch_to.new_window("tab")
-    try:
-        chat.get(address)
+    with another_tab(chat):
         see(chat, f"{LAST} .question", "second, slowly")
         click(chat, "#stop")
         see(chat, f"{LAST} .note", "Stopped. The question is kept in this browser")
@@ -413,9 +413,6 @@ def test_a_conversation_deleted_in_another_tab_stays_away(service: Service, chat
         click(chat, "#delete")
         click(chat, "#delete-dialog [type=submit]")
         see(chat, "#title", "New conversation")
-    finally:
-        chat.close()
-        chat.switch_to.window(tab)
     see(chat, ".line", "deleted in another tab")
     (service.home / GO_ON).touch()
     path = f"/api/chat/conversations/{address.partition('#')[2]}/"

@@ -7,6 +7,7 @@ import * as conversations from "./conversations.js";
 import { element } from "./markdown.js";
 import * as questions from "./questions.js";
 import { label, look, stores, watchStores } from "./stores.js";
+import { announce, onAnnounced } from "./tabs.js";
 import { askForToken, withToken } from "./token.js";
 import { Turn, copy, toEnd } from "./turn.js";
 
@@ -46,7 +47,8 @@ function renew(turn) {
 }
 
 function discard(turn) {
-  questions.discard(turn.key);
+  questions.settle(turn.key);
+  announce("discarded", turn.key);
   turn.item.remove();
   showHead();
   question.value ||= turn.text;
@@ -260,7 +262,7 @@ async function removeOpen() {
     }
   }
   forget(id);
-  conversations.announceDeleted(id);
+  announce("deleted", id);
   begin();
 }
 
@@ -364,8 +366,8 @@ function prepare() {
   });
   addEventListener("hashchange", () => fromAddress() !== open.id && show(fromAddress()));
   conversations.onChange(showHead);
-  conversations.onDeleted(deletedElsewhere);
-  questions.onDiscarded((key) => open.asking.discarded(key));
+  onAnnounced("deleted", deletedElsewhere);
+  onAnnounced("discarded", (key) => open.asking.discarded(key));
   stores.addEventListener("usable", readAgain);
   for (const { session, question: text } of questions.all()) {
     if (!conversations.find(session)) conversations.asked(session, text); // another tab wrote the list at the same time

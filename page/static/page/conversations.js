@@ -2,7 +2,6 @@
 // is in the service's stores only.
 
 const NAME = "onesource.conversations";
-const DELETED = "onesource.deleted"; // set for a moment, which other tabs notice
 const TITLE = 60; // characters of the first question
 
 // Read each time: another tab may have changed it.
@@ -32,15 +31,6 @@ export function asked(id, question) {
 
 export function forget(id) {
   save(all().filter((one) => one.id !== id));
-}
-
-export function announceDeleted(id) {
-  localStorage.setItem(DELETED, id);
-  localStorage.removeItem(DELETED);
-}
-
-export function onDeleted(call) {
-  addEventListener("storage", ({ key, newValue }) => key === DELETED && newValue && call(newValue));
 }
 
 // Note the last message that was given, the later of both: ids sort by time, and an older answer may be shown again.

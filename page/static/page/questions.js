@@ -2,7 +2,6 @@
 // localStorage, so that no tab overwrites what another has noted.
 
 const PREFIX = "onesource.question.";
-const DISCARDED = "onesource.discarded"; // set for a moment, which other tabs notice
 
 // Oldest first.
 export function all() {
@@ -31,16 +30,6 @@ export function keep(key, fields) {
 // It is stored, or nobody wants it any more.
 export function settle(key) {
   localStorage.removeItem(PREFIX + key);
-}
-
-export function discard(key) {
-  settle(key);
-  localStorage.setItem(DISCARDED, key);
-  localStorage.removeItem(DISCARDED);
-}
-
-export function onDiscarded(call) {
-  addEventListener("storage", ({ key, newValue }) => key === DISCARDED && newValue && call(newValue));
 }
 
 function read(name) {
