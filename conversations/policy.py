@@ -109,7 +109,7 @@ class ReadPlan:
 
 @dataclass(frozen=True)
 class WritePlan:
-    """Write the turn to the stores in this order, until every wanted one was tried and one has it."""
+    """Write the turn to the wanted stores at once, and to the others in this order until one has it."""
 
     order: tuple[str, ...]
     wanted: tuple[str, ...]
@@ -120,6 +120,13 @@ class WritePlan:
         """Return whether the store sets an unsynced flag even without a fault. One that is not read cheaply does while
         it alone is wanted, as MongoDB: Redis will be the primary again, and a switch back must lose nothing."""
         return self.wanted == (alias,) and not store_class(alias).cheap_reads
+
+    @cached_property
+    def rounds(self) -> tuple[tuple[str, ...], ...]:
+        """The stores by when they are written: those that should have the turn at once, each other one after them."""
+        first = tuple(alias for alias in self.order if alias in self.wanted)
+        rest = (alias for alias in self.order + self.last_resort if alias not in first)
+        return tuple(filter(None, (first, *((alias,) for alias in rest))))
 
     @cached_property
     def skipped(self) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple
 
 from conversations import merge, policy
 from conversations.errors import CorruptHistory, NoStore, StoreUnavailable
+from conversations.history.at_once import at_once
 from conversations.ids import stamp, time_of
 from conversations.policy import Inputs, Routing
 from conversations.runtime import datasets
@@ -19,7 +21,6 @@ from telemetry import metrics
 from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 _NOTHING = Contents(None, None, None)
 
 
@@ -131,9 +132,7 @@ class Look:
 
     def load(self, alias: str) -> bool:
         """Read a store's history, and its keys where one is asked for; return whether it has any history."""
-        contents = self._ask(alias, self._load)
-        if alias not in self.failed:
-            self._has_read(alias, contents or _NOTHING)
+        self._take(alias, self._ask(alias, self._load))
         return self._has(alias)
 
     def _load(self, alias: str) -> Contents:
@@ -147,13 +146,14 @@ class Look:
         return store(alias).inspect(self.session).validated()
 
     def compare(self, order: tuple[str, ...]) -> None:
-        """Read all of them, with their tombstones, once each."""
-        for alias in order:
-            if alias in self.failed or alias in self.compared:
-                continue
-            contents = self._ask(alias, self._inspect)
-            if alias not in self.failed:
-                self._has_read(alias, contents or _NOTHING)
+        """Read all of them at once, with their tombstones, and each only once."""
+        aliases = [alias for alias in order if alias not in self.failed and alias not in self.compared]
+        if not aliases:
+            return
+        answers = at_once([partial(self._ask, alias, self._inspect) for alias in aliases])
+        for alias, asked in zip(aliases, answers, strict=True):
+            self._take(alias, asked)
+            if asked.contents:
                 self.compared.add(alias)
 
     def copy_back(self, route: Routing) -> None:
@@ -193,24 +193,36 @@ class Look:
         metrics.reads.labels(store=alias, outcome=outcome).inc()
         return alias
 
-    def _has_read(self, alias: str, contents: Contents) -> None:
-        self.contents[alias] = contents
+    def _take(self, alias: str, asked: "Asked") -> None:
+        """Note what a store has answered."""
+        if asked.contents is None:
+            self.failed |= {alias}
+            return
+        self._verified |= asked.verified
+        self.contents[alias] = asked.contents
         self._plan = None
 
     def _has(self, alias: str) -> bool:
         contents = self.contents.get(alias)
         return contents is not None and contents.history is not None
 
-    def _ask(self, alias: str, call: Callable[[str], T]) -> T | None:
-        """Return what the store answers, None where that is corrupt and was quarantined."""
+    def _ask(self, alias: str, call: Callable[[str], Contents]) -> "Asked":
+        """Return what the store answers: nothing where that is corrupt and was quarantined."""
         try:
             try:
-                answer = call(alias)
-                self._verified |= datasets.verify(state().known, alias)
-                return answer
+                contents = call(alias)
+                return Asked(contents, datasets.verify(state().known, alias))
             except CorruptHistory:
                 store(alias).quarantine(self.session)
-                return None
+                return Asked(_NOTHING)
         except StoreUnavailable:
-            self.failed |= {alias}
-            return None
+            return Asked(None)
+
+
+class Asked(NamedTuple):
+    """What one store answered."""
+
+    contents: Contents | None
+    """None where the store failed."""
+    verified: bool = False
+    """Whether it was compared with what is known of it."""

@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from conversations import policy
 from conversations.errors import CorruptHistory, InvalidSession, KeyExpired, StoreUnavailable
+from conversations.history.at_once import at_once
 from conversations.history.reading import Reading, routing
 from conversations.ids import stamp, time_at, time_of
 from conversations.policy import Inputs
@@ -41,10 +44,12 @@ def append(session: str, turn: Turn, reading: Reading) -> Written:
     """
     inputs = state().inputs(session)
     with state().journal.writing(session):
+        deleted = ""
         for _ in range(_RESTAMPS):
-            write = Write(session, turn, reading, inputs).run()
+            write = Write(session, turn, reading, inputs, deleted).run()
             if not write.tombstone:
                 break
+            deleted = write.tombstone
             # Deleted while it was being answered: what was deleted stays so, and this turn comes after it.
             turn = restamp(turn, write.tombstone)
     if write.expired is not None:
@@ -148,6 +153,11 @@ class Offer:
             raise StoreUnavailable(self.alias, reason, unknown=True) from error
         return next(filter(self.turn.is_duplicate_of, there), self.turn)
 
+    def add(self, flag: bool) -> Turn:
+        """Add the turn beside a duplicate that is deleted; return it."""
+        store(self.alias).append(self.session, None, (self.turn,), flag=flag)
+        return self.turn
+
     def restore(self) -> None:
         """Give the store, which held no turn any more, back what it had when it was read."""
         if self.alias not in self.reading.answered or not self.reading.history:
@@ -174,13 +184,32 @@ def _count_error(alias: str, session: str, reason: str) -> None:
     event(logger, logging.ERROR, "persist_error", store=alias, session=hashed(session), error=reason)
 
 
+class Outcome(NamedTuple):
+    """What came of offering a turn to one store: one of an error, a tombstone, a time, and a turn."""
+
+    alias: str
+    error: StoreUnavailable | None = None
+    tombstone: str | None = None
+    """The one that kept the turn out."""
+    expired: int | None = None
+    """When the question was first asked, where only its key is kept."""
+    there: Turn | None = None
+    """What the store has now: the turn, or its duplicate."""
+    new: bool = False
+    """Whether that was not there before."""
+    flagged: bool = False
+    """Whether the store was given an unsynced flag with it."""
+
+
 class Write:
     """One turn on its way into the stores that should have it."""
 
-    def __init__(self, session: str, turn: Turn, reading: Reading, inputs: Inputs) -> None:
+    def __init__(self, session: str, turn: Turn, reading: Reading, inputs: Inputs, deleted: str = "") -> None:
         self.session = session
         self.turn = turn
-        """Replaced by its duplicate where a store has one already: that is the turn, in the next store too."""
+        """Replaced by its duplicate where a store has a later one."""
+        self.deleted = deleted
+        """The tombstone that the turn came too early for, at the last try. A store may still have it from then."""
         self.reading = reading
         self.plan = policy.plan_write(inputs, reading.failed) if reading.failed else inputs.write_plan
         self.stored_in: tuple[str, ...] = ()
@@ -197,14 +226,14 @@ class Write:
         """When the question was first asked, where a store keeps only its key."""
 
     def run(self) -> "Write":
-        """Offer the turn to each store in turn, until those that should have it were called and one has it."""
+        """Offer the turn to the stores that should have it, at once, and then to the others until one has it."""
         for alias in self.plan.skipped:
             metrics.persist_attempts.labels(store=alias).inc()
             _count_error(alias, self.session, "skipped")
-        for alias in self.plan.order + self.plan.last_resort:
-            if self.tombstone or self.expired is not None or self._enough(alias):
+        for aliases in self.plan.rounds:
+            if self.stored_in or self.tombstone or self.expired is not None:
                 break
-            self._offer(alias)
+            self._offer(aliases)
         if not self.tombstone:
             self._flag_missed()
         return self
@@ -212,57 +241,72 @@ class Write:
     def written(self) -> Written:
         return Written(self.turn, self.stored_in, self.new, bool(self.unknown_in))
 
-    def _enough(self, alias: str) -> bool:
-        """Return whether this store need not be asked any more."""
-        return bool(self.stored_in) and (alias not in self.plan.wanted or alias in self.plan.last_resort)
+    def _offer(self, aliases: tuple[str, ...]) -> None:
+        """Offer the turn to these stores at once, and take what came of it in this order."""
+        outcomes = at_once([partial(self._outcome, alias, self._flags(alias)) for alias in aliases])
+        for outcome in outcomes:
+            if outcome.error:
+                self._has_failed(outcome.alias, outcome.error)
+            elif outcome.there:
+                self._has_stored(outcome, outcome.there)
+            elif outcome.tombstone:
+                self.tombstone = max(self.tombstone or "", outcome.tombstone)
+        for outcome in outcomes:  # once it is known whether a store has the turn
+            if outcome.expired is not None:
+                self._is_gone(outcome.alias, outcome.expired)
 
-    def _offer(self, alias: str) -> None:
-        flag = any(other != alias for other in self.missed) or self.plan.flags(alias)
+    def _flags(self, alias: str) -> bool:
+        """Return whether the store sets an unsynced flag with the turn."""
+        return any(other != alias for other in self.missed) or self.plan.flags(alias)
+
+    def _outcome(self, alias: str, flag: bool) -> "Outcome":
+        """Return what came of offering the turn to one store."""
         offer = Offer(alias, self.session, self.turn, self.reading)
         try:
             receipt = offer.append(flag)
-            left_out = receipt.tombstone or receipt.expired is not None
-            there = self.turn if receipt.stored or left_out else offer.duplicate()
+            if receipt.expired is not None:
+                return Outcome(alias, expired=receipt.expired)
+            if receipt.tombstone:
+                return Outcome(alias, tombstone=receipt.tombstone)
+            there, new = (self.turn, True) if receipt.stored else (offer.duplicate(), False)
+            if there.id <= self.deleted:
+                there, new = offer.add(flag), True
         except StoreUnavailable as error:
-            if error.unknown:
-                self.unknown_in.append(alias)
-            if alias in self.plan.wanted:
-                self.missed.append(alias)
-            return
-        if left_out:
-            self._left_out(alias, receipt)
-        elif self._agrees(alias, there):
-            self.turn = there
-            self.new = self.new and receipt.stored
-            if receipt.created:
-                offer.restore()
-            self._has_stored(alias, flag)
+            return Outcome(alias, error=error)
+        if receipt.created:
+            offer.restore()
+        return Outcome(alias, there=there, new=new, flagged=flag)
 
-    def _left_out(self, alias: str, receipt: Receipt) -> None:
-        """Stop where the turn needs a later id, or was stored before and is gone. A store that keeps the key of a turn
-        which another has stored just now is missing it."""
-        if receipt.expired is None:
-            self.tombstone = receipt.tombstone
-        elif self.stored_in:
+    def _has_failed(self, alias: str, error: StoreUnavailable) -> None:
+        if error.unknown:
+            self.unknown_in.append(alias)
+        if alias in self.plan.wanted:
+            self.missed.append(alias)
+
+    def _has_stored(self, outcome: "Outcome", there: Turn) -> None:
+        """Note that the store has the turn, or a duplicate of it. Where two stores have two, as after two tries at the
+        same moment, the later one is the turn, as it is for readers; repair gives each store the other one."""
+        if self.stored_in and there.id < self.turn.id:
+            self.missed.append(outcome.alias)
+            return
+        if self.stored_in and there.id > self.turn.id:
+            self.missed += self.stored_in
+            self.stored_in = ()
+        self.new = outcome.new and (self.new or not self.stored_in)
+        self.turn = there
+        self.stored_in += (outcome.alias,)
+        if outcome.flagged:
+            self.flagged.add(outcome.alias)
+        if self.plan.flags(outcome.alias):
+            state().shared_flags.record(outcome.alias)
+
+    def _is_gone(self, alias: str, expired: int) -> None:
+        """The store keeps only the key of the turn: it was stored before and is gone. Where another has stored the turn
+        just now, this one is missing it."""
+        if self.stored_in:
             self.missed.append(alias)
         else:
-            self.expired = receipt.expired
-
-    def _agrees(self, alias: str, there: Turn) -> bool:
-        """Return whether the store has the turn that the stores before it have. If not, two duplicates are in two
-        stores: repair unites them, and readers see the later."""
-        if self.stored_in and there.id != self.turn.id:
-            self.new = False
-            self.missed.append(alias)
-            return False
-        return True
-
-    def _has_stored(self, alias: str, flag: bool) -> None:
-        self.stored_in += (alias,)
-        if flag:
-            self.flagged.add(alias)
-        if self.plan.flags(alias):
-            state().shared_flags.record(alias)
+            self.expired = expired
 
     def _flag_missed(self) -> None:
         """Flag a store that has the turn where another store should have it and does not."""

@@ -15,7 +15,7 @@ from conversations.answerers.recall import BEHIND, NOT_A_MODEL
 from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.errors import AnswererFailed
-from conversations.history import repair
+from conversations.history import repair, routing
 from conversations.ids import MESSAGE_ID
 from conversations.policy import Routing
 from conversations.runtime import gauges, state
@@ -83,7 +83,8 @@ class Overtaken(Answerer):
     duplicate = a_turn("What is Redis?", "Theirs.", at=now(), key="k-1")
 
     def answer(self, question: str, history: History, *, behind: bool = False) -> Iterator[str]:
-        store(REDIS).append(self.session, self.duplicate)
+        for alias in routing().wanted:
+            store(alias).append(self.session, self.duplicate)
         yield "Ours."
 
 

@@ -12,6 +12,7 @@ from conversations import chat, deadline, ids, stores
 from conversations.background import watcher
 from conversations.breaker import Breaker
 from conversations.datasets import Dataset
+from conversations.history import at_once
 from conversations.runtime import datasets, pings, switching
 from conversations.slots import Slots
 from conversations.stores import measured
@@ -103,6 +104,8 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
         (measured, "Breaker", partial(Breaker, clock=time.monotonic, jitter=scheduler.random.uniform)),
         (watcher, "_executor", executor),
         (watcher, "_has_failed", _raise),
+        (at_once, "_executor", executor),
+        (at_once, "wait", executor.wait),
         (pings, "_executor", executor),
         (pings, "wait", executor.wait),
         (chat, "answerer", answerer),
