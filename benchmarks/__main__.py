@@ -35,8 +35,9 @@ IN_REDIS: dict[str, Part] = {
 }
 IN_MONGO: dict[str, Part] = {"mongo": turns.mongo}
 DUAL: dict[str, Part] = {"dual": turns.dual}
+DISTANT: dict[str, Part] = {"distant": turns.distant}
 OVER_HTTP = {"http": http.instant, "waiting": http.waiting}
-PARTS = (*IN_REDIS, *IN_MONGO, *DUAL, *OVER_HTTP)
+PARTS = (*IN_REDIS, *IN_MONGO, *DUAL, *DISTANT, *OVER_HTTP)
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -57,16 +58,17 @@ def measure(chosen: Sequence[str], amount: Amount, home: Path, progress: Console
     """Return the figures of the chosen parts."""
     figures: Figures = {"about": {}}
     load = os.getloadavg()[0]  # of other work: ours has not begun
-    for stack_name, parts, variables in (
-        ("redis", IN_REDIS, {}),
-        ("mongo", IN_MONGO, {"CONV_STORE_PRIMARY": "mongo"}),
-        ("dual", DUAL, {"CONV_DUAL_WRITE": "1"}),
+    for stack_name, parts, distance_ms, variables in (
+        ("redis", IN_REDIS, 0, {}),
+        ("mongo", IN_MONGO, 0, {"CONV_STORE_PRIMARY": "mongo"}),
+        ("dual", DUAL, 0, {"CONV_DUAL_WRITE": "1"}),
+        ("distant", DISTANT, turns.DISTANCE_MS, {"CONV_DUAL_WRITE": "1"}),
     ):
         names = [name for name in parts if name in chosen]
         if not names:
             continue
         processes = 4 if "clients" in names else 1
-        with Stack(home / stack_name, processes, **variables) as stack:
+        with Stack(home / stack_name, processes, distance_ms, **variables) as stack:
             for name in names:
                 say(progress, name)
                 figures[name] = parts[name](stack, amount)

@@ -77,9 +77,8 @@ return redis.call('SET', KEYS[1], value .. ARGV[1], 'EX', 2592000) and 1
         assert messages is not None
         self.append(session, pair)
 
-    def append(self, session: str, pair: Pair, seen: str = "") -> str:
+    def append(self, session: str, pair: Pair) -> None:
         self.script([f"floor:{session}"], [lines(pair), "0" if session in self._growing else "1"])
-        return seen
 
     def contents(self, session: str) -> list[str]:
         return [json.loads(line)["content"] for line in self.client.get(f"floor:{session}").splitlines()]
@@ -121,10 +120,11 @@ class OnesourceStore(Contender):
         assert [message.content for message in history]
         self.store.append_after(session, history, new_turn(pair, history.last_at))
 
-    def append(self, session: str, pair: Pair, seen: str = "") -> str:
-        history = self.store.load(session)
+    def append(self, session: str, pair: Pair) -> None:
+        from conversations.turns import History
+
+        history = self.store.load(session) or History()
         self.store.append_after(session, history, new_turn(pair, history.last_at))
-        return ""
 
     def contents(self, session: str) -> list[str]:
         return [message.content for message in self.store.load(session)]

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import pictures
 from benchmarks.figures import shown, table
 from benchmarks.targets import OURS, PEERS, judged
+from benchmarks.turns import DISTANCE_MS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, README = ROOT / "docs", ROOT / "README.md"
@@ -32,7 +33,8 @@ def tables(figures: Figures) -> Iterator[tuple[str, str]]:
     """Yield the name and the table of each part that was measured."""
     makers = {
         "turns": _latencies, "growth": _growth, "writers": _kept, "size": _sizes, "append": _append, "memory": _memory,
-        "mongo": _mongo, "dual": _dual, "http": _http, "waiting": lambda waiting: _http({"500": waiting}),
+        "mongo": _mongo, "dual": _dual, "distant": _dual, "http": _http,
+        "waiting": lambda waiting: _http({"500": waiting}),
     }  # fmt: skip
     for name, make in makers.items():
         if name in figures:
@@ -54,8 +56,11 @@ def _dual(figures: Figures) -> str:
 
 
 def _growth(figures: Figures) -> str:
-    rows = [(name, *by.values(), by["1000"] / by["40"]) for name, by in figures.items()]
-    return table(["p50 µs", "10", "40", "200", "1,000", "1,000 ÷ 40"], rows)
+    sizes = ("10", "40", "200", "1000")
+    rows = [
+        (name, *(by[size] for size in sizes), by["1000"] / by["40"], by["mean_growth"]) for name, by in figures.items()
+    ]
+    return table(["p50 µs", "10", "40", "200", "1,000", "1,000 ÷ 40", "the same of the mean"], rows)
 
 
 def _races(figures: Figures) -> str:
@@ -65,10 +70,11 @@ def _races(figures: Figures) -> str:
 
 def _kept(figures: Figures) -> str:
     rows = [
-        (name, f"{one['messages']} of {2 * one['added']}", f"{one['turns']} of {one['added']}", one["turns_per_second"])
+        (name, f"{one['messages']} of {2 * one['added']}", f"{one['turns']} of {one['added']}", one["doubled"],
+         one["misplaced"], one["turns_per_second"])
         for name, one in figures.items()
-    ]
-    return table(["16 writers", "messages", "whole turns", "turns/s"], rows)
+    ]  # fmt: skip
+    return table(["16 writers", "messages", "whole turns", "doubled", "out of order", "turns/s"], rows)
 
 
 def _sizes(figures: Figures) -> str:
@@ -76,8 +82,9 @@ def _sizes(figures: Figures) -> str:
 
 
 def _append(one: Figures) -> str:
-    rows = [("floor's script", one["floor_us"], 1.0), ("onesource", one["onesource_us"], one["ratio"])]
-    return table(["", "µs", "× floor"], rows)
+    kinds = (("full", one), ("not full (0 to 40 turns)", one["growing"]))
+    rows = [(f"conversation {kind}", each["floor_us"], each["onesource_us"], each["ratio"]) for kind, each in kinds]
+    return table(["", "floor's script, µs", "onesource, µs", "× floor"], rows)
 
 
 def _memory(one: Figures) -> str:
@@ -90,13 +97,14 @@ def _mongo(one: Figures) -> str:
 
 
 def _http(figures: Figures) -> str:
-    parts = ("requests_per_second", "p50_ms", "p95_ms", "p99_ms", "not_200", "ratio")
+    parts = ("requests_per_second", "p50_ms", "p95_ms", "p99_ms", "not_200", "ratio", "least_ratio", "most_ratio")
     rows = [
         (number, name, *(one[part] for part in parts))
         for number, servers in figures.items()
         for name, one in servers.items()
     ]
-    return table(["connections", "", "requests/s", "p50 ms", "p95 ms", "p99 ms", "not 200", "ratio"], rows)
+    head = ["connections", "", "requests/s", "p50 ms", "p95 ms", "p99 ms", "not 200", "ratio", "least", "most"]
+    return table(head, rows)
 
 
 def _targets(figures: Figures) -> str:
@@ -114,7 +122,7 @@ def drawn(figures: Figures) -> Iterator[tuple[str, str]]:
     turns = {name: one["p50_us"] / 1000 for name, one in figures["turns"].items()}
     yield "turns", pictures.bars("One turn in Redis, 40 messages", "median in milliseconds; shorter is better", turns)
     longer = {
-        name: {int(size): us / 1000 for size, us in by.items()}
+        name: {int(size): us / 1000 for size, us in by.items() if size.isdigit()}
         for name, by in figures["growth"].items()
         if name not in ("onesource, store", "onesource, chat")
     }
@@ -144,7 +152,11 @@ def write(figures: Figures) -> None:
 
 def page(figures: Figures) -> str:
     return Template(WORDS.read_text()).substitute(
-        dict(tables(figures)), machine=_machine(figures["about"]), summary=_summary(figures), targets=_targets(figures)
+        dict(tables(figures)),
+        distance=DISTANCE_MS,
+        machine=_machine(figures["about"]),
+        summary=_summary(figures),
+        targets=_targets(figures),
     )
 
 

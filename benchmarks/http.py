@@ -29,6 +29,7 @@ MANY = 500
 CONNECTIONS = (16, 64, MANY)  # of the last each waits longer for its turn, so they are asked longer
 NOTHING, FLOOR, OURS = "bare view", "bare view, floor turn", "onesource"
 WARM_SECONDS = 2.0
+SLOW_SECONDS = 8.0  # of a load whose answers take one
 
 
 @contextmanager
@@ -114,11 +115,10 @@ def load(url: str, connections: int, seconds: float) -> Figures:
 
 def instant(home: Path, amount: Amount) -> Figures:
     """Return figures by number of connections and server, with answers that take no time."""
-    rounds = max(2, amount.rounds // 3)
     with serving(home, "Instant") as (plain, address):
         targets = {NOTHING: f"{plain}/nothing", FLOOR: f"{plain}/floor", OURS: address}
         return {
-            str(number): _by_turns(targets, number, rounds, amount.seconds * (2 if number == MANY else 1))
+            str(number): _by_turns(targets, number, amount.rounds, amount.seconds * (2 if number == MANY else 1))
             for number in CONNECTIONS
         }
 
@@ -127,11 +127,12 @@ def waiting(home: Path, amount: Amount) -> Figures:
     """Return figures for 500 connections, with answers that take a second."""
     with serving(home, "OneSecond") as (plain, address):
         targets = {FLOOR: f"{plain}/floor-after-a-second", OURS: address}
-        return _by_turns(targets, MANY, 2, max(8.0, amount.seconds))
+        return _by_turns(targets, MANY, max(2, amount.rounds // 2), SLOW_SECONDS)
 
 
 def _by_turns(targets: dict[str, str], connections: int, rounds: int, seconds: float) -> Figures:
-    """Return the medians over rounds, in which each is asked once, and the sum of what was not 200."""
+    """Return the medians over rounds, in which each is asked once, in random order; the least and the greatest ratio of
+    a round; and the sum of what was not 200."""
     found: dict[str, list[Figures]] = {name: [] for name in targets}
     for name in targets:
         load(targets[name], connections, WARM_SECONDS)  # the first calls connect and compile
@@ -144,4 +145,9 @@ def _by_turns(targets: dict[str, str], connections: int, rounds: int, seconds: f
 def _median(own: list[Figures], floor: list[Figures]) -> Figures:
     figures = {name: statistics.median(one[name] for one in own) for name in own[0]}
     ratios = [one["requests_per_second"] / other["requests_per_second"] for one, other in zip(own, floor, strict=True)]
-    return figures | {"not_200": sum(one["not_200"] for one in own), "ratio": statistics.median(ratios)}
+    return figures | {
+        "not_200": sum(one["not_200"] for one in own),
+        "ratio": statistics.median(ratios),
+        "least_ratio": min(ratios),
+        "most_ratio": max(ratios),
+    }

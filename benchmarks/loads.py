@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -121,8 +122,8 @@ async def _race_async(found: Any, sessions: list[str], turns: int, at: float) ->
 
 
 def writers(name: str, clients: int, turns: int) -> dict[str, float]:
-    """Have so many clients add turns to one conversation at the same time; return how many of their messages are
-    stored, of how many turns the answer directly follows its question, and the turns a second."""
+    """Have so many clients add turns to one conversation at the same time; return what is kept of them, and the turns a
+    second."""
     found: Any = set_window(name, 4 * clients * turns)
     session = named(name, "writers")
     found.fill(session, [named_pair("before")])
@@ -139,12 +140,30 @@ def writers(name: str, clients: int, turns: int) -> dict[str, float]:
         with ThreadPoolExecutor(clients) as pool:
             list(pool.map(some, own))
     took = time.monotonic() - begun
-    stored = found.contents(session)
-    wanted = {pair for pairs in own for pair in pairs}
-    kept = {text for pair in wanted for text in pair} & set(stored)
-    whole = wanted & set(zip(stored, stored[1:], strict=False))
     added = clients * turns
-    return {"added": added, "messages": len(kept), "turns": len(whole), "turns_per_second": added / took}
+    return {"added": added, **kept(own, found.contents(session)), "turns_per_second": added / took}
+
+
+def kept(own: list[list[Pair]], stored: list[str]) -> dict[str, int]:
+    """Return what is stored of the turns that each client added in this order: how many of their messages, and of how
+    many turns the answer directly follows its question; how many messages there are twice, and how many come before one
+    that their client added earlier."""
+    wanted = {pair for pairs in own for pair in pairs}
+    texts = {text for pair in wanted for text in pair}
+    counts = Counter(text for text in stored if text in texts)
+    places = {text: place for place, text in reversed(list(enumerate(stored)))}  # the first of each
+    misplaced = 0
+    for added in own:
+        latest = -1
+        for text in (text for pair in added for text in pair if text in places):
+            misplaced += places[text] < latest
+            latest = max(latest, places[text])
+    return {
+        "messages": len(counts),
+        "turns": len(wanted & set(zip(stored, stored[1:], strict=False))),
+        "doubled": counts.total() - len(counts),
+        "misplaced": misplaced,
+    }
 
 
 async def _write_async(found: Any, session: str, own: list[list[Pair]]) -> None:
@@ -155,13 +174,25 @@ async def _write_async(found: Any, session: str, own: list[list[Pair]]) -> None:
     await asyncio.gather(*map(some, own))
 
 
-def appends(name: str, messages: int, number: int) -> None:
-    """Append so many turns to a full conversation."""
+def appends(name: str, messages: int, number: int) -> int:
+    """Append so many turns to a full conversation; return how many."""
     session = named(name, f"appends-{messages}")
     found: Any = prepare(name, session, messages)
-    seen = ""
     for _ in range(number):
-        seen = found.append(session, PAIR, seen)
+        found.append(session, PAIR)
+    return number
+
+
+def growing(name: str, turns: int, times: int) -> int:
+    """So many times have a conversation grow from none to so many turns, which is as many as it may have; return the
+    number of turns that were appended."""
+    session = named(name, "growing")
+    found: Any = set_window(name, 2 * turns)
+    for _ in range(times):
+        found.fill(session, [])
+        for _ in range(turns):
+            found.append(session, PAIR)
+    return turns * times
 
 
 def size(name: str, messages: int) -> int:

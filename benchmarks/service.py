@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.faults.proxy import Mode, Proxy
 from tests.servers import MongoServer, RedisServer, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,14 +27,22 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 class Stack:
-    """A Redis, a MongoDB, and processes that serve them; a context manager."""
+    """A Redis, a MongoDB, and processes that serve them, with a round trip of so many milliseconds; a context
+    manager."""
 
-    def __init__(self, home: Path, processes: int = PROCESSES, **variables: str) -> None:
+    def __init__(self, home: Path, processes: int = PROCESSES, distance_ms: int = 0, **variables: str) -> None:
         home.mkdir(parents=True)
         self.redis = RedisServer(home / "redis", aof=False)
         self.mongo = MongoServer(home / "mongo")
+        self._distance_ms = distance_ms
+        self._proxies = [Proxy(server.port) for server in (self.redis, self.mongo)] if distance_ms else []
+        redis_port, mongo_port = [one.port for one in self._proxies or (self.redis, self.mongo)]
+        # Direct, or the driver would ask where the replica set is and go round the proxy.
+        direct = "?directConnection=true" if distance_ms else ""
         self.environment = {
-            "REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url, "VAR_DIR": str(home / "var"),
+            "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+            "MONGO_URL": f"mongodb://127.0.0.1:{mongo_port}/onesource{direct}",
+            "VAR_DIR": str(home / "var"),
             "SECRET_KEY": secrets.token_urlsafe(64), "CHAT_AUTH": "open", "CONV_MAX_TURNS": "20",
             "REDIS_SOCKET_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000",  # a busy machine must not be an outage
             "DJANGO_SETTINGS_MODULE": "onesource.settings", "PROMETHEUS_MULTIPROC_DIR": str(home / "metrics"),
@@ -56,6 +65,8 @@ class Stack:
     def _start(self) -> None:
         self.redis.start()
         self.mongo.start()
+        for proxy in self._proxies:
+            proxy.start().set(Mode.SLOW, self._distance_ms // 2)  # each way
         for database in ("default", "mongo"):
             subprocess.run([sys.executable, "manage.py", "migrate", f"--database={database}", "-v0"],
                            cwd=ROOT, env=os.environ | self.environment, check=True)  # fmt: skip
@@ -68,6 +79,8 @@ class Stack:
     def __exit__(self, *exception: object) -> None:
         for process in [*self.processes, *self._repairing]:
             process.end()
+        for proxy in self._proxies:
+            proxy.stop()
         self.redis.kill()
         self.mongo.kill()
 

@@ -15,6 +15,8 @@ from benchmarks import loads
 from benchmarks.contenders import CONTENDERS, DUAL, FLOOR, IN_MONGO, IN_REDIS, MONGO_FLOOR
 from benchmarks.figures import median_ratio, percentile
 from benchmarks.service import PROCESSES, Stack
+from conversations.stores.redis.room import beyond
+from conversations.turns import Limits
 
 MESSAGES = 40
 GROWTH = (10, 40, 200, 1000)
@@ -22,6 +24,8 @@ CLIENTS = 16
 WRITERS = 16
 FEW_EACH = 10  # of agno, which reads every turn by a command of its own
 RACE_TURNS = 30  # of each client
+DISTANCE_MS = 20  # of a round trip
+GROWING = 40  # turns that a conversation has at last
 FEW_TURNS = 8  # of a contender that does not trim: it is filled anew before
 SOON = 0.05  # seconds until every process is waiting
 Figures = dict[str, Any]
@@ -41,8 +45,16 @@ class Amount:
     """Of each load over HTTP."""
 
 
-FULL = Amount(rounds=6, turns=50, each=50, conversations=10_000, seconds=4.0)
-QUICK = Amount(rounds=3, turns=20, each=10, conversations=1_000, seconds=2.0)
+FULL = Amount(rounds=6, turns=56, each=50, conversations=10_000, seconds=2.0)
+QUICK = Amount(rounds=3, turns=21, each=10, conversations=1_000, seconds=1.0)
+
+
+def whole_cycles(turns: int, messages: int) -> int:
+    """Return how many turns to measure of a conversation of so many messages, at least so many: whole cycles, in each
+    of which onesource's room beyond the turns that readers see is used up once."""
+    limits = Limits(0, messages // 2, 0)
+    cycle = beyond(limits) + 1
+    return -(-turns // cycle) * cycle
 
 
 def by_turns(names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list[Any]]:
@@ -58,18 +70,22 @@ def by_turns(names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -
 
 def latencies(stack: Stack, names: Sequence[str], floor: str, messages: int, amount: Amount) -> Figures:
     """Return for each contender its percentiles in microseconds, beside the floor's."""
+    trimming = whole_cycles(amount.turns, messages)
     few = min(amount.turns, 6) if messages > MESSAGES else amount.turns  # it takes long to fill what does not trim
     found = by_turns(
         names,
         amount.rounds,
-        lambda name: stack.first(loads.alone, name, messages, amount.turns if CONTENDERS[name].trims else few),
+        lambda name: stack.first(loads.alone, name, messages, trimming if CONTENDERS[name].trims else few),
     )
     return {name: _latency(found[name], found[floor]) for name in names}
 
 
 def _latency(own: list[list[float]], floor: list[list[float]]) -> Figures:
     every = [seconds for one in own for seconds in one]
-    figures: Figures = {"turns_per_second": len(every) / sum(every)}
+    figures: Figures = {
+        "turns_per_second": len(every) / sum(every),
+        "mean_us": statistics.median(map(statistics.fmean, own)) * 1e6,
+    }
     for name, part in (("p50", 0.5), ("p95", 0.95)):
         rounds = [[percentile(one, part) for one in each] for each in (own, floor)]
         figures[f"{name}_us"] = percentile(every, part) * 1e6
@@ -82,10 +98,17 @@ def turns(stack: Stack, amount: Amount) -> Figures:
 
 
 def growth(stack: Stack, amount: Amount) -> Figures:
-    """Return the median in microseconds by number of stored messages."""
+    """Return the median in microseconds by number of stored messages, and by how much the mean grows from 40 to 1,000:
+    in that is what a conversation's string costs where it is cut, which few turns pay."""
     fewer = Amount(max(2, amount.rounds // 2), max(8, amount.turns // 3), 0, 0, 0)
     sizes = {size: latencies(stack, IN_REDIS, FLOOR, size, fewer) for size in GROWTH}
-    return {name: {str(size): sizes[size][name]["p50_us"] for size in GROWTH} for name in IN_REDIS}
+    return {
+        name: {
+            **{str(size): sizes[size][name]["p50_us"] for size in GROWTH},
+            "mean_growth": sizes[1000][name]["mean_us"] / sizes[40][name]["mean_us"],
+        }
+        for name in IN_REDIS
+    }
 
 
 def clients(stack: Stack, amount: Amount) -> Figures:
@@ -133,9 +156,17 @@ def size(stack: Stack, amount: Amount) -> Figures:
 
 
 def append(stack: Stack, amount: Amount) -> Figures:
-    """Return the microseconds that an append takes inside Redis, by its own count."""
+    """Return the microseconds that an append takes inside Redis, by its own count: to a full conversation, and to one
+    that grows from none to 40 turns."""
     number = amount.turns * 8
-    found = by_turns((FLOOR, "onesource, store"), amount.rounds, lambda name: _inside(stack, name, number))
+    return {
+        **_inside(stack, loads.appends, (MESSAGES, whole_cycles(number, MESSAGES)), amount.rounds),
+        "growing": _inside(stack, loads.growing, (GROWING, max(1, number // GROWING)), amount.rounds),
+    }
+
+
+def _inside(stack: Stack, work: Callable[..., int], arguments: tuple[int, int], rounds: int) -> Figures:
+    found = by_turns((FLOOR, "onesource, store"), rounds, lambda name: _inside_once(stack, work, name, *arguments))
     ours, floor = found["onesource, store"], found[FLOOR]
     return {
         "floor_us": statistics.median(floor),
@@ -144,11 +175,11 @@ def append(stack: Stack, amount: Amount) -> Figures:
     }
 
 
-def _inside(stack: Stack, name: str, number: int) -> float:
-    stack.first(loads.appends, name, MESSAGES, 0)  # fills the conversation
+def _inside_once(stack: Stack, work: Callable[..., int], name: str, size: int, times: int) -> float:
+    stack.first(work, name, size, 0)  # fills the conversation
     with stack.redis.client() as client:
         client.config_resetstat()
-        stack.first(loads.appends, name, MESSAGES, number)
+        number = stack.first(work, name, size, times)
         stats: Any = client.info("commandstats")
     # A script's time has that of its commands in it.
     scripts = [one for command, one in stats.items() if command in ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_fcall")]
@@ -186,4 +217,11 @@ def mongo(stack: Stack, amount: Amount) -> Figures:
 def dual(stack: Stack, amount: Amount) -> Figures:
     """Return dual write beside the slower of its stores alone."""
     fewer = Amount(amount.rounds, max(8, amount.turns // 2), 0, 0, 0)
+    return latencies(stack, DUAL, DUAL[1], MESSAGES, fewer)
+
+
+def distant(stack: Stack, amount: Amount) -> Figures:
+    """Return the same where the stores answer equally late, by DISTANCE_MS: whether dual write takes the time of one
+    or the sum."""
+    fewer = Amount(amount.rounds, max(8, amount.turns // 4), 0, 0, 0)
     return latencies(stack, DUAL, DUAL[1], MESSAGES, fewer)

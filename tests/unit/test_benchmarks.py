@@ -6,9 +6,13 @@ import xml.etree.ElementTree as ET
 import orjson
 import pytest
 
-from benchmarks import document, messages, pictures
+from benchmarks import document, http, messages, pictures
 from benchmarks.figures import median_ratio, percentile, shown, table
+from benchmarks.loads import kept
 from benchmarks.targets import judged
+from benchmarks.turns import whole_cycles
+from conversations.stores.redis.room import beyond, step
+from conversations.turns import Limits
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,75 @@ def test_names_at_the_ends_of_lines_keep_apart() -> None:
 def test_a_missed_target_is_called_so() -> None:
     target = judged({"append": {"ratio": 0.7}})[0]
     assert target.cells()[1:] == ("≤ 0.6", 0.7, "missed")
+
+
+def test_what_slow_answers_do_is_judged_too() -> None:
+    """Of the load whose answers take a second every answer has to be 200, as of those that take no time."""
+    targets = judged({"waiting": {"onesource": {"not_200": 3, "p95_ms": 1500.0}}})
+    assert [(target.measured, target.met) for target in targets] == [(3.0, False), (1.5, True)]
+
+
+def test_dual_write_to_stores_equally_far_away_is_judged() -> None:
+    """Writing to one after the other takes the sum of their times, which misses the target."""
+    assert [one.met for one in judged({"distant": {"dual write": {"p50_ratio": 1.5}}})] == [False]
+
+
+def test_growth_is_judged_by_the_median_and_by_the_mean() -> None:
+    growth = {"onesource": {"40": 1.0, "1000": 2.0, "mean_growth": 4.0}}
+    assert [target.met for target in judged({"growth": growth})] == [True, False]
+
+
+@pytest.mark.parametrize("stored_messages", [10, 40, 200, 1000])
+def test_measured_turns_contain_whole_cycles_of_trimming(stored_messages: int) -> None:
+    """After so many turns a full conversation holds as many turns as before, and was cut on the way."""
+    limits = Limits(60, stored_messages // 2, 10_000_000)
+    turns, dropped = limits.max_turns, 0
+    number = whole_cycles(1, stored_messages)
+    for _ in range(number):
+        how = step(turns * 394, turns, 394, limits)
+        assert how
+        dropped += how.dropped
+        turns += 1 - how.dropped
+    assert turns == limits.max_turns
+    assert dropped == number == beyond(limits) + 1
+
+
+@pytest.mark.parametrize(("turns", "expected"), [(1, 7), (7, 7), (8, 14), (50, 56)])
+def test_cycles_are_whole(turns: int, expected: int) -> None:
+    assert whole_cycles(turns, 40) == expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "messages_kept", "turns", "doubled", "misplaced"),
+    [
+        ("q1 a1 q2 a2 Q1 A1", 6, 3, 0, 0),
+        ("before x Q1 A1 q1 a1 q2 a2", 6, 3, 0, 0),  # what was there before counts for nothing; writers have no order
+        ("q1 a1 q2 Q1 A1 a2", 6, 2, 0, 0),
+        ("q1 a1 q1 a1 q2 a2", 4, 2, 2, 0),
+        ("q2 a2 q1 a1 Q1 A1", 6, 3, 0, 2),
+        ("a1 q1 q2 a2", 4, 1, 0, 1),
+        ("q1 a1", 2, 1, 0, 0),
+    ],
+)
+def test_what_is_kept_of_writers(stored: str, messages_kept: int, turns: int, doubled: int, misplaced: int) -> None:
+    """Lost, torn, doubled and misplaced messages of two writers are counted each by itself."""
+    own = [[("q1", "a1"), ("q2", "a2")], [("Q1", "A1")]]
+    expected = {"messages": messages_kept, "turns": turns, "doubled": doubled, "misplaced": misplaced}
+    assert kept(own, stored.split()) == expected
+
+
+def test_loads_over_http_have_their_spread() -> None:
+    """The ratio is the median of rounds, beside the least and the greatest; what was not 200 is added up."""
+    own = [{"requests_per_second": each, "not_200": 1} for each in (5.0, 9.0, 8.0)]
+    figures = http._median(own, [{"requests_per_second": 10.0, "not_200": 0}] * 3)
+    assert (figures["ratio"], figures["least_ratio"], figures["most_ratio"]) == (0.8, 0.5, 0.9)
+    assert figures["not_200"] == 3
+
+
+def test_appends_have_a_row_for_conversations_that_grow() -> None:
+    each = {"floor_us": 2.0, "onesource_us": 1.0, "ratio": 0.5}
+    ((_, content),) = document.tables({"append": {**each, "growing": {**each, "ratio": 1.15}}})
+    assert content.splitlines()[-1] == "| conversation not full (0 to 40 turns) | 2.00 | 1.00 | 1.15 |"
 
 
 def test_page_is_made_from_its_figures() -> None:
