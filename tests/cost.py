@@ -76,7 +76,8 @@ def cost_of_asks(
     """Return what one ask of each case costs, in these stores and a folder of its own; and with each of these changes
     of tests/slower.py, by its name."""
     (home / "metrics").mkdir(parents=True)
-    environment = os.environ | {
+    environment = {
+        "PATH": os.environ["PATH"],  # and nothing else of what is set here: any setting has a part in the figures
         "REDIS_URL": redis_url, "MONGO_URL": mongo_url, "VAR_DIR": str(home), "SECRET_KEY": uuid4().hex * 2,
         "PROMETHEUS_MULTIPROC_DIR": str(home / "metrics"), "DJANGO_SETTINGS_MODULE": "onesource.settings",
         "REDIS_SOCKET_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000", "CHAT_AUTH": "open", "CHAT_RATE": "9999/second",
