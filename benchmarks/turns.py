@@ -45,7 +45,7 @@ class Amount:
     """Of each load over HTTP."""
 
 
-FULL = Amount(rounds=6, turns=56, each=50, conversations=10_000, seconds=2.0)
+FULL = Amount(rounds=6, turns=54, each=50, conversations=10_000, seconds=2.0)
 QUICK = Amount(rounds=3, turns=21, each=10, conversations=1_000, seconds=1.0)
 
 
@@ -53,7 +53,7 @@ def whole_cycles(turns: int, messages: int) -> int:
     """Return how many turns to measure of a conversation of so many messages, at least so many: whole cycles, in each
     of which onesource's room beyond the turns that readers see is used up once."""
     limits = Limits(0, messages // 2, 0)
-    cycle = beyond(limits) + 1
+    cycle = beyond(limits)
     return -(-turns // cycle) * cycle
 
 

@@ -41,7 +41,7 @@ class Case(NamedTuple):
     """One kind of ask."""
 
     messages: int = 40
-    cycle: int = 7
+    cycle: int = 6
     """So many asks are counted together: they use up the room for turns beyond 40 messages once. Of a longer
     conversation one ask is counted, which finds room."""
     dual_write: bool = False

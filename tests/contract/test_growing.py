@@ -249,7 +249,7 @@ def test_room_is_used_where_there_is_some() -> None:
     assert set(steps[:19]) <= {IN_PLACE, WHOLE}
     assert steps[19] == Step(half=13 * 394)  # room for the six turns that may follow
     assert steps[20:] == [IN_PLACE] * 5
-    assert step(26 * 394, 26, 394, limits) == Step(dropped=7, half=13 * 394)
+    assert step(26 * 394, 26, 394, limits) == Step(dropped=6, half=13 * 394)
     assert step(262_000, 5, 394, limits) is None
 
 
@@ -262,3 +262,16 @@ def test_a_conversation_beyond_its_limit_takes_little_more_memory() -> None:
         sizes.append(RedisBulk(store).sizes([session])[session])
     store.append(whole, None, turns[:16])
     assert max(sizes) <= 1.6 * RedisBulk(store).sizes([whole])[whole]
+
+
+@pytest.mark.parametrize("most", [4, 7, 20, 500])
+def test_a_full_conversation_is_written_anew_once_for_all_turns_that_it_has_room_for(most: int) -> None:
+    limits, turns, anew, cycles = Limits(1000, most, 10**9), most, 0, 10
+    for _ in range(cycles * beyond(limits)):
+        how = step(turns * 400, turns, 400, limits)
+        assert how
+        assert how != WHOLE  # it gets room
+        anew += how != IN_PLACE
+        turns += 1 - how.dropped
+        assert most < turns <= most + beyond(limits)
+    assert anew == cycles

@@ -43,7 +43,8 @@ def step(size: int, turns: int, more: int, limits: Limits) -> Step | None:
         return None
     most = limits.max_turns + beyond(limits)
     if turns >= most or turns == limits.max_turns:
-        dropped = turns + 1 - limits.max_turns if turns >= most else 0
+        # One turn more than readers see is left: a string with just as many is taken for one that has no room yet.
+        dropped = turns + 1 - min(limits.max_turns + 1, most) if turns >= most else 0
         if dropped == turns:
             return None
         each = size // turns
