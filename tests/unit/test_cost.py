@@ -10,17 +10,18 @@ from tests.servers import MongoServer, RedisServer
 from tests.slower import CHANGES
 
 TOLERANCE = Cost(calls=0.01, sends=0.0, characters=0.01, allocated=0.02)
+OF_TWO_THREADS = TOLERANCE._replace(calls=0.03)  # which of them waits, and how, is not the same each time
 RENEW = "`.venv/bin/python -m tests.cost` writes what it is now to tests/data/cost.json"
 pytestmark = pytest.mark.skipif(
     cost.committed() is None, reason=f"no figures of Python {cost.PYTHON} are committed: {RENEW}"
 )
 
 
-def more_than(figures: Cost, before: Cost) -> list[str]:
+def more_than(figures: Cost, before: Cost, tolerance: Cost = TOLERANCE) -> list[str]:
     """Return what is more than the figures before and the tolerance."""
     return [
         name
-        for name, now, then, part in zip(Cost._fields, figures, before, TOLERANCE, strict=True)
+        for name, now, then, part in zip(Cost._fields, figures, before, tolerance, strict=True)
         if now > then * (1 + part)
     ]
 
@@ -47,7 +48,8 @@ def costs(stores: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_an_ask_costs_what_is_committed(case: str, costs: dict[str, Cost]) -> None:
     """One ask costs what the committed figures say, the tolerance more or less."""
     committed = (cost.committed() or {})[case]
-    more, less = more_than(costs[case], committed), more_than(committed, costs[case])
+    tolerance = OF_TWO_THREADS if cost.CASES[case].dual_write else TOLERANCE
+    more, less = more_than(costs[case], committed, tolerance), more_than(committed, costs[case], tolerance)
     assert not more, (
         f"an ask with {case} takes more {' and '.join(more)}: {costs[case]}, and before {committed}. Find what is done"
         f" more often than it needs to be, or commit the higher figures with their reason ({RENEW})"
