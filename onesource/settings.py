@@ -4,6 +4,7 @@ A value that cannot be used stops the start with a message that names its variab
 from a file instead: `NAME_FILE` holds the path.
 """
 
+import re
 import sys
 from ipaddress import ip_address
 from pathlib import Path
@@ -78,6 +79,26 @@ def _is_weak(secret: str) -> bool:
     )
 
 
+def _keys(value: str) -> dict[str, str]:
+    """Return the secret of each key by its id, in their order; a secret is never repeated in an error."""
+    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+    keys = {name: secret for name, _, secret in pairs}
+    if len(keys) < len(pairs):
+        raise ImproperlyConfigured("CHAT_KEYS is not usable: two keys have the same id")
+    for number, (name, secret) in enumerate(keys.items(), 1):
+        if not secret or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):  # what is before a colon may be the secret
+            problem = f"key {number} must look like id:secret, with an id of 1 to 32 of the characters A-Z a-z 0-9 _ -"
+        elif name == "main":
+            problem = "the id main is that of the key made of SECRET_KEY"
+        elif len(secret) < 32 or len(set(secret)) < security.SECRET_KEY_MIN_UNIQUE_CHARACTERS:
+            least = security.SECRET_KEY_MIN_UNIQUE_CHARACTERS
+            problem = f"the secret of key {number} needs 32 characters or more, {least} of them different"
+        else:
+            continue
+        raise ImproperlyConfigured(f"CHAT_KEYS is not usable: {problem}")
+    return keys
+
+
 # --- The two stores --------------------------------------------------------------------------------
 VAR_DIR = Path(_read("VAR_DIR", str(BASE_DIR / "var")))
 REDIS_URL = _url("REDIS_URL", "redis", "rediss", "unix")
@@ -142,6 +163,7 @@ if _is_weak(SECRET_KEY) and not (_ALL_EMBEDDED and BIND_IS_LOOPBACK):
         f" {security.SECRET_KEY_MIN_UNIQUE_CHARACTERS} of them different,"
         f" and not to begin with {security.SECRET_KEY_INSECURE_PREFIX}"
     )
+CHAT_KEYS = _keys(_read("CHAT_KEYS", ""))
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
 _PORTS = validate.Range(min=1, max=65_535, error="must be 1 to 65535")

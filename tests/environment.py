@@ -35,6 +35,7 @@ os.environ.update(
     MONGO_TIMEOUT_MS="5000",
 )
 for _name in (
+    "CHAT_KEYS",
     "CHAT_RATE",
     "DATABASE_URL",
     "ANSWERER",

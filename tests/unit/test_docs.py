@@ -13,12 +13,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from conversations.runtime import gauges
 from telemetry import metrics
-from tests.configured import DEPLOYED, settings_with
+from tests.configured import DEPLOYED, LONG_SECRET, settings_with
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY", "SYSTEM_PROMPT")
+MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "CHAT_KEYS", "LLM_API_KEY", "SYSTEM_PROMPT")
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
 
@@ -91,7 +91,7 @@ def as_variable(value: Any) -> str:
     """Return the setting in the form of its environment variable."""
     if isinstance(value, bool):
         return str(int(value))
-    text = ",".join(value) if isinstance(value, list) else str(value)
+    text = ",".join(value) if isinstance(value, list | dict) else str(value)
     return f"{text.removeprefix(f'{ROOT}/')}/" if text.startswith(str(ROOT)) else text
 
 
@@ -122,13 +122,14 @@ class TestSettings:
         documented = re.findall(r"`(\w+)_FILE`", SETTINGS)
         assert sorted(documented) == sorted(MAY_BE_FILES)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
-        secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind."}
+        secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind.", "CHAT_KEYS": f"one:{LONG_SECRET}"}
         for name in documented:
             (tmp_path / name).write_text(f"{secrets[name]}\n")
         found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in documented})
         assert found["DATABASES"]["default"]["HOST"] == "db"
+        assert found.pop("CHAT_KEYS") == {"one": LONG_SECRET}
         assert {name: found[name] for name in documented if name in found} == {
-            name: secret for name, secret in secrets.items() if name != "DATABASE_URL"
+            name: secret for name, secret in secrets.items() if name not in ("DATABASE_URL", "CHAT_KEYS")
         }
 
     def test_compose_sets_only_existing_variables(self) -> None:
