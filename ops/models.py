@@ -39,6 +39,7 @@ class IssuedToken(models.Model):
 
     class Meta:
         ordering = ("-created_at",)
+        permissions = (("revoke_token", "Can revoke a token"),)
 
     def __str__(self) -> str:
         return f"{self.id} {self.name}"

@@ -100,7 +100,7 @@ def keys(listed: Iterable[Listed]) -> list[Key]:
     return [Key(key, key in there, key == there[0], len(ends), max(ends, default=None)) for key, ends in good.items()]
 
 
-def revoke(identity: str) -> Revocation:
+def revoke(identity: str, by: str = "") -> Revocation:
     """Revoke the token, with all that `default` has as revoked; return where that is noted. Every process that reaches
     one of the stores follows within two seconds. Raise NotRevoked where no place took it, and TooManyRevoked."""
     token, before, reached = _found(identity)
@@ -110,7 +110,7 @@ def revoke(identity: str) -> Revocation:
     if revoked.is_full(ids):
         raise TooManyRevoked
     done = revoked.revoke(before | ids)
-    done[DEFAULT] = reached and _record(token)
+    done[DEFAULT] = reached and _record(token, by or audit.operator())
     noted = tuple(place for place, took in done.items() if took)
     if not set(noted) - {DEFAULT}:
         raise NotRevoked
@@ -142,11 +142,11 @@ def _found(identity: str) -> tuple[IssuedToken | None, revoked.Ids, bool]:
         return None, {}, False
 
 
-def _record(token: IssuedToken | None) -> bool:
+def _record(token: IssuedToken | None, by: str) -> bool:
     """Record on `default` that it is revoked; return whether that is so, or there is nothing to record."""
     if token is None or token.revoked_at:
         return True
-    token.revoked_at, token.revoked_by = now(), audit.operator()
+    token.revoked_at, token.revoked_by = now(), by
     try:
         token.save(update_fields=["revoked_at", "revoked_by"])
     except DatabaseError:

@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ("-created_at",),
+                "permissions": (("revoke_token", "Can revoke a token"),),
             },
         ),
     ]

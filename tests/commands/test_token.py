@@ -7,7 +7,9 @@ from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.db import DatabaseError
+from django.test import Client
 from pytest_django import Settings
 
 from conversations import tokens
@@ -264,3 +266,40 @@ class TestFollowing:
         revoked.follow()
         assert revoked.known().keys() == {identity}
         assert noted(REDIS) == {identity}
+
+
+class TestAdmin:
+    PAGE = "/admin/ops/issuedtoken/"
+
+    def client(self, *permissions: str) -> Client:
+        user = User.objects.create_user(a_session(), is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    def test_who_may_see_the_tokens_cannot_revoke_or_change_them(self) -> None:
+        identity = created("somebody")["id"]
+        client = self.client("view_issuedtoken", "change_issuedtoken", "delete_issuedtoken")
+        page = client.get(self.PAGE).content.decode()
+        assert identity in page
+        assert "Revoke the selected" not in page
+        client.post(self.PAGE, {"action": "revoke", "_selected_action": [identity]})
+        assert not revoked.is_revoked(identity)
+        assert client.post(f"{self.PAGE}{identity}/change/", {"name": "x"}).status_code == 403
+        assert client.post(f"{self.PAGE}{identity}/delete/", {"post": "yes"}).status_code == 403
+
+    def test_who_has_the_permission_can_revoke_one(self) -> None:
+        identity = created("somebody")["id"]
+        client = self.client("view_issuedtoken", "revoke_token")
+        done = client.post(self.PAGE, {"action": "revoke", "_selected_action": [identity]}, follow=True)
+        assert [str(each) for each in done.context["messages"]] == [f"revoked {identity} somebody"]
+        assert noted(REDIS) == noted(MONGO) == {identity}
+        who = IssuedToken.objects.get(pk=identity).revoked_by
+        assert AuditEntry.objects.get(who=who).after["id"] == identity
+
+    def test_a_store_that_is_out_is_said(self, redis_out: None) -> None:
+        identity = created("somebody")["id"]
+        client = self.client("view_issuedtoken", "revoke_token")
+        done = client.post(self.PAGE, {"action": "revoke", "_selected_action": [identity]}, follow=True)
+        assert "not noted in redis" in done.content.decode()
