@@ -28,21 +28,6 @@ class InvalidSession(ConversationError, ValueError):
     status = 400
 
 
-class MissingScope(ConversationError):
-    """This token may not do this: it lacks a scope"""
-
-    code = "scope_missing"
-    status = 403
-
-    def __init__(self, scope: str) -> None:
-        super().__init__(scope)
-        self.scope = scope
-
-    @property
-    def detail(self) -> str:
-        return f"This token may not do this: it lacks the scope `{self.scope}`."
-
-
 class InvalidCursor(ConversationError, ValueError):
     """not a cursor of ours"""
 

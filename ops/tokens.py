@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError
@@ -104,8 +104,8 @@ def revoke(identity: str, by: str = "") -> Revocation:
     """Revoke the token, with all that `default` has as revoked; return where that is noted. Every process that reaches
     one of the stores follows within two seconds. Raise NotRevoked where no place took it, and TooManyRevoked."""
     token, before, reached = _found(identity)
-    most = int(now().timestamp()) + tokens.MOST_DAYS * 86_400
-    ids = {identity: int(token.until.timestamp()) if token else most}
+    until = token.until if token else now() + timedelta(days=tokens.MOST_DAYS)
+    ids = {identity: int(until.timestamp())} if until > now() else {}  # one that has expired is refused anyway
     revoked.look()
     if revoked.is_full(ids):
         raise TooManyRevoked

@@ -5,12 +5,11 @@ from typing import Any
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from conversations import tokens
-from conversations.errors import MissingScope
 from conversations.runtime import revoked
 from telemetry import metrics
 
@@ -63,7 +62,7 @@ class MayChat(BasePermission):
         scope = view.scopes.get(view.action)
         if scope and scope not in client.scopes:
             metrics.tokens_refused.labels(reason="scope").inc()
-            raise MissingScope(scope)
+            raise PermissionDenied(f"The token lacks the scope `{scope}`, which this needs.", code="scope_missing")
         return True
 
 

@@ -40,6 +40,8 @@ Ids = dict[str, int]
 
 _known: Ids = {}
 _changing = Lock()
+_writing = Lock()
+"""Held while this process writes a note: the lease is the process', and two of its threads would both have it."""
 
 
 def is_revoked(identity: str) -> bool:
@@ -76,7 +78,7 @@ def look() -> dict[str, Ids]:
 def revoke(ids: Ids) -> dict[str, bool]:
     """Know the tokens to be revoked, and note it everywhere; return for each place whether it is noted there.
 
-    The other processes follow within two seconds. A place that has it not gets it from any process that knows."""
+    The other processes follow within two seconds. A place that could not take it gets it from any of them."""
     look()
     _learn(ids)
     return {place: _noted(place, ids) for place in (*ALIASES, FILE)}
@@ -102,17 +104,19 @@ def _note(place: str) -> bool:
     """Add what is known to what the place has; return whether that was done, False while another process does it: two
     that read and write at once would lose what one of them adds. Raise StoreUnavailable."""
     if place == FILE:
-        _write_file()
+        with _writing:
+            _write_file()
         return True
     one = control(place)
-    if not one.lease(NOTE, PROCESS, _LEASE_SECONDS):
-        return False
-    try:
-        _learn(_read(place))
-        one.write_note(NOTE, orjson.dumps(_known).decode())
-    finally:
-        with suppress(StoreUnavailable):
-            one.lease(NOTE, PROCESS, 0.001)
+    with _writing:
+        if not one.lease(NOTE, PROCESS, _LEASE_SECONDS):
+            return False
+        try:
+            _learn(_read(place))
+            one.write_note(NOTE, orjson.dumps(_known).decode())
+        finally:
+            with suppress(StoreUnavailable):
+                one.lease(NOTE, PROCESS, 0.001)
     return True
 
 

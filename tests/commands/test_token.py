@@ -207,6 +207,13 @@ class TestRevoke:
         assert run("token", "revoke", identity)[0] == 2
         assert revoked.known() == {}
 
+    def test_one_that_has_expired_takes_no_room(self) -> None:
+        identity = created("somebody")["id"]
+        IssuedToken.objects.filter(pk=identity).update(until=now() - timedelta(days=2))
+        assert run("token", "revoke", identity)[0] == 0
+        assert noted(REDIS) == noted(MONGO) == set()
+        assert run_json("token", "list")[1]["tokens"][0]["state"] == "revoked"
+
     def test_a_long_command_does_not_delay_it(self) -> None:
         for alias in ALIASES:
             control(alias).lease("operator", "another", 5.0)
