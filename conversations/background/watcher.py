@@ -54,7 +54,7 @@ def start(*, repairs: bool) -> None:
         if not _threads:
             gauges.start()
             tick = partial(_tick, eager=repairs)
-            for first in (revoked.follow, tick, _follow):
+            for first in (tick, _follow, revoked.follow):
                 with suppress(Exception):
                     first()
             steps: list[Step] = [
