@@ -6,12 +6,14 @@ from a file instead: `NAME_FILE` holds the path.
 
 import re
 import sys
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+from csp.constants import NONE, SELF
 from django.core.checks.security import base as security
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
@@ -187,6 +189,38 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|livez|readyz|metrics)/?$"]  # probes speak plain http
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if HTTPS and host != "*"]
 X_FRAME_OPTIONS = "DENY"
+# Of every page: nothing inline and nothing from elsewhere. Markup that got into a page would still not run.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "connect-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+CSRF_FAILURE_VIEW = "onesource.errors.csrf_failure"
+
+# --- Logins to the admin ---------------------------------------------------------------------------
+ADMIN_OTP = _switch("ADMIN_OTP", "0")
+ADMIN_LOCKOUT_SECONDS = _read("ADMIN_LOCKOUT_SECONDS", 900, "int", validate=_at_least(1))
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_HANDLER = "ops.logins.Handler"  # which has the limits, in the order of these parameters
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address", "username"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(seconds=ADMIN_LOCKOUT_SECONDS)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else who goes on trying could keep others out, and fill tables
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has what is kept
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "otp_token", "csrfmiddlewaretoken"]
+AXES_CLIENT_IP_CALLABLE = "ops.logins.address"
+AXES_LOCKOUT_CALLABLE = "ops.logins.locked_out"
+OTP_TOTP_ISSUER = "onesource"
 
 # --- Django ----------------------------------------------------------------------------------------
 ROOT_URLCONF = "onesource.urls"
@@ -202,6 +236,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "conversations",
     "ops",
     "page",
@@ -214,12 +252,15 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "onesource.middleware.PagesOnly",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    *(["django_otp.middleware.OTPMiddleware"] if ADMIN_OTP else []),
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -378,6 +419,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}, "of_request": {"()": "telemetry.logs.OfRequest"}},
     "loggers": {
+        "axes": {"level": "ERROR"},  # it names users; `login_failed` has what is to be known
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},
         "uvicorn": {"level": "ERROR"},  # it logs each malformed request as a warning

@@ -1,14 +1,19 @@
-"""The audit log and the issued tokens in the admin, to be read; and tokens to be revoked."""
+"""The audit log in the admin, to be read, and tokens, to be revoked; no page for the secrets of the second factor."""
 
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from ops import audit, tokens
 from ops.errors import OperatorError
 from ops.models import AuditEntry, IssuedToken
+
+# Their pages would show the secrets of others. Each user sets up their own at /admin/second-factor/.
+admin.site.unregister([StaticDevice, TOTPDevice])
 
 
 class _ReadOnly(admin.ModelAdmin):

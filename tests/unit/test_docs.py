@@ -170,7 +170,7 @@ class TestCommands:
     @pytest.mark.parametrize("path", [ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").rglob("*.md")],
                              ids=lambda path: path.name)  # fmt: skip
     def test_documents_call_only_existing_commands_and_options(self, path: Path) -> None:
-        for command, rest in re.findall(r"manage\.py ([a-z]+)([^`\n|&;]*)", path.read_text()):
+        for command, rest in re.findall(r"manage\.py ([a-z_]+)([^`\n|&;]*)", path.read_text()):
             assert command in get_commands()
             if command in COMMANDS:
                 assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= options(command), f"{command}{rest}"
