@@ -121,6 +121,21 @@ def test_the_status_is_found_and_a_switch_is_made_there(
     assert [message for message in severe if "/favicon.ico" not in message] == []  # browsers ask for one unbidden
 
 
+ADMIN_PAGES = ["", "auth/user/", "auth/user/add/", "auth/user/1/change/", "auth/user/1/password/",
+               "auth/user/1/delete/", "auth/user/1/history/", "auth/group/add/", "ops/auditentry/", "password_change/",
+               "conversations/conversation/", "conversations/corruptconversation/"]  # fmt: skip
+
+
+def test_the_policy_stops_nothing_that_a_page_of_the_admin_needs(service: Service, browser: Chrome) -> None:
+    open_in_admin(service, browser, "")
+    browser.get_log("browser")
+    for path in ADMIN_PAGES:
+        browser.get(f"http://localhost:{service.port}/admin/{path}")
+        see(browser, "#content")
+    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in severe if "/favicon.ico" not in message] == []
+
+
 def test_the_status_is_no_wider_than_a_phone(service: Service, browser: Chrome) -> None:
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}

@@ -312,7 +312,16 @@ def test_the_port_can_be_given(checkout: Path, words: tuple[str, ...], environme
     assert run(checkout, "server", *words, **environment).stdout.splitlines()[-1] == ports
 
 
-@pytest.mark.parametrize("words", [("--port",), ("--port", ""), ("--port", "http"), ("--port=08001",)])
+@pytest.mark.parametrize(
+    "words", [("--port",), ("--port", ""), ("--port", "http"), ("--port=08001",), ("--port", "65536")]
+)
 def test_what_is_no_port_is_refused(checkout: Path, words: tuple[str, ...]) -> None:
     done = run(checkout, "server", *words)
-    assert (done.returncode, done.stderr) == (2, "usage: script/server [--port N]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: script/server [--port N] (1 to 65535)\n")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_the_server_says_how_it_is_used_and_installs_nothing(checkout: Path, word: str) -> None:
+    done = run(checkout, "server", word)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "usage: script/server [--port N]")
+    assert "Installing" not in done.stdout
