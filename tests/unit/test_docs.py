@@ -145,6 +145,24 @@ class TestSettings:
             assert {name.removesuffix("_FILE") for name in named} <= variables(), path
 
 
+# --- Security --------------------------------------------------------------------------------------
+
+SECURITY = (ROOT / "docs" / "security.md").read_text()
+
+
+class TestSecurity:
+    ROWS = [line for line in SECURITY.splitlines() if line.startswith("| ") and not line.startswith("| threat |")]
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
+    def test_a_row_names_tests_that_exist(self, row: str) -> None:
+        _, _, _, tests, _ = row.split("|")
+        named = [name.split("::") for name in code(tests)]
+        assert named
+        for file, test in named:
+            tree = ast.parse((ROOT / file).read_text())
+            assert test in {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
+
+
 # --- Commands --------------------------------------------------------------------------------------
 
 COMMANDS = {name for name, app in get_commands().items() if app == "ops"}
