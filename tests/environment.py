@@ -36,6 +36,8 @@ os.environ.update(
 )
 for _name in (
     "CHAT_KEYS",
+    "ADMIN_OTP",
+    "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",
     "DATABASE_URL",
     "ANSWERER",

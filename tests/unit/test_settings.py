@@ -165,3 +165,14 @@ def test_unusable_chat_keys_stop_the_start_and_are_not_repeated(tmp_path: Path, 
     assert done.stderr.startswith(f"onesource: CHAT_KEYS is not usable: {problem}")
     assert done.stderr.count("\n") == 1
     assert not any(part and part in done.stderr for part in (KEY[:31], "a" * 64, ANOTHER))
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_the_second_factor_is_asked_for_where_it_is_switched_on(switch: str) -> None:
+    found = settings_with(**DEPLOYED, ADMIN_OTP=switch)
+    assert found["ADMIN_OTP"] == (switch == "1")
+    assert ("django_otp.middleware.OTPMiddleware" in found["MIDDLEWARE"]) == (switch == "1")
+
+
+def test_the_address_of_a_login_is_a_proxys_word_only_with_https() -> None:
+    assert [settings_with(**DEPLOYED, HTTPS=each)["REST_FRAMEWORK"]["NUM_PROXIES"] for each in "01"] == [0, 1]
