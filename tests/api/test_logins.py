@@ -28,7 +28,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def op() -> User:
+def op(settings: Settings) -> User:
+    """A user whose password takes no time to check: some tests try a hundred."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return User.objects.create_superuser("op", password=PASSWORD)
 
 
