@@ -1,4 +1,5 @@
-"""The audit log in the admin, to be read, and tokens, to be revoked; no page for the secrets of the second factor."""
+"""What the admin has: conversations, the audit log, and tokens to be revoked; no page for the secrets of the second
+factor."""
 
 from typing import Any
 
@@ -9,6 +10,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from ops import audit, tokens
+from ops.console import conversations  # noqa: F401  (registers them)
 from ops.errors import OperatorError
 from ops.models import AuditEntry, IssuedToken
 

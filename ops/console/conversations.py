@@ -109,7 +109,7 @@ class ConversationAdmin(_ReadOnly):
         )
 
     class Media:
-        css = {"all": ("conversations/transcript.css",)}
+        css = {"all": ("ops/console.css",)}
 
 
 def _needs_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -169,7 +169,7 @@ class CorruptConversationAdmin(_ReadOnly):
         return format_html('<pre class="document">{}</pre>', corrupt_documents.beginning(corrupt.document))
 
     class Media:
-        css = {"all": ("conversations/transcript.css",)}
+        css = {"all": ("ops/console.css",)}
 
 
 def _row(message: dict[str, str]) -> tuple[str, str, str, str, str]:
