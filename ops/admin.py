@@ -10,7 +10,8 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from ops import audit, tokens
-from ops.console import conversations  # noqa: F401  (registers them)
+from ops.console import conversations, corrupt  # noqa: F401  (registers them)
+from ops.console.base import ReadOnly
 from ops.errors import OperatorError
 from ops.models import AuditEntry, IssuedToken
 
@@ -18,19 +19,8 @@ from ops.models import AuditEntry, IssuedToken
 admin.site.unregister([StaticDevice, TOTPDevice])
 
 
-class _ReadOnly(admin.ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(AuditEntry)
-class AuditEntryAdmin(_ReadOnly):
+class AuditEntryAdmin(ReadOnly):
     """What operators did, newest first."""
 
     list_display = ("at", "who", "action", "outcome", "reason")
@@ -40,7 +30,7 @@ class AuditEntryAdmin(_ReadOnly):
 
 
 @admin.register(IssuedToken)
-class IssuedTokenAdmin(_ReadOnly):
+class IssuedTokenAdmin(ReadOnly):
     """The tokens that were issued, newest first; who has the permission `ops.revoke_token` may revoke them."""
 
     list_display = ("id", "name", "tenant", "scopes", "key", "created_at", "until", "revoked_at", "revoked_by")

@@ -1,177 +1,301 @@
-"""Conversations in the admin: read-only, listed and read from both stores as clients read them."""
+"""Conversations in the admin: listed and read from both stores, exported, and deleted for good."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import wraps
+from http import HTTPStatus
 from typing import Any
 
+import orjson
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.utils.formats import localize
-from django.utils.html import format_html, format_html_join
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
-from django.utils.timezone import localtime
 
 from conversations import history
 from conversations.clock import now
-from conversations.errors import ConversationError, StoreUnavailable
+from conversations.errors import ConversationError, InvalidSession, Unknown
 from conversations.history import listing
-from conversations.models import Conversation, CorruptConversation
-from conversations.stores import store
-from conversations.stores.mongo import corrupt as corrupt_documents
-from conversations.stores.sessions import make_key, session_of
-from conversations.transcript import NAMES
+from conversations.models import Conversation
+from conversations.stores import BACKENDS, limits, store
+from conversations.stores.sessions import id_of, make_key, session_of, tenant_of
+from conversations.transcript import NAMES, markdown
+from conversations.turns import Message
+from ops import audit, transcript
+from ops.console.base import ReadOnly
+from ops.console.words import rendered
+from ops.transcript import Shown, State
+from telemetry.logs import hashed
 
 _PAGE = 50
+_TYPED = {"class": "vTextField", "autocomplete": "off"}
+_NAME = "conversations_conversation_{}"
 
 
-class _ReadOnly(admin.ModelAdmin):
-    """Conversations change only through the API."""
+class DeleteForm(forms.Form):
+    """What somebody types who deletes a conversation."""
 
-    show_full_result_count = False  # counting every document is slow in MongoDB
+    session = forms.CharField(max_length=262, label="Type the session", widget=forms.TextInput(attrs=_TYPED))
+    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs=_TYPED))
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    def __init__(self, session: str, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._session = session
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def clean_session(self) -> str:
+        if self.cleaned_data["session"] != self._session:
+            raise forms.ValidationError("This is not the session of the conversation. Nothing was deleted.")
+        return self._session
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """What one store has of a conversation."""
+
+    label: str
+    text: str
+    level: str
+    """ok, warn or bad: how it looks."""
 
 
 @admin.register(Conversation)
-class ConversationAdmin(_ReadOnly):
-    """The conversations of both stores; the model's own list would show only those that MongoDB holds."""
+class ConversationAdmin(ReadOnly):
+    """The conversations of both stores; the model's own pages would show only those that MongoDB holds."""
 
-    fields = ("session", "updated_at", "expires_at", "transcript")
-    readonly_fields = fields
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("conversations.delete_conversation"))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.export_view)
+        return [path("<path:object_id>/export/", view, name=_NAME.format("export")), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        """List conversations, or go to the one that was found."""
+        self._require(self.has_view_permission(request))
         query, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
-        page = listing.ListPage((), None, complete=True)
+        page, failed = listing.ListPage((), None, complete=True), False
         try:
             page = listing.page(None, cursor, _PAGE, contains=query)
         except ConversationError as error:
+            failed = True
             messages.error(request, str(error))
+        if query and not cursor and len(page.results) == 1 and page.complete and not page.next:
+            return HttpResponseRedirect(_address("change", page.results[0].session_id))
         if not page.complete:
             messages.warning(request, "A store cannot be reached: conversations may be missing here.")
         context = {
-            **self.admin_site.each_context(request),
             "title": "Conversations",
-            "opts": self.opts,
-            "rows": [(make_key(listed.session_id), listed) for listed in page.results],
+            "rows": [_Row.of(listed) for listed in page.results],
             "next": page.next,
             "query": query,
             "continued": bool(cursor),
+            "known": page.complete and not failed,
         }
-        return TemplateResponse(request, "admin/conversations/conversation/list.html", context)
+        return self._page(request, "list", context)
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Conversation | None:
-        """Return the conversation as a client would get it now, merged where necessary."""
-        session = session_of(object_id)
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the conversation, merged from both stores. That it was read is audited."""
+        self._require(self.has_view_permission(request))
+        shown = self._look(request, object_id)
+        if isinstance(shown, HttpResponse):
+            return shown
+        _audit(request, "conversation read", shown)
+        context = {
+            "title": id_of(shown.session),
+            "session": shown.session,
+            "facts": _facts(shown),
+            "badges": [_badge(alias, copy) for alias, copy in shown.stores.items()],
+            "said": [_Said.of(message) for message in shown.history],
+            "whole": len(shown.history) < 2 * limits().max_turns,
+            "turns": limits().max_turns,
+            "unseen": [BACKENDS[alias].label for alias in shown.unseen],
+            "export": _address("export", shown.session),
+            "delete": _address("delete", shown.session) if self.has_delete_permission(request) else "",
+        }
+        return self._page(request, "transcript", context)
+
+    def export_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return the conversation as a file, as JSON or as Markdown."""
+        self._require(self.has_view_permission(request))
+        shown = self._look(request, object_id)
+        if isinstance(shown, HttpResponse):
+            return shown
+        _audit(request, "conversation export", shown)
+        conversation = {"session_id": shown.session, "messages": [message.as_dict() for message in shown.history]}
+        if request.GET.get("as") == "markdown":
+            content, kind, ending = markdown(conversation).encode(), "text/markdown; charset=utf-8", "md"
+        else:
+            content, kind, ending = orjson.dumps(conversation, option=orjson.OPT_INDENT_2), "application/json", "json"
+        name = shown.session.replace(":", "_")
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{ending}"', "Cache-Control": "no-store"}
+        return HttpResponse(content, content_type=kind, headers=headers)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Ask for the session and a reason; delete once they are given, and show what was done."""
+        self._require(self.has_delete_permission(request))
+        shown = self._look(request, object_id)
+        if isinstance(shown, HttpResponse):
+            return shown
+        form = DeleteForm(shown.session, request.POST or None)
+        context = {"title": "Delete for good?", "session": shown.session, "facts": _facts(shown), "form": form}
+        context |= {"badges": [_badge(alias, copy) for alias, copy in shown.stores.items()]}
+        if request.method != "POST" or not form.is_valid():
+            return self._page(request, "delete", context)
+        reason = form.cleaned_data["reason"]
         try:
-            reading = history.read(session)
-            seconds = store(reading.store).ttl(session) if reading.found else None
+            history.delete(shown.session)
         except ConversationError as error:
+            _audit(request, "conversation delete", shown, f"failed: {error}", reason)
             messages.error(request, str(error))
-            return None
-        if not reading.found:
-            return None
-        return Conversation(
-            key=object_id,
-            messages=[message.as_dict() for message in reading.history],
-            updated_at=reading.history[-1].time,
-            expires_at=now() + timedelta(seconds=seconds or 0),
-        )
+            return self._page(request, "delete", context, HTTPStatus.SERVICE_UNAVAILABLE)
+        _audit(request, "conversation delete", shown, "done", reason)
+        return self._page(request, "receipt", _receipt(shown) | {"reason": reason})
 
-    @admin.display(description="session")
-    def session(self, conversation: Conversation) -> str:
-        return session_of(conversation.key)
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Go to the conversation: Django's history of a model knows of no change of it."""
+        return HttpResponseRedirect(_address("change", session_of(unquote(object_id))))
 
-    @admin.display(description="transcript")
-    def transcript(self, conversation: Conversation) -> SafeString:
-        """Return the messages, escaped."""
-        return format_html(
-            '<div class="transcript">{}</div>',
-            format_html_join(
-                "",
-                '<div class="message {}"><div class="by">{} <time datetime="{}">{}</time></div>'
-                '<div class="said">{}</div></div>',
-                (_row(message) for message in conversation.messages),
-            ),
-        )
-
-    class Media:
-        css = {"all": ("ops/console.css",)}
-
-
-def _needs_mongo(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Answer with an error page where MongoDB is unavailable; allow it more time than a turn."""
-
-    @wraps(view)
-    def wrapped(self: admin.ModelAdmin, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
+    def _look(self, request: HttpRequest, object_id: str) -> Shown | HttpResponse:
+        """Return what the stores have, or the page that says why there is nothing to show."""
+        session = session_of(unquote(object_id))
         try:
-            with corrupt_documents.readable():
-                return view(self, request, *args, **options)
-        except StoreUnavailable:
-            messages.error(request, "MongoDB cannot be read now, and corrupt conversations are kept there alone.")
-            context = {**self.admin_site.each_context(request), "title": capfirst(self.opts.verbose_name_plural)}
-            return TemplateResponse(request, "admin/base_site.html", context, status=503)
+            shown = transcript.look(session)
+        except ConversationError as error:
+            wrong = isinstance(error, InvalidSession)
+            return self._nothing(
+                request, session, str(error), HTTPStatus.NOT_FOUND if wrong else HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        if shown.known:
+            return shown
+        if shown.unseen:
+            out = " and ".join(BACKENDS[alias].label for alias in shown.unseen)
+            return self._nothing(
+                request,
+                session,
+                f"{out} is out, and may have it. Try again when it is back.",
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            )
+        return self._nothing(request, session, Unknown().detail, HTTPStatus.NOT_FOUND)
 
-    return wrapped
+    def _nothing(self, request: HttpRequest, session: str, why: str, status: int) -> HttpResponse:
+        return self._page(
+            request, "nothing", {"title": "No conversation to show", "session": session, "why": why}, status
+        )
 
+    def _require(self, allowed: bool) -> None:
+        if not allowed:
+            raise PermissionDenied
 
-@admin.register(CorruptConversation)
-class CorruptConversationAdmin(_ReadOnly):
-    """Documents that were no history and were quarantined; shown as text."""
-
-    list_display = ("session", "quarantined", "expires_at")
-    search_fields = ("key",)
-    fields = ("session", "quarantined", "expires_at", "text")
-    readonly_fields = fields
-
-    changelist_view = _needs_mongo(_ReadOnly.changelist_view)
-    change_view = _needs_mongo(_ReadOnly.change_view)
-    history_view = _needs_mongo(_ReadOnly.history_view)
-    delete_view = _needs_mongo(_ReadOnly.delete_view)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[CorruptConversation]:
-        """Return them without their documents: each may have 16 MB, and values that JSONField cannot read."""
-        return super().get_queryset(request).filter(**corrupt_documents.OURS).defer("document")
-
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> CorruptConversation | None:
-        found: CorruptConversation | None = super().get_object(request, object_id, from_field)
-        if found:
-            found.document = corrupt_documents.document_of(found)
-        return found
-
-    @admin.display(description="session", ordering="key")
-    def session(self, corrupt: CorruptConversation) -> str:
-        return session_of(corrupt.key)
-
-    @admin.display(description="quarantined at", ordering="pk")
-    def quarantined(self, corrupt: CorruptConversation) -> str:
-        """Return when the copy was made, which its id contains, in the format of the other dates."""
-        return localize(localtime(corrupt.pk.generation_time))
-
-    @admin.display(description="document")
-    def text(self, corrupt: CorruptConversation) -> SafeString:
-        """Return the beginning of the document as JSON, escaped."""
-        return format_html('<pre class="document">{}</pre>', corrupt_documents.beginning(corrupt.document))
-
-    class Media:
-        css = {"all": ("ops/console.css",)}
+    def _page(
+        self, request: HttpRequest, name: str, context: dict[str, Any], status: int = HTTPStatus.OK
+    ) -> HttpResponse:
+        whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        headers = {"Cache-Control": "no-store"}
+        return TemplateResponse(
+            request, f"admin/conversations/conversation/{name}.html", whole, status=status, headers=headers
+        )
 
 
-def _row(message: dict[str, str]) -> tuple[str, str, str, str, str]:
-    when = f"{datetime.fromisoformat(message['at']):%Y-%m-%d %H:%M:%S}"
-    return message["role"], NAMES[message["role"]], message["at"], when, message["content"]
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A conversation in the list."""
+
+    address: str
+    session_id: str
+    tenant: str
+    messages: int | None
+    at: datetime | None
+    stores: list[str]
+
+    @classmethod
+    def of(cls, listed: listing.Listed) -> "_Row":
+        session = listed.session_id
+        at = datetime.fromisoformat(listed.updated_at) if listed.updated_at else None
+        labels = [BACKENDS[alias].label for alias in listed.stores]
+        return cls(_address("change", session), id_of(session), tenant_of(session), listed.messages, at, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A message of a transcript."""
+
+    role: str
+    by: str
+    at: datetime
+    id: str
+    html: SafeString
+    text: str
+
+    @classmethod
+    def of(cls, message: Message) -> "_Said":
+        html = rendered(message.content)
+        return cls(message.role, NAMES[message.role], message.time, message.id, html, message.content)
+
+
+def _address(page: str, session: str) -> str:
+    return reverse(f"admin:{_NAME.format(page)}", args=[quote(make_key(session))])
+
+
+def _facts(shown: Shown) -> dict[str, Any]:
+    """Return what is known of a conversation beside its messages."""
+    said = shown.history
+    return {
+        "session": id_of(shown.session),
+        "tenant": tenant_of(shown.session),
+        "messages": len(said),
+        "bytes": len(said.lines()) if said else 0,
+        "first": said[0].time if said else None,
+        "last": said[-1].time if said else None,
+        "expires": _expires(shown),
+    }
+
+
+def _expires(shown: Shown) -> datetime | None:
+    """Return when the last copy of it expires."""
+    seconds = [copy.ttl_seconds for copy in shown.stores.values() if copy.ttl_seconds is not None]
+    return now() + timedelta(seconds=max(seconds)) if seconds else None
+
+
+def _badge(alias: str, copy: transcript.Copy) -> Badge:
+    label = BACKENDS[alias].label
+    if copy.state is State.OUT:
+        return Badge(label, "out", "bad")
+    if copy.state is State.CORRUPT:
+        return Badge(label, "corrupt", "bad")
+    if copy.flagged:
+        return Badge(label, f"{copy.messages} messages, more than the other store", "warn")
+    if not copy.messages:
+        return Badge(label, "deleted" if copy.tombstone else "does not have it", "unknown")
+    return Badge(label, f"{copy.messages} messages", "ok")
+
+
+def _receipt(shown: Shown) -> dict[str, Any]:
+    """Return what became of a deleted conversation, as the stores say now."""
+    found = transcript.look(shown.session)
+    done = [alias for alias, copy in found.stores.items() if copy.tombstone]
+    later = [alias for alias in found.stores if alias not in done]
+    return {
+        "title": "Deleted",
+        "session": shown.session,
+        "number": len(shown.history),
+        "done": [BACKENDS[alias].label for alias in done],
+        "later": [BACKENDS[alias].label for alias in later],
+        "at": now(),
+        "until": now() + timedelta(seconds=max(store(alias).tombstone_ttl for alias in found.stores)),
+        "upto": max(filter(None, (found.stores[alias].tombstone for alias in done)), default=""),
+    }
+
+
+def _audit(request: HttpRequest, action: str, shown: Shown, outcome: str = "done", reason: str = "") -> None:
+    """Record who did it. The session is named by its hash, as in the log, beside its tenant."""
+    what = {"session": hashed(shown.session), "tenant": tenant_of(shown.session), "messages": len(shown.history)}
+    audit.record(action, outcome, who=f"{request.user.get_username()} in the admin", reason=reason, before=what)
