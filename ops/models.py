@@ -1,4 +1,4 @@
-"""What is kept on `default` beside the users: the audit log, and which tokens were issued."""
+"""On `default`, beside the users: the audit log, which tokens were issued, and the ledger of deletions."""
 
 from django.db import models
 
@@ -43,3 +43,19 @@ class IssuedToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.name}"
+
+
+class Deletion(models.Model):
+    """The ledger of deletions, for a restore after both stores were lost with their tombstones: names of sessions and
+    ids, no word of a conversation."""
+
+    session = models.CharField(max_length=257)
+    upto = models.CharField(max_length=36)
+    at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("session", "upto"), name="one_row_a_deletion"),)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} up to {self.upto}"

@@ -16,9 +16,10 @@ from conversations.background.sampling import NOTE
 from conversations.clock import now
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
-from conversations.stores import ALIASES, bulk, reachable, store
+from conversations.runtime.deletions import Deletion
+from conversations.stores import ALIASES, bulk, control, reachable, store
 from conversations.stores.bulk_reader import Entry
-from ops.backup import store_snapshot
+from ops.backup import deletions, store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE, line_of
@@ -55,10 +56,14 @@ def create(folder: Path, keep: int, advance: Advance) -> Made:
             raise NoStore
         with _writer(folder) as (writer, created):
             census = _Census()
+            datasets = _datasets(aliases)  # first: a store that is wiped later has another one
             writer.add_lines(census.lines(aliases, created, advance))
             dump = store_snapshot.add(writer, aliases)
             counts = {alias: census.counts[alias] for alias in aliases}
-            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {})
+            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {}, datasets=datasets)
+            ledger = deletions.gather(folder)
+            ledger.add(census.deletions())
+            deletions.write(folder, ledger, created)
             size = writer.finish(manifest)
         missing = tuple(alias for alias in ALIASES if alias not in aliases)
         removed = () if missing else _retain(folder, keep, writer.path)
@@ -73,6 +78,11 @@ class _Census:
 
     def __init__(self) -> None:
         self.counts = {alias: Counts() for alias in ALIASES}
+        self._tombstones: dict[str, str] = {}
+
+    def deletions(self) -> Iterator[Deletion]:
+        """Return the deletions that the stores' tombstones tell of."""
+        return (Deletion.of(session, tombstone) for session, tombstone in self._tombstones.items())
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
         """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
@@ -100,7 +110,9 @@ class _Census:
             return b""
         counts.conversations += bool(history)
         counts.turns += len(history) // 2
-        counts.tombstones += bool(entry.tombstone)
+        if entry.tombstone:
+            counts.tombstones += 1
+            self._tombstones[entry.session] = max(self._tombstones.get(entry.session, ""), entry.tombstone)
         return line
 
 
@@ -110,6 +122,12 @@ def _about(alias: str) -> int:
         return bulk(alias).estimate(_COUNT_SECONDS)
     except StoreUnavailable:
         return 0
+
+
+def _datasets(aliases: Iterable[str]) -> dict[str, str]:
+    """Return the id of each store's dataset, of those that have one."""
+    reported = {alias: control(alias).report().dataset for alias in aliases}
+    return {alias: dataset.id for alias, dataset in reported.items() if dataset}
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from conversations.errors import ConversationError
 from conversations.runtime import datasets
 from conversations.stores import do_not_wait_at_exit
-from ops import audit, lease
+from ops import audit, lease, ledger
 from ops.errors import OperatorError
 from ops.long_work import Advance, collect_seldom
 from telemetry.escaping import visible
@@ -101,7 +101,11 @@ class OperatorCommand(BaseCommand):
             with self._alone():
                 if self._changing:
                     datasets.learn()
-                result = self.run(**options)
+                try:
+                    result = self.run(**options)
+                finally:
+                    if self._changing:
+                        ledger.collect_if_possible()  # VAR_DIR may end with this process, as a job's does
         except (ConversationError, OperatorError, OSError) as error:
             self._audit("failed: " + str(error), options, None)
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from error

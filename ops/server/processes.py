@@ -148,10 +148,13 @@ def _work(listening: Listening) -> None:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nothing would stop or replace us
     application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
     from conversations.background import watcher
+    from ops import ledger
     from ops.server import asgi
     from telemetry import traces
 
     watcher.start(repairs=listening.probes_only)  # in the process that answers no chat
+    if listening.probes_only:
+        ledger.start()  # there too: it is the only one that uses `default` by itself
     with traces.exported():
         asgi.run(application, listening)
 

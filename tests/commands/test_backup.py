@@ -291,7 +291,7 @@ def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
     code, report = run_json("backup", "--to", str(tmp_path), "--keep", "2")
     assert (code, report["removed"]) == (0, [first.name])
     there = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert there == {foreign.name, "notes.txt", second.name, Path(report["file"]).name}
+    assert there == {foreign.name, "notes.txt", "deletions.jsonl", second.name, Path(report["file"]).name}
 
 
 def test_backups_of_format_1_are_counted_and_removed(tmp_path: Path) -> None:
