@@ -28,6 +28,10 @@ class NoServer(OperatorError):
         self.reason = reason
 
 
+class CannotWrite(OperatorError):
+    """The backup was not written; what was begun of it is removed, and older backups are as they were"""
+
+
 class BackupRunning(OperatorError):
     """Another backup is being written to this folder"""
 

@@ -1,6 +1,9 @@
 """Backups: one file of both stores, made atomically, and kept so many of."""
 
+import errno
+import os
 import re
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -24,7 +27,7 @@ from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE, line_of
 from ops.backup.writer import Writer
-from ops.errors import BackupRunning
+from ops.errors import BackupRunning, CannotWrite
 from ops.long_work import Advance, prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
@@ -47,9 +50,36 @@ class Made:
 def create(folder: Path, keep: int, advance: Advance) -> Made:
     """Write a backup of the stores that can be reached; with both in it, remove the oldest beyond `keep`.
 
-    Raise NoStore, BackupRunning, StoreUnavailable or OSError with nothing left behind.
+    Raise NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _create(folder, keep, advance)
+    except OSError as error:
+        raise CannotWrite(_why(folder, error)) from error
+
+
+def _why(folder: Path, error: OSError) -> str:
+    """Return why nothing could be written to the folder, and what to do."""
+    match error.errno:
+        case errno.EEXIST | errno.ENOTDIR:
+            return f"{folder} is, or is in, a file; name a folder with --to"
+        case errno.ENOSPC | errno.EDQUOT:
+            newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
+            size = f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
+            free = shutil.disk_usage(folder).free
+            return (
+                f"the disk of {folder} is full: {free:,} bytes are free, needed are {size}. Make room, or --keep fewer"
+            )
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            reason = os.strerror(error.errno).lower()
+            return (
+                f"{folder} cannot be written to by user {os.getuid()}: {reason}. Give it the right, or --to elsewhere"
+            )
+    return f"{folder}: {error.strerror or error}"
+
+
+def _create(folder: Path, keep: int, advance: Advance) -> Made:
     with _alone(folder):
         aliases = reachable()
         if not aliases:
