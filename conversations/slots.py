@@ -25,10 +25,15 @@ class Slots:
         """Whether requests wait for a slot: what this process waited for may have come long before."""
         return bool(self._returning or self._new)
 
+    @property
+    def held(self) -> bool:
+        """Whether this thread has a slot."""
+        return getattr(self._mine, "has_one", False)
+
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Have a slot until the end of the block."""
-        self._take(self._new)
+    def taken(self, *, first: bool = False) -> Iterator[None]:
+        """Have a slot until the end of the block; `first`: before requests that had none yet."""
+        self._take(self._returning if first else self._new)
         try:
             yield
         finally:
@@ -46,7 +51,7 @@ class Slots:
 
     def lend(self) -> bool:
         """Let others have this thread's slot; return whether it has one, and is to `resume` after it has waited."""
-        if not getattr(self._mine, "has_one", False):
+        if not self.held:
             return False
         self._give()
         return True

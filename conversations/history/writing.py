@@ -16,6 +16,7 @@ from conversations.runtime.state import state
 from conversations.stores import store
 from conversations.stores.base import Receipt
 from conversations.turns import Turn, make_turn
+from conversations.used_keys import asked_at
 from telemetry import metrics
 from telemetry.logs import event, hashed
 
@@ -140,23 +141,29 @@ class Offer:
         takes_over = self.alias not in self.reading.answered and self.alias not in routing().wanted
         return _turns_of(self.reading) if takes_over else ()
 
-    def duplicate(self) -> Turn:
-        """Return the turn that the store has in this one's place: the same, or another with its key. Raise
-        StoreUnavailable also where that cannot be read: another store may have taken the turn already, so this one
-        counts as missed and the request goes on. Where none has, the outcome is unknown: it may be another's turn."""
+    def duplicate(self) -> Turn | Receipt:
+        """Return the turn that the store has in this one's place: the same, or another with its key. Where that was
+        deleted meanwhile, return what the store says of this turn now. Raise StoreUnavailable also where that cannot be
+        read: another store may have taken the turn already, so this one counts as missed and the request goes on. Where
+        none has, the outcome is unknown: it may be another's turn."""
         try:
-            history = store(self.alias).inspect(self.session).history
-            there = history.turns() if history else ()
+            found = store(self.alias).inspect(self.session)
+            there = found.history.turns() if found.history else ()
         except (StoreUnavailable, CorruptHistory) as error:
             reason = getattr(error, "reason", type(error).__name__)
             _count_error(self.alias, self.session, reason)
             raise StoreUnavailable(self.alias, reason, unknown=True) from error
-        return next(filter(self.turn.is_duplicate_of, there), self.turn)
+        if turn := next(filter(self.turn.is_duplicate_of, there), None):
+            return turn
+        if found.tombstone and self.turn.id <= found.tombstone:
+            return Receipt(stored=False, created=False, tombstone=found.tombstone)
+        kept = found.keys.get(self.turn.question.key or "")
+        return Receipt(stored=False, created=False, expired=asked_at(self.turn) if kept is None else kept)
 
-    def add(self, flag: bool) -> Turn:
-        """Add the turn beside a duplicate that is deleted; return it."""
-        store(self.alias).append(self.session, None, (self.turn,), flag=flag)
-        return self.turn
+    def add(self, turn: Turn, flag: bool) -> Turn:
+        """Add the turn beside an earlier duplicate of it; return it."""
+        store(self.alias).append(self.session, None, (turn,), flag=flag)
+        return turn
 
     def restore(self) -> None:
         """Give the store, which held no turn any more, back what it had when it was read."""
@@ -188,7 +195,7 @@ class Outcome(NamedTuple):
     """What came of offering a turn to one store: one of an error, a tombstone, a time, and a turn."""
 
     alias: str
-    error: StoreUnavailable | None = None
+    error: Exception | None = None
     tombstone: str | None = None
     """The one that kept the turn out."""
     expired: int | None = None
@@ -224,6 +231,8 @@ class Write:
         """The one that kept the turn out of a store; it needs a later id then."""
         self.expired: int | None = None
         """When the question was first asked, where a store keeps only its key."""
+        self.mistake: Exception | None = None
+        """An error that is no outage; it is raised once every store that has the turn is flagged."""
 
     def run(self) -> "Write":
         """Offer the turn to the stores that should have it, at once, and then to the others until one has it."""
@@ -236,69 +245,87 @@ class Write:
             self._offer(aliases)
         if not self.tombstone:
             self._flag_missed()
+        if self.mistake:
+            raise self.mistake
         return self
 
     def written(self) -> Written:
         return Written(self.turn, self.stored_in, self.new, bool(self.unknown_in))
 
     def _offer(self, aliases: tuple[str, ...]) -> None:
-        """Offer the turn to these stores at once, and take what came of it in this order."""
+        """Offer the turn to these stores at once, and take what came of it."""
         outcomes = at_once([partial(self._outcome, alias, self._flags(alias)) for alias in aliases])
+        held = [(outcome.there, outcome) for outcome in outcomes if outcome.there]
+        if held:
+            self._have_stored(held)
         for outcome in outcomes:
             if outcome.error:
                 self._has_failed(outcome.alias, outcome.error)
-            elif outcome.there:
-                self._has_stored(outcome, outcome.there)
             elif outcome.tombstone:
                 self.tombstone = max(self.tombstone or "", outcome.tombstone)
-        for outcome in outcomes:  # once it is known whether a store has the turn
-            if outcome.expired is not None:
+            elif outcome.expired is not None:
                 self._is_gone(outcome.alias, outcome.expired)
 
     def _flags(self, alias: str) -> bool:
         """Return whether the store sets an unsynced flag with the turn."""
         return any(other != alias for other in self.missed) or self.plan.flags(alias)
 
-    def _outcome(self, alias: str, flag: bool) -> "Outcome":
+    def _outcome(self, alias: str, flag: bool) -> Outcome:
         """Return what came of offering the turn to one store."""
         offer = Offer(alias, self.session, self.turn, self.reading)
         try:
-            receipt = offer.append(flag)
+            receipt, there, new = offer.append(flag), self.turn, True
+            if receipt.is_duplicate:
+                found, new = offer.duplicate(), False
+                receipt, there = (found, there) if isinstance(found, Receipt) else (receipt, found)
             if receipt.expired is not None:
                 return Outcome(alias, expired=receipt.expired)
             if receipt.tombstone:
                 return Outcome(alias, tombstone=receipt.tombstone)
-            there, new = (self.turn, True) if receipt.stored else (offer.duplicate(), False)
             if there.id <= self.deleted:
-                there, new = offer.add(flag), True
-        except StoreUnavailable as error:
-            return Outcome(alias, error=error)
-        if receipt.created:
-            offer.restore()
+                there, new = offer.add(self.turn, flag), True
+            if receipt.created:
+                offer.restore()
+        except Exception as error:  # also one that nobody thought of: the other store may have taken the turn
+            return Outcome(alias, error)
         return Outcome(alias, there=there, new=new, flagged=flag)
 
-    def _has_failed(self, alias: str, error: StoreUnavailable) -> None:
-        if error.unknown:
+    def _has_failed(self, alias: str, error: Exception) -> None:
+        """Note that the store has not acknowledged the turn."""
+        if not isinstance(error, StoreUnavailable):
+            self.mistake = error
+        if getattr(error, "unknown", True):
             self.unknown_in.append(alias)
         if alias in self.plan.wanted:
             self.missed.append(alias)
 
-    def _has_stored(self, outcome: "Outcome", there: Turn) -> None:
-        """Note that the store has the turn, or a duplicate of it. Where two stores have two, as after two tries at the
-        same moment, the later one is the turn, as it is for readers; repair gives each store the other one."""
-        if self.stored_in and there.id < self.turn.id:
-            self.missed.append(outcome.alias)
+    def _have_stored(self, held: list[tuple[Turn, Outcome]]) -> None:
+        """Note which stores have the turn, or a duplicate of it. Where two stores have two, as after two tries at the
+        same moment, the later one is the turn, as it is for readers, and is given to the other store too."""
+        self.turn = max((there for there, _ in held), key=lambda turn: turn.id)
+        self.new = all(outcome.new for there, outcome in held if there.id == self.turn.id)
+        for there, outcome in held:
+            if there.id == self.turn.id:
+                self._has_stored(outcome.alias, outcome.flagged)
+            else:
+                self._give(outcome.alias)
+
+    def _has_stored(self, alias: str, flagged: bool) -> None:
+        self.stored_in += (alias,)
+        if flagged:
+            self.flagged.add(alias)
+        if self.plan.flags(alias):
+            state().shared_flags.record(alias)
+
+    def _give(self, alias: str) -> None:
+        """Give the turn to a store that has an earlier duplicate, with a flag: that one is missing in the other."""
+        try:
+            Offer(alias, self.session, self.turn, self.reading).add(self.turn, flag=True)
+        except StoreUnavailable as error:
+            self._has_failed(alias, error)
             return
-        if self.stored_in and there.id > self.turn.id:
-            self.missed += self.stored_in
-            self.stored_in = ()
-        self.new = outcome.new and (self.new or not self.stored_in)
-        self.turn = there
-        self.stored_in += (outcome.alias,)
-        if outcome.flagged:
-            self.flagged.add(outcome.alias)
-        if self.plan.flags(outcome.alias):
-            state().shared_flags.record(outcome.alias)
+        self._has_stored(alias, flagged=True)
+        state().shared_flags.record(alias)
 
     def _is_gone(self, alias: str, expired: int) -> None:
         """The store keeps only the key of the turn: it was stored before and is gone. Where another has stored the turn

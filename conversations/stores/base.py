@@ -39,6 +39,11 @@ class Receipt:
     """When the question was first asked, in milliseconds since 1970, where its turn is no longer there and only its
     Idempotency-Key is kept; the turn was then not stored."""
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether the turn, or another with its key, was there already."""
+        return not (self.stored or self.tombstone or self.expired is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:

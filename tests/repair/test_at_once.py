@@ -2,17 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
-from conversations import history
+from conversations import deadline, history
 from conversations.clock import now
-from conversations.history import repair
+from conversations.errors import KeyExpired
+from conversations.history import at_once, repair
+from conversations.history.writing import Offer
 from conversations.runtime import state
+from conversations.slots import Slots
 from conversations.stores import ALIASES, MONGO, REDIS, other, store
+from conversations.stores.base import Receipt
 from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Turn
@@ -79,9 +84,9 @@ def test_of_two_tries_at_the_same_moment_the_later_one_is_the_turn(alias: str, t
     written = history.append(session, ours, reading)
     later = theirs if theirs_is_later else ours
     assert (written.turn, written.new) == (later, not theirs_is_later)
-    assert written.stored_in == (alias if theirs_is_later else other(alias),)
+    assert set(written.stored_in) == set(ALIASES)
     assert any(store(each).inspect(session).flag for each in ALIASES)
-    assert history.read(session).history == History.of([later])
+    assert history.read(session, lazy=True).history == History.of([later])
     repair.conversation(session)
     assert [set(turns) for turns in turns_in(session)] == [{ours, theirs}] * 2
     assert history.read(session, lazy=True).history == History.of([later])
@@ -131,3 +136,75 @@ def test_what_one_store_missed_is_flagged_in_the_other(redis_server: RedisServer
         redis_server.start()
     repair.conversation(session)
     assert turns_in(session) == [(written.turn,)] * 2
+
+
+@pytest.mark.parametrize("broken", [CacheStore, DocumentStore])
+def test_an_error_that_is_no_outage_leaves_a_flag_where_the_turn_is(
+    broken: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = a_session()
+    reading = history.read(session)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ValueError("nobody thought of it")
+
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="nobody thought of it"):
+        patched.setattr(broken, "append_after", fail)
+        history.append(session, a_turn(at=now()), reading)
+    has_it = MONGO if broken is CacheStore else REDIS
+    assert store(has_it).inspect(session).flag
+    repair.conversation(session)
+    assert [len(turns) for turns in turns_in(session)] == [1, 1]
+
+
+def test_where_no_thread_can_be_started_the_turn_is_written_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = a_session()
+    reading = history.read(session)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    executor = ThreadPoolExecutor(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(at_once, "_executor", executor)
+        patched.setattr(threading.Thread, "start", refuse)
+        written = history.append(session, a_turn(at=now()), reading)
+    assert written.stored_in == (REDIS, MONGO)
+    history.delete(session)
+    executor.submit(int).result()  # what it kept runs now
+    executor.shutdown()
+    assert not history.read(session).found
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_duplicate_that_is_deleted_as_it_is_found_is_no_stored_turn(
+    alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion comes between a store's refusal of the second try and the look at the first."""
+    session, turn = a_session(), a_turn(at=now(), key="k-1")
+    reading = history.read(session)
+    for each in ALIASES:
+        store(each).append(session, turn)
+    duplicate = Offer.duplicate
+
+    def deleted_before(self: Offer) -> Turn | Receipt:
+        for each in ALIASES:
+            store(each).delete(session, turn.answer.id)
+        return duplicate(self)
+
+    monkeypatch.setattr(Offer, "duplicate", deleted_before)
+    with pytest.raises(KeyExpired):
+        history.append(session, a_turn(at=now() + timedelta(seconds=1), key="k-1"), reading)
+    assert turns_in(session) == [()] * 2
+
+
+def test_a_thread_of_a_request_with_a_slot_has_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Slots(1)
+    monkeypatch.setattr(at_once, "slots", one)
+    monkeypatch.setattr(deadline, "slots", one)
+    seen: list[bool] = []
+    with one.taken():
+        first = at_once.at_once([lambda: seen.append(one.held)] * 2)
+    assert (first, seen) == ([None, None], [True, True])
+    at_once.at_once([lambda: seen.append(one.held)] * 2)
+    assert seen[2:] == [False, False]
