@@ -1,7 +1,6 @@
 """What the admin has: conversations, the audit log, and tokens to be revoked; no page for the secrets of the second
 factor."""
 
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest

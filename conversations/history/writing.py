@@ -275,14 +275,14 @@ class Write:
         offer = Offer(alias, self.session, self.turn, self.reading)
         try:
             receipt, there, new = offer.append(flag), self.turn, True
-            if receipt.is_duplicate:
+            if not receipt.stored and receipt.is_duplicate:
                 found, new = offer.duplicate(), False
                 receipt, there = (found, there) if isinstance(found, Receipt) else (receipt, found)
             if receipt.expired is not None:
                 return Outcome(alias, expired=receipt.expired)
             if receipt.tombstone:
                 return Outcome(alias, tombstone=receipt.tombstone)
-            if there.id <= self.deleted:
+            if self.deleted and there.id <= self.deleted:
                 there, new = offer.add(self.turn, flag), True
             if receipt.created:
                 offer.restore()
@@ -302,10 +302,13 @@ class Write:
     def _have_stored(self, held: list[tuple[Turn, Outcome]]) -> None:
         """Note which stores have the turn, or a duplicate of it. Where two stores have two, as after two tries at the
         same moment, the later one is the turn, as it is for readers, and is given to the other store too."""
-        self.turn = max((there for there, _ in held), key=lambda turn: turn.id)
-        self.new = all(outcome.new for there, outcome in held if there.id == self.turn.id)
+        self.turn = held[0][0]
+        for there, _ in held[1:]:
+            if there.id > self.turn.id:
+                self.turn = there
         for there, outcome in held:
-            if there.id == self.turn.id:
+            if there is self.turn or there.id == self.turn.id:
+                self.new = self.new and outcome.new
                 self._has_stored(outcome.alias, outcome.flagged)
             else:
                 self._give(outcome.alias)
