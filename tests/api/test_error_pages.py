@@ -41,10 +41,9 @@ class TestErrors:
         is_page(admin.get("/admin/nothing/"), 404, "There is nothing at this address.")
         assert json.loads(Client().get("/nothing").content)["code"] == "not_found"
 
-    @pytest.mark.parametrize("path", ["ops/auditentry/{}/delete/"])
-    def test_deleting_what_is_only_to_be_read(self, admin: Client, path: str) -> None:
+    def test_deleting_what_is_only_to_be_read(self, admin: Client) -> None:
         entry = AuditEntry.objects.create(who="op", action="trim", outcome="done")
-        is_page(admin.get(f"/admin/{path.format(entry.pk)}"), 403, "You may not do this.")
+        is_page(admin.get(f"/admin/ops/auditentry/{entry.pk}/delete/"), 403, "You may not do this.")
 
     def test_another_host(self) -> None:
         is_page(Client(SERVER_NAME="elsewhere.example").get("/admin/login/"), 400, "ALLOWED_HOSTS")
