@@ -1,8 +1,8 @@
 """The time, by the stores' clock: this machine's own may be wrong, and ids, tombstones and expiry must agree.
 
 The watcher measures once a second how far each store's clock is ahead of the monotonic one. The first store's counts;
-while it is out, the other's, with the difference that there was between the two. Where the other's is set meanwhile, the
-difference is another: the time goes on, unless this machine was suspended, which stops the monotonic clock.
+while it is out, the other's, with the difference that there was between the two. Where the other's is set meanwhile,
+the difference is another: the time goes on, unless this machine was suspended, which stops the monotonic clock.
 """
 
 import time
