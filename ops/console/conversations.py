@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from conversations import history
 from conversations.clock import now
-from conversations.errors import ConversationError, InvalidSession, Unknown
+from conversations.errors import ConversationError, InvalidSession, NoStore, Unknown
 from conversations.history import listing
 from conversations.models import Conversation
 from conversations.stores import BACKENDS, limits, store
@@ -279,19 +279,23 @@ def _badge(alias: str, copy: transcript.Copy) -> Badge:
 
 
 def _receipt(shown: Shown) -> dict[str, Any]:
-    """Return what became of a deleted conversation, as the stores say now."""
-    found = transcript.look(shown.session)
-    done = [alias for alias, copy in found.stores.items() if copy.tombstone]
-    later = [alias for alias in found.stores if alias not in done]
+    """Return what became of a deleted conversation, as the stores say now; a store that does not answer any more is
+    one that has still to delete it, as far as is known."""
+    try:
+        found = transcript.look(shown.session).stores
+    except NoStore:
+        found = {}
+    tombstones = {alias: copy.tombstone for alias, copy in found.items() if copy.tombstone}
+    later = [alias for alias in shown.stores if alias not in tombstones]
     return {
         "title": "Deleted",
         "session": shown.session,
         "number": len(shown.history),
-        "done": [BACKENDS[alias].label for alias in done],
+        "done": [BACKENDS[alias].label for alias in tombstones],
         "later": [BACKENDS[alias].label for alias in later],
         "at": now(),
-        "until": now() + timedelta(seconds=max(store(alias).tombstone_ttl for alias in found.stores)),
-        "upto": max(filter(None, (found.stores[alias].tombstone for alias in done)), default=""),
+        "until": now() + timedelta(seconds=max(store(alias).tombstone_ttl for alias in shown.stores)),
+        "upto": max(tombstones.values(), default=""),
     }
 
 
