@@ -57,10 +57,7 @@ class Deletion:
             flag_later(self.session, self.unknown_in)
             raise NoStore
         self._flag_missed()
-        found = self.found or len(self.done) < len(ALIASES)
-        if found:
-            state().deletions.note({self.session: self.upto})
-        return found
+        return self.found or len(self.done) < len(ALIASES)
 
     def _delete(self, alias: str) -> None:
         flag = bool(self.missed - {alias})

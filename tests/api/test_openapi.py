@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from tests.builders import a_session, a_turn, make_token
+from conversations.api.authentication import make_token
+from tests.builders import a_session, a_turn
 
 schemathesis.openapi.format("cursor", st.sampled_from(["", "WyJtb25nbyIsIiIsdHJ1ZV0"]))  # ["mongo","",true]
 schemathesis.openapi.format("message-id", st.builds(lambda: a_turn().answer.id))  # none of the future

@@ -1,1 +1,0 @@
-"""Conversations in the admin: found, read, exported and deleted by people."""
