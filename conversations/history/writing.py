@@ -160,10 +160,9 @@ class Offer:
         kept = found.keys.get(self.turn.question.key or "")
         return Receipt(stored=False, created=False, expired=asked_at(self.turn) if kept is None else kept)
 
-    def add(self, turn: Turn, flag: bool) -> Turn:
-        """Add the turn beside an earlier duplicate of it; return it."""
-        store(self.alias).append(self.session, None, (turn,), flag=flag)
-        return turn
+    def add(self, flag: bool) -> None:
+        """Add the turn beside an earlier duplicate of it."""
+        store(self.alias).append(self.session, None, (self.turn,), flag=flag)
 
     def restore(self) -> None:
         """Give the store, which held no turn any more, back what it had when it was read."""
@@ -275,7 +274,7 @@ class Write:
         offer = Offer(alias, self.session, self.turn, self.reading)
         try:
             receipt, there, new = offer.append(flag), self.turn, True
-            if not receipt.stored and receipt.is_duplicate:
+            if receipt.is_duplicate:
                 found, new = offer.duplicate(), False
                 receipt, there = (found, there) if isinstance(found, Receipt) else (receipt, found)
             if receipt.expired is not None:
@@ -283,7 +282,8 @@ class Write:
             if receipt.tombstone:
                 return Outcome(alias, tombstone=receipt.tombstone)
             if self.deleted and there.id <= self.deleted:
-                there, new = offer.add(self.turn, flag), True
+                offer.add(flag)
+                there, new = self.turn, True
             if receipt.created:
                 offer.restore()
         except Exception as error:  # also one that nobody thought of: the other store may have taken the turn
@@ -323,8 +323,8 @@ class Write:
     def _give(self, alias: str) -> None:
         """Give the turn to a store that has an earlier duplicate, with a flag: that one is missing in the other."""
         try:
-            Offer(alias, self.session, self.turn, self.reading).add(self.turn, flag=True)
-        except StoreUnavailable as error:
+            Offer(alias, self.session, self.turn, self.reading).add(flag=True)
+        except Exception as error:  # as in `_outcome`: the turn is in the other store
             self._has_failed(alias, error)
             return
         self._has_stored(alias, flagged=True)
