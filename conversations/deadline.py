@@ -27,9 +27,9 @@ class Deadline:
         self._share = seconds - _FOR_THE_OTHER
         self._taken: dict[str, float] = {}
 
-    def left(self, alias: str) -> float:
-        """Return the seconds that the store may take now."""
-        return min(self._ends - time.monotonic(), self._share - self._taken.get(alias, 0.0))
+    def left(self, alias: str, now: float) -> float:
+        """Return the seconds that the store may take from `now` on the monotonic clock."""
+        return min(self._ends - now, self._share - self._taken.get(alias, 0.0))
 
     def take(self, alias: str, seconds: float) -> None:
         self._taken[alias] = self._taken.get(alias, 0.0) + seconds
@@ -42,16 +42,20 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 _call_ends: ContextVar[float] = ContextVar("call_ends", default=math.inf)
 
 
-@contextmanager
-def begun() -> Iterator[None]:
+# Classes that are used as functions: a generator would cost each request and each call two microseconds.
+class begun:  # noqa: N801
     """Give the request that is handled in this block its slot, then its deadline. A thread that goes on with it copies
     the context."""
-    with slots.taken():
-        token = _deadline.set(Deadline(SECONDS))
-        try:
-            yield
-        finally:
-            _deadline.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        slots.take()
+        self._token = _deadline.set(Deadline(SECONDS))
+
+    def __exit__(self, *error: object) -> None:
+        _deadline.reset(self._token)
+        slots.give()
 
 
 @contextmanager
@@ -66,28 +70,31 @@ def excluded() -> Iterator[None]:
             deadline.put_off(time.monotonic() - begin)
 
 
-class call:  # noqa: N801  (used as a function; a generator would cost each call to a store two microseconds)
+class call:  # noqa: N801
     """Bound what the block asks of a store. Raise StoreUnavailable where no time is left: nothing was sent then."""
 
-    __slots__ = ("_alias", "_begin", "_deadline", "_lent", "_token")
+    __slots__ = ("_begun", "_deadline", "_lent", "_token", "alias", "took")
 
     def __init__(self, alias: str) -> None:
-        self._alias = alias
+        self.alias = alias
+        self.took = 0.0
+        """How many seconds it took, once it has ended."""
 
     def __enter__(self) -> None:
-        self._deadline = _deadline.get()
+        self._deadline, self._begun = _deadline.get(), time.monotonic()
         if self._deadline is None:
             return
-        self._begin, seconds = time.monotonic(), self._deadline.left(self._alias)
+        seconds = self._deadline.left(self.alias, self._begun)
         if seconds < _LEAST:
-            raise StoreUnavailable(self._alias, "no time left")
-        self._token = _call_ends.set(self._begin + seconds)
+            raise StoreUnavailable(self.alias, "no time left")
+        self._token = _call_ends.set(self._begun + seconds)
         self._lent = slots.lend()  # others run while it waits for the store
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.took = time.monotonic() - self._begun
         if self._deadline is not None:
             _call_ends.reset(self._token)
-            self._deadline.take(self._alias, time.monotonic() - self._begin)
+            self._deadline.take(self.alias, self.took)
             if self._lent:
                 slots.resume()
 

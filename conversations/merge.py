@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from operator import lt
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from conversations.turns import History, Limits, Turn
 
@@ -44,8 +44,7 @@ class Missing:
         return bool(self.turns) or self.tombstone
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a conversation should be, and what each store is missing of it."""
 
     history: History

@@ -116,10 +116,11 @@ class WritePlan:
     last_resort: tuple[str, ...] = ()
     """Stores to try if none of the others takes it."""
 
-    def flags(self, alias: str) -> bool:
-        """Return whether the store sets an unsynced flag even without a fault. One that is not read cheaply does while
-        it alone is wanted, as MongoDB: Redis will be the primary again, and a switch back must lose nothing."""
-        return self.wanted == (alias,) and not store_class(alias).cheap_reads
+    @cached_property
+    def flagging(self) -> tuple[str, ...]:
+        """The stores that set an unsynced flag even without a fault. One that is not read cheaply does while it alone
+        is wanted, as MongoDB: Redis will be the primary again, and a switch back must lose nothing."""
+        return tuple(alias for alias in self.wanted if self.wanted == (alias,) and not store_class(alias).cheap_reads)
 
     @cached_property
     def rounds(self) -> tuple[tuple[str, ...], ...]:

@@ -33,11 +33,15 @@ class Slots:
     @contextmanager
     def taken(self, *, first: bool = False) -> Iterator[None]:
         """Have a slot until the end of the block; `first`: before requests that had none yet."""
-        self._take(self._returning if first else self._new)
+        self.take(first=first)
         try:
             yield
         finally:
-            self._give()
+            self.give()
+
+    def take(self, *, first: bool = False) -> None:
+        """Have a slot until `give`."""
+        self._take(self._returning if first else self._new)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -53,7 +57,7 @@ class Slots:
         """Let others have this thread's slot; return whether it has one, and is to `resume` after it has waited."""
         if not self.held:
             return False
-        self._give()
+        self.give()
         return True
 
     def resume(self) -> None:
@@ -70,10 +74,11 @@ class Slots:
                 turn.acquire()
                 waiting.append(turn)
         if turn:
-            turn.acquire()  # `_give` releases it
+            turn.acquire()  # `give` releases it
         self._mine.has_one = True
 
-    def _give(self) -> None:
+    def give(self) -> None:
+        """Have no slot any more."""
         self._mine.has_one = False
         with self._lock:
             waiting = self._returning or self._new

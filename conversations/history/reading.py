@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -24,8 +23,7 @@ logger = logging.getLogger(__name__)
 _NOTHING = Contents(None, None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A conversation as one turn sees it."""
 
     history: History
@@ -34,12 +32,12 @@ class Reading:
     """The store that answered first."""
     context: str
     """`full`, or `behind` when turns that the client was acknowledged may be missing."""
-    answered: frozenset[str] = frozenset()
-    failed: frozenset[str] = frozenset()
-    tombstone: str | None = None
-    missing: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    answered: frozenset[str]
+    failed: frozenset[str]
+    tombstone: str | None
+    missing: dict[str, tuple[Turn, ...]]
     """For each store that was compared, the turns that it is missing."""
-    keys: Keys = field(default_factory=dict)
+    keys: Keys
     """The Idempotency-Keys that are kept, as far as they were read."""
 
     @property

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -25,8 +24,7 @@ logger = logging.getLogger(__name__)
 _RESTAMPS = 3  # each needs another deletion in the very moment of writing
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What became of a turn."""
 
     turn: Turn
@@ -267,7 +265,7 @@ class Write:
 
     def _flags(self, alias: str) -> bool:
         """Return whether the store sets an unsynced flag with the turn."""
-        return any(other != alias for other in self.missed) or self.plan.flags(alias)
+        return any(other != alias for other in self.missed) or alias in self.plan.flagging
 
     def _outcome(self, alias: str, flag: bool) -> Outcome:
         """Return what came of offering the turn to one store."""
@@ -317,7 +315,7 @@ class Write:
         self.stored_in += (alias,)
         if flagged:
             self.flagged.add(alias)
-        if self.plan.flags(alias):
+        if alias in self.plan.flagging:
             state().shared_flags.record(alias)
 
     def _give(self, alias: str) -> None:

@@ -7,12 +7,13 @@ second store. Its journal stays on the disk, and the next process that looks fla
 import fcntl
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _SLOT = 264  # bytes: the longest name of a session has 257
 _SLOTS = 512  # more than a process has threads
+_EMPTY = bytes(_SLOT)
 
 
 class Journal:
@@ -31,23 +32,11 @@ class Journal:
             os.close(self._file)  # another process may have removed the file between open and lock
         os.ftruncate(self._file, _SLOT * _SLOTS)
         self._page = mmap.mmap(self._file, _SLOT * _SLOTS)
-        self._free = list(range(_SLOTS))
+        self._free = [slot * _SLOT for slot in range(_SLOTS)]
 
-    @contextmanager
-    def writing(self, session: str) -> Iterator[None]:
-        """Keep the session in the journal until the end of the block."""
-        try:
-            slot = self._free.pop()
-        except IndexError:  # every slot is taken: this one is written without a journal
-            yield
-            return
-        offset = slot * _SLOT
-        self._page[offset : offset + _SLOT] = session.encode().ljust(_SLOT, b"\0")
-        try:
-            yield
-        finally:
-            self._page[offset : offset + _SLOT] = bytes(_SLOT)
-            self._free.append(slot)
+    def writing(self, session: str) -> "Entry":
+        """Return what keeps the session in the journal in its block."""
+        return Entry(self._page, self._free, session)
 
     def recover(self, flag: Callable[[str], None]) -> int:
         """Call `flag` with every session in the journals of ended processes, then remove these; return how many
@@ -63,6 +52,28 @@ class Journal:
         """Remove the journal; a thread that still writes to it does no harm."""
         self._own.unlink(missing_ok=True)
         os.close(self._file)
+
+
+class Entry:
+    """A slot with a session. Where every slot is taken, the session is written without a journal."""
+
+    __slots__ = ("_free", "_offset", "_page", "_session")
+
+    def __init__(self, page: mmap.mmap, free: list[int], session: str) -> None:
+        self._page, self._free, self._session = page, free, session
+        self._offset: int | None = None
+
+    def __enter__(self) -> None:
+        try:
+            self._offset = self._free.pop()
+        except IndexError:
+            return
+        self._page[self._offset : self._offset + _SLOT] = self._session.encode().ljust(_SLOT, b"\0")
+
+    def __exit__(self, *error: object) -> None:
+        if self._offset is not None:
+            self._page[self._offset : self._offset + _SLOT] = _EMPTY
+            self._free.append(self._offset)
 
 
 def _recover(path: Path, flag: Callable[[str], None]) -> int:

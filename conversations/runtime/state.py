@@ -51,6 +51,8 @@ class SharedFlags:
 
     _LAYOUT = struct.Struct("d?7x")  # for each store: time of the last flag, whether it had flags
 
+    _TIMES = struct.Struct("d8x" * len(ALIASES))
+
     def __init__(self, path: Path) -> None:
         size = self._LAYOUT.size * len(ALIASES)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -62,6 +64,10 @@ class SharedFlags:
         """Record that an unsynced flag has just been set in this store."""
         struct.pack_into("d", self._page, _OFFSETS[alias], time.monotonic())
         self.set_had_flags(alias, True)
+
+    def recorded(self) -> tuple[float, ...]:
+        """Return for each store when a flag was last set there, on the monotonic clock."""
+        return self._TIMES.unpack_from(self._page)
 
     def recorded_at(self, alias: str) -> float:
         """Return when a flag was last set in the store, on the monotonic clock, which all processes share."""
@@ -144,21 +150,25 @@ class ProcessState:
 
     def _is_calm(self) -> bool:
         """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
-        known = self.known
-        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()) or not self.follows:
+        known, now = self.known, time.monotonic()
+        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()) or not self._follows(now):
             return False
-        for alias, one in self.stores.items():  # in one place: every turn asks twice
+        recorded = self.shared_flags.recorded()
+        for (alias, one), at in zip(self.stores.items(), recorded, strict=True):  # inline: every turn asks twice
             flags, flagged = one.flags, known.flagged.get(alias)
             if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
                 return False
-            if self.shared_flags.has_newer(alias, one.flags_at) or (flagged and one.may_miss_flags(flagged)):
+            if one.flags_at < at <= now or (flagged and one.may_miss_flags(flagged)):
                 return False
         return True
 
     @property
     def follows(self) -> bool:
         """Return whether this process would know of a switch: it may have been stopped, or cut off from both stores."""
-        return self.followed_at is None or time.monotonic() - self.followed_at < FOLLOWED
+        return self._follows(time.monotonic())
+
+    def _follows(self, now: float) -> bool:
+        return self.followed_at is None or now - self.followed_at < FOLLOWED
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""

@@ -94,8 +94,7 @@ def limits() -> Limits:
 
 def store(alias: str) -> MeasuredStore:
     """Return the store of that alias, measured; every thread gets the same one."""
-    with _building:  # `cache` alone lets two threads that are the first build two, each with breakers of its own
-        return _build(alias)
+    return _built.get(alias) or _build(alias)
 
 
 @cache
@@ -105,13 +104,16 @@ def store_class(alias: str) -> type[Any]:
     return found
 
 
-@cache
 def _build(alias: str) -> MeasuredStore:
-    built = store_class(alias)(alias, limits())
-    return MeasuredStore(built, control=built)
+    with _building:  # two threads that are the first would build two, each with breakers of its own
+        if alias not in _built:
+            built = store_class(alias)(alias, limits())
+            _built[alias] = MeasuredStore(built, control=built)
+        return _built[alias]
 
 
 _building = threading.Lock()
+_built: dict[str, MeasuredStore] = {}
 
 
 def control(alias: str) -> ControlStore:

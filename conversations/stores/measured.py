@@ -1,7 +1,6 @@
 """MeasuredStore: a store whose calls are timed, counted, logged and recorded by breakers."""
 
 import logging
-import time
 from collections.abc import Collection, Sequence
 
 from conversations import deadline
@@ -148,40 +147,40 @@ class MeasuredStore(HistoryStore, ControlStore):
         return Measurement(self.alias, operation, breaker, session)
 
 
-class Measurement:
-    """Records a call in the breaker and the metrics, and logs a fault by the event name in the runbook. A corrupt value
-    is no fault of its store: it has answered. Nor is a call for which the request has no time."""
+class Measurement(deadline.call):
+    """Bounds a call by the request's deadline, records it in the breaker and the metrics, and logs a fault by the event
+    name in the runbook. A corrupt value is no fault of its store: it has answered. Nor is a call for which the request
+    has no time."""
 
-    # A generator each for the deadline and the rest would take longer than all of this.
-    __slots__ = ("_alias", "_begun", "_bound", "_breaker", "_judge_duration", "_operation", "_session")
+    __slots__ = ("_breaker", "_judge_duration", "_operation", "_session")
 
     def __init__(
         self, alias: str, operation: str, breaker: Breaker, session: str = "", *, judge_duration: bool = True
     ) -> None:
-        self._alias, self._operation, self._breaker, self._session = alias, operation, breaker, session
+        super().__init__(alias)
+        self._operation, self._breaker, self._session = operation, breaker, session
         self._judge_duration = judge_duration
 
-    def __enter__(self) -> None:
-        self._bound = deadline.call(self._alias)
-        self._bound.__enter__()
-        self._begun = time.monotonic()
-
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        took = time.monotonic() - self._begun
         # In a crowded process much of it is the wait for other threads. The other store would not be faster.
         judged = self._judge_duration and not slots.crowded
-        self._bound.__exit__()
-        self._breaker.record(isinstance(error, StoreUnavailable), took if judged else 0.0)
-        metrics.store_seconds.labels(store=self._alias, operation=self._operation).observe(took)
+        super().__exit__(kind, error, trace)
+        self._breaker.record(isinstance(error, StoreUnavailable), self.took if judged else 0.0)
+        metrics.store_seconds.labels(store=self.alias, operation=self._operation).observe(self.took)
+        if error:
+            self._report(error)
+        if traces.spans:
+            traces.spans.store_call(self.alias, self._operation, _outcome(error), self._session, self.took)
+
+    def _report(self, error: BaseException) -> None:
+        """Count and log a fault."""
         if isinstance(error, StoreUnavailable):
-            metrics.store_errors.labels(store=self._alias, operation=self._operation).inc()
-            name = f"{self._alias}_error"
+            metrics.store_errors.labels(store=self.alias, operation=self._operation).inc()
+            name = f"{self.alias}_error"
             event(logger, logging.WARNING, name, operation=self._operation, error=error.reason)
         elif isinstance(error, CorruptHistory):
-            names = {"store": self._alias, "session": hashed(self._session)}
+            names = {"store": self.alias, "session": hashed(self._session)}
             event(logger, logging.ERROR, "corrupt_history", **names, error=str(error))
-        if traces.spans:
-            traces.spans.store_call(self._alias, self._operation, _outcome(error), self._session, took)
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -10,7 +10,7 @@ from conversations.stores import ALIASES, store
 
 def test_threads_that_are_first_get_one_state_and_its_stores_breakers() -> None:
     """Else a failure would be counted in a breaker that is not looked at."""
-    stores._build.cache_clear()
+    stores._built.clear()
     together = threading.Barrier(8)
 
     def first(_: int) -> int:

@@ -1,6 +1,7 @@
 """Connections to Redis that fail fast."""
 
 import math
+import select
 import time
 from typing import Any
 
@@ -30,6 +31,23 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredi
     """
 
     _deadline: float | None = None
+    _arrivals: Any = None
+    """Shows whether anything came, or the server has closed; None where TLS keeps that to itself."""
+
+    def on_connect(self, connection: AbstractConnection) -> None:
+        super().on_connect(connection)
+        self._arrivals = None
+        if not hasattr(self._sock, "pending"):
+            self._arrivals = select.poll()
+            self._arrivals.register(self._sock, select.POLLIN)
+
+    def can_read(self, timeout: float = 0) -> bool:
+        """Return whether there is anything to read. Before a command there is not, as the library finds too, with an
+        object of the kernel's that it makes for each command."""
+        alone = timeout == 0 and self._arrivals and self._reader and not self._reader.has_data()
+        if alone and not self._arrivals.poll(0):
+            return False
+        return bool(super().can_read(timeout))
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         self._deadline = None
