@@ -31,6 +31,8 @@ class Breaker:
         self.slow = slow
         self._clock = clock
         self._jitter = jitter
+        self.opened = 0
+        """How often it has opened."""
         self._lock = threading.Lock()
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=VOLUME)
         self._until: float | None = None  # when an open breaker lets a probe through
@@ -109,5 +111,6 @@ class Breaker:
             self._outcomes.clear()
 
     def _open(self, now: float) -> None:
+        self.opened += 1
         self._until = now + self._jitter(*OPEN_FOR)
         self._probing_since = None

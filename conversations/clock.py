@@ -27,6 +27,11 @@ def time_of(moment: float) -> float:
     return timestamp() - (time.monotonic() - moment)
 
 
+def corrected() -> float | None:
+    """Return how many seconds the stores' time is ahead of the monotonic clock, None before the first look."""
+    return _ahead
+
+
 def offset() -> float:
     """Return how many seconds it is ahead of this machine's clock."""
     return timestamp() - time.time()

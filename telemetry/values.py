@@ -21,8 +21,8 @@ def use() -> None:
 
 
 def _quick(shared: Any) -> Any:
-    lock, forked = threading.Lock(), threading.Event()
-    os.register_at_fork(after_in_child=forked.set)
+    lock, forked = threading.Lock(), list[bool]()
+    os.register_at_fork(after_in_child=lambda: forked.append(True))
 
     class Value(shared):  # type: ignore[misc]
         """The library's value; `inc` alone is ours."""
@@ -32,7 +32,7 @@ def _quick(shared: Any) -> Any:
             self._at = self._file._positions[self._key]
 
         def inc(self, amount: float) -> None:
-            if forked.is_set():  # the library gives the process a file of its own
+            if forked:  # the library gives the process a file of its own
                 super().inc(amount)
                 return
             with lock:

@@ -12,7 +12,7 @@ from conversations.ids import stamp, time_of
 from conversations.policy import Inputs, Routing
 from conversations.runtime import datasets
 from conversations.runtime.state import state
-from conversations.stores import limits, store
+from conversations.stores import ALIASES, limits, store
 from conversations.stores.base import Contents
 from conversations.turns import History, Turn
 from conversations.used_keys import Keys, unite
@@ -65,7 +65,7 @@ def read(
     """
     look = Look(session, keyed, lazy)
     inputs = look.follow(expected)
-    if not look.answered:
+    if not look.contents:
         raise NoStore
     look.copy_back(inputs.routing)
     return look.reading(inputs, expected, fresh)
@@ -125,7 +125,7 @@ class Look:
             self.compare(plan.order)  # the first one may know that it was deleted
         if expected and (self.plan.last_id or "") < expected:
             self.compare(plan.order)
-        if not self.answered:
+        if not self.contents:
             self.compare(plan.last_resort)
 
     def load(self, alias: str) -> bool:
@@ -156,8 +156,10 @@ class Look:
 
     def copy_back(self, route: Routing) -> None:
         """Give the primary what only the fallback had, where nothing was merged: a merge is given with the turn."""
-        ours, theirs = self.contents.get(route.primary), self.contents.get(route.fallback)
-        if self.merges or not (ours and theirs and theirs.history and not ours.history):
+        if self.merges or len(self.contents) < len(ALIASES):
+            return
+        ours, theirs = self.contents[route.primary], self.contents[route.fallback]
+        if ours.history or not theirs.history:
             return
         try:
             store(route.primary).append(self.session, None, theirs.history.turns())

@@ -265,7 +265,7 @@ class Write:
 
     def _flags(self, alias: str) -> bool:
         """Return whether the store sets an unsynced flag with the turn."""
-        return any(other != alias for other in self.missed) or alias in self.plan.flagging
+        return alias in self.plan.flagging or any(other != alias for other in self.missed)
 
     def _outcome(self, alias: str, flag: bool) -> Outcome:
         """Return what came of offering the turn to one store."""

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -108,13 +109,37 @@ class ProcessState:
     """The datasets, and what is known of their coverage."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
-    _calm: Inputs | None = None
-    """The last inputs of a turn while nothing was out."""
+    _calm: tuple[tuple[Any, ...], Inputs] = ((), Inputs(Routing("", dual_write=False)))
+    """The circumstances in which nothing was out, and the inputs of every turn in them."""
 
     def inputs(self, session: str) -> Inputs:
         """Return the policy's inputs for a turn of this session."""
-        if self._is_calm():
-            return self._calm_inputs()
+        return self._calm_inputs() or self._inputs(session)
+
+    def _calm_inputs(self) -> Inputs | None:
+        """Return the inputs where they are the same for every session. While nothing changes they are not worked out
+        anew: every turn asks twice."""
+        if self.pending_flags or not self._follows(time.monotonic()):
+            return None
+        found, (circumstances, inputs) = self._circumstances(), self._calm
+        if found == circumstances:
+            return inputs
+        if not self._is_calm():
+            return None
+        inputs = Inputs(self.routing, complete=self.known.complete)
+        kept = tuple(dict(one) if isinstance(one, dict) else one for one in found)
+        if self._circumstances() == kept:  # another thread may have changed them meanwhile
+            self._calm = (kept, inputs)
+        return inputs
+
+    def _circumstances(self) -> tuple[Any, ...]:
+        """Return all that decides whether it is calm, and the inputs then, but for what time alone changes."""
+        known = self.known
+        seen = [(one.flags, one.flags_at, one.reads.opened, one.writes.opened) for one in self.stores.values()]
+        noted = (known.coverage, known.datasets, known.trimmed, known.cut_off, known.flagged)
+        return (self.routing, seen, *noted, clock.corrected(), self.shared_flags.recorded())
+
+    def _inputs(self, session: str) -> Inputs:
         readable, writable, more, unknown = [], [], [], []
         recovering = False
         for alias, one in self.stores.items():
@@ -142,25 +167,21 @@ class ProcessState:
             unknown_flags=frozenset(unknown),
         )
 
-    def _calm_inputs(self) -> Inputs:
-        calm, complete = self._calm, self.known.complete
-        if calm is None or calm.routing is not self.routing or calm.complete != complete:
-            calm = self._calm = Inputs(self.routing, complete=complete)
-        return calm
-
     def _is_calm(self) -> bool:
         """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
-        known, now = self.known, time.monotonic()
-        if self.pending_flags or any(known.trimmed.values()) or any(known.cut_off.values()) or not self._follows(now):
+        known = self.known
+        if any(known.trimmed.values()) or any(known.cut_off.values()):
             return False
-        recorded = self.shared_flags.recorded()
-        for (alias, one), at in zip(self.stores.items(), recorded, strict=True):  # inline: every turn asks twice
-            flags, flagged = one.flags, known.flagged.get(alias)
-            if flags is None or flags.sessions or not flags.complete or not (one.reads.calm and one.writes.calm):
-                return False
-            if one.flags_at < at <= now or (flagged and one.may_miss_flags(flagged)):
-                return False
-        return True
+        return all(
+            one.flags
+            and one.flags.complete
+            and not one.flags.sessions
+            and one.reads.calm
+            and one.writes.calm
+            and not self._has_newer_flags(alias)
+            and not one.may_miss_flags(known.flagged.get(alias, 0.0))
+            for alias, one in self.stores.items()
+        )
 
     @property
     def follows(self) -> bool:
