@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from functools import cache
 
 from conversations import deadline
 from conversations.breaker import Breaker
@@ -148,11 +147,6 @@ class MeasuredStore(HistoryStore, ControlStore):
         return Measurement(self.alias, operation, breaker, session)
 
 
-@cache
-def _seconds(alias: str, operation: str) -> metrics.Histogram:
-    return metrics.store_seconds.labels(store=alias, operation=operation)
-
-
 class Measurement(deadline.call):
     """Bounds a call by the request's deadline, records it in the breaker and the metrics, and logs a fault by the event
     name in the runbook. A corrupt value is no fault of its store: it has answered. Nor is a call for which the request
@@ -172,7 +166,7 @@ class Measurement(deadline.call):
         judged = self._judge_duration and not slots.crowded
         super().__exit__(kind, error, trace)
         self._breaker.record(isinstance(error, StoreUnavailable), self.took if judged else 0.0)
-        _seconds(self.alias, self._operation).observe(self.took)
+        metrics.store_seconds.labels(store=self.alias, operation=self._operation).observe(self.took)
         if error:
             self._report(error)
         if traces.spans:

@@ -93,6 +93,7 @@ def simulated(scheduler: Scheduler, answerer: Callable[[], Any]) -> Iterator[Non
     """Let the service's code run under the scheduler until the end of the block."""
     time, executor = Time(scheduler), Executor(scheduler)
     replaced: list[tuple[Any, str, Any]] = [
+        (stores, "_built", {}),
         (stores, "_build", lambda alias: current().stores[alias]),
         (stores, "_build_bulk", _bulk),
         (datasets, "_on_this_machine", _noted),

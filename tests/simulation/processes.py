@@ -69,6 +69,9 @@ class SharedFlags:
     def record(self, alias: str) -> None:
         self._flags[alias] = (self._scheduler.now, True)
 
+    def recorded(self) -> tuple[float, ...]:
+        return tuple(map(self.recorded_at, ALIASES))
+
     def recorded_at(self, alias: str) -> float:
         return self._flags.get(alias, (-1.0, False))[0]
 
