@@ -4,13 +4,16 @@ A value that cannot be used stops the start with a message that names its variab
 from a file instead: `NAME_FILE` holds the path.
 """
 
+import re
 import sys
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dj_database_url
+from csp.constants import NONE, SELF
 from django.core.checks.security import base as security
 from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
@@ -78,6 +81,26 @@ def _is_weak(secret: str) -> bool:
     )
 
 
+def _keys(value: str) -> dict[str, str]:
+    """Return the secret of each key by its id, in their order; a secret is never repeated in an error."""
+    pairs = [pair.strip().partition(":") for pair in value.split(",") if pair.strip()]
+    keys = {name: secret for name, _, secret in pairs}
+    if len(keys) < len(pairs):
+        raise ImproperlyConfigured("CHAT_KEYS is not usable: two keys have the same id")
+    for number, (name, secret) in enumerate(keys.items(), 1):
+        if not secret or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name):  # what is before a colon may be the secret
+            problem = f"key {number} must look like id:secret, with an id of 1 to 32 of the characters A-Z a-z 0-9 _ -"
+        elif name == "main":
+            problem = "the id main is that of the key made of SECRET_KEY"
+        elif len(secret) < 32 or len(set(secret)) < security.SECRET_KEY_MIN_UNIQUE_CHARACTERS:
+            least = security.SECRET_KEY_MIN_UNIQUE_CHARACTERS
+            problem = f"the secret of key {number} needs 32 characters or more, {least} of them different"
+        else:
+            continue
+        raise ImproperlyConfigured(f"CHAT_KEYS is not usable: {problem}")
+    return keys
+
+
 # --- The two stores --------------------------------------------------------------------------------
 VAR_DIR = Path(_read("VAR_DIR", str(BASE_DIR / "var")))
 REDIS_URL = _url("REDIS_URL", "redis", "rediss", "unix")
@@ -142,6 +165,7 @@ if _is_weak(SECRET_KEY) and not (_ALL_EMBEDDED and BIND_IS_LOOPBACK):
         f" {security.SECRET_KEY_MIN_UNIQUE_CHARACTERS} of them different,"
         f" and not to begin with {security.SECRET_KEY_INSECURE_PREFIX}"
     )
+CHAT_KEYS = _keys(_read("CHAT_KEYS", ""))
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
 _PORTS = validate.Range(min=1, max=65_535, error="must be 1 to 65535")
@@ -165,6 +189,38 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|livez|readyz|metrics)/?$"]  # probes speak plain http
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if HTTPS and host != "*"]
 X_FRAME_OPTIONS = "DENY"
+# Of every page: nothing inline and nothing from elsewhere. Markup that got into a page would still not run.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "connect-src": [SELF],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+CSRF_FAILURE_VIEW = "onesource.errors.csrf_failure"
+
+# --- Logins to the admin ---------------------------------------------------------------------------
+ADMIN_OTP = _switch("ADMIN_OTP", "0")
+ADMIN_LOCKOUT_SECONDS = _read("ADMIN_LOCKOUT_SECONDS", 900, "int", validate=_at_least(1))
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_HANDLER = "ops.logins.Handler"  # which has the limits, in the order of these parameters
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address", "username"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(seconds=ADMIN_LOCKOUT_SECONDS)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else who goes on trying could keep others out, and fill tables
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has what is kept
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "otp_token", "csrfmiddlewaretoken"]
+AXES_CLIENT_IP_CALLABLE = "ops.logins.address"
+AXES_LOCKOUT_CALLABLE = "ops.logins.locked_out"
+OTP_TOTP_ISSUER = "onesource"
 
 # --- Django ----------------------------------------------------------------------------------------
 ROOT_URLCONF = "onesource.urls"
@@ -180,6 +236,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "conversations",
     "ops",
     "page",
@@ -192,12 +252,15 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "onesource.middleware.PagesOnly",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    *(["django_otp.middleware.OTPMiddleware"] if ADMIN_OTP else []),
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 TEMPLATES = [
     {
@@ -356,6 +419,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "filters": {"no_paths": {"()": "telemetry.logs.NoPaths"}, "of_request": {"()": "telemetry.logs.OfRequest"}},
     "loggers": {
+        "axes": {"level": "ERROR"},  # it names users; `login_failed` has what is to be known
         "django.db.backends": {"level": "INFO"},
         "pymongo": {"level": "WARNING"},
         "uvicorn": {"level": "ERROR"},  # it logs each malformed request as a warning

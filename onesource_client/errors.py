@@ -33,7 +33,7 @@ class InvalidRequest(OnesourceError):
 
 
 class NotAuthorized(OnesourceError):
-    """The token is missing, not valid or expired (401, 403)."""
+    """The token is missing, invalid, expired or revoked (401), or lacks the scope of what was asked for (403)."""
 
 
 class NotFound(OnesourceError):

@@ -28,6 +28,10 @@ class NoServer(OperatorError):
         self.reason = reason
 
 
+class CannotWrite(OperatorError):
+    """The backup was not written; what was begun of it is removed, and older backups are as they were"""
+
+
 class BackupRunning(OperatorError):
     """Another backup is being written to this folder"""
 
@@ -83,3 +87,15 @@ class RequestRefused(Exception):
 
 class ClientGone(Exception):
     """The client has closed its connection."""
+
+
+class NoTokenList(OperatorError):
+    """`default`, which lists the tokens, cannot be used, and no token was made: start it, or run `manage.py migrate`"""
+
+
+class NotRevoked(OperatorError):
+    """No store can be reached, and VAR_DIR cannot be written: the token is as good as before. Run it again"""
+
+
+class TooManyRevoked(OperatorError):
+    """There is no room for another revoked token. Take its key out of CHAT_KEYS instead: that ends all its tokens"""

@@ -37,7 +37,7 @@ class Size:
     def parse(cls, text: str) -> "Size":
         """Return the size; raise ValueError for a text that is none."""
         match = _SIZE.fullmatch(text.lower())
-        if not match:
+        if not match or (match[2] == "%" and not 0 < float(match[1]) <= 100):
             raise ValueError(text)
         return cls(float(match[1]), match[2] or "")
 

@@ -1,4 +1,4 @@
-"""The audit log: what operators did, kept on `default` beside the users."""
+"""On `default`, beside the users: the audit log, which tokens were issued, and the ledger of deletions."""
 
 from django.db import models
 
@@ -20,3 +20,42 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.who} {self.action}: {self.outcome}"
+
+
+class IssuedToken(models.Model):
+    """What is known of a token, without the token itself. No request reads it: it is for the operator who looks for the
+    one to revoke."""
+
+    id = models.CharField(primary_key=True, max_length=32)
+    name = models.CharField(max_length=128)
+    tenant = models.CharField(max_length=128, blank=True)
+    scopes = models.JSONField(default=list)
+    key = models.CharField(max_length=32)
+    """The id of the key that signed it."""
+    created_at = models.DateTimeField(auto_now_add=True)
+    until = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        permissions = (("revoke_token", "Can revoke a token"),)
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.name}"
+
+
+class Deletion(models.Model):
+    """The ledger of deletions, for a restore after both stores were lost with their tombstones: names of sessions and
+    ids, no word of a conversation."""
+
+    session = models.CharField(max_length=257)
+    upto = models.CharField(max_length=36)
+    at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("session", "upto"), name="one_row_a_deletion"),)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} up to {self.upto}"

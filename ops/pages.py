@@ -44,7 +44,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
     seen = _look(request)
-    routing, stores, figures = render.tables(seen)
+    routing, stores, figures, counted = render.tables(seen)
     context = {
         "title": "Status",
         "seen": seen,
@@ -53,6 +53,7 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
         "routing": routing.rows,
         "stores": stores.rows,
         "figures": figures.rows,
+        "counted": counted.rows,
         "names": [NAMES[alias] for alias in ALIASES],
         "form": form or SwitchForm.of(seen),
     }

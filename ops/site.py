@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin import apps
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, path, reverse
 
 
@@ -15,10 +17,34 @@ class AdminConfig(apps.AdminConfig):
 class Site(admin.AdminSite):
     site_header = site_title = "onesource"
 
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may see the admin: with ADMIN_OTP only by a second factor."""
+        user: Any = request.user
+        return super().has_permission(request) and (not settings.ADMIN_OTP or user.is_verified())
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Return the page to log in; who has logged in and has no second factor yet is led to its page."""
+        from ops import second_factor  # as in get_urls
+
+        if second_factor.is_missing(request.user):
+            return redirect("admin:second_factor")
+        return super().login(request, extra_context)
+
+    @property
+    def login_form(self) -> Any:  # type: ignore[override]
+        from ops import second_factor
+
+        return second_factor.LoginForm if settings.ADMIN_OTP else None
+
+    @property
+    def login_template(self) -> str | None:  # type: ignore[override]
+        return "admin/ops/login.html" if settings.ADMIN_OTP else None
+
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        from ops import pages  # it needs the models, which are not there yet when this module is
+        from ops import pages, second_factor  # they need the models, which are not there yet when this module is
 
         return [
+            path("second-factor/", second_factor.page, name="second_factor"),
             path("status/", self.admin_view(pages.status_page), name="status"),
             path("status/switch/", self.admin_view(pages.switch), name="switch"),
             *super().get_urls(),
@@ -29,7 +55,14 @@ class Site(admin.AdminSite):
         listed = super().get_app_list(request, app_label)
         if app_label:
             return listed
+        pages = [_listed("Status", "status")]
+        if settings.ADMIN_OTP:
+            pages.append(_listed("Second factor", "second_factor"))
         url = reverse("admin:status")
-        page = {"name": "Status", "object_name": "Status", "admin_url": url, "add_url": None, "view_only": True}
         ours = {"name": "Operation", "app_label": "operation", "app_url": url, "has_module_perms": True}
-        return [{**ours, "models": [page]}, *listed]
+        return [{**ours, "models": pages}, *listed]
+
+
+def _listed(name: str, url: str) -> dict[str, Any]:
+    at = reverse(f"admin:{url}")
+    return {"name": name, "object_name": name.replace(" ", ""), "admin_url": at, "add_url": None, "view_only": True}

@@ -15,6 +15,7 @@ from conversations import merge
 from conversations.clock import now
 from conversations.history import trimmed
 from conversations.ids import time_of
+from conversations.runtime.state import state
 from conversations.stores import ALIASES, bulk
 from conversations.turns import History, Limits
 from ops.long_work import Advance
@@ -69,6 +70,11 @@ class Scope:
         """Whether it is noted what is removed: the other store has it still."""
         return self.apply and not self.tombstones
 
+    def note(self, uptos: Mapping[str, str]) -> None:
+        """Note what was removed up to these ids, where that leaves a tombstone: it is a deletion then."""
+        if self.tombstones:
+            state().deletions.note(uptos)
+
     def saw(self, number: int) -> None:
         """Show that so many more were looked at; the total is not known."""
         self._seen += number
@@ -97,6 +103,8 @@ def max_turns(scope: Scope, most: int) -> Shortened:
         ends = {session: over[max(over)] for session, over in dropped.items()}
         for alias in scope.aliases if scope.apply else ():
             bulk(alias).trim(ends, tombstones=scope.tombstones)
+        if scope.apply:
+            scope.note(ends)
     return Shortened(conversations, turns)
 
 
@@ -126,6 +134,7 @@ def remove(scope: Scope, last_ids: Mapping[str, str]) -> dict[str, int]:
             gone[alias] = len(bulk(alias).last_ids(last_ids))
             continue
         removal = bulk(alias).remove(last_ids, tombstones=scope.tombstones)
+        scope.note({session: last_ids[session] for session in removal.removed})
         gone[alias] = len(removal.removed)
         last_ids = {session: last for session, last in last_ids.items() if session not in removal.kept}
     return gone

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -80,6 +82,31 @@ def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
     """Log an event with its fields. The line of code is not looked for: no log line has it."""
     if logger.isEnabledFor(level):
         logger.handle(logger.makeRecord(logger.name, level, "", 0, name, (), None, extra=fields))
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Write the log lines of the block after it: somebody is asked something meanwhile."""
+    kept: list[tuple[logging.Handler, logging.LogRecord]] = []
+
+    def keeping(handler: logging.Handler) -> Callable[[logging.LogRecord], bool]:
+        def keep(record: logging.LogRecord) -> bool:
+            kept.append((handler, record))
+            return False
+
+        return keep
+
+    filters = [(handler, keeping(handler)) for handler in logging.getLogger().handlers]
+    for handler, each in filters:
+        handler.addFilter(each)
+    try:
+        yield
+    finally:
+        for handler, each in filters:
+            handler.removeFilter(each)
+        for handler, record in kept:  # which passed the other filters
+            with handler.lock or nullcontext():
+                handler.emit(record)
 
 
 def hashed(session: str) -> str:

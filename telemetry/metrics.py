@@ -139,6 +139,8 @@ answer_seconds = Histogram(
 llm_tokens = Counter(
     "llm_tokens", "Tokens that the model's service counted: in what it was sent, and in its answers.", ["direction"]
 )
+tokens_refused = Counter("tokens_refused", "Requests whose token was refused, by reason.", ["reason"])
+login_failures = Counter("login_failures", "Logins to the admin that failed, by outcome.", ["outcome"])
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
 responses = Counter("django_http_responses_total_by_status", "Responses by status.", ["status"])
 request_seconds = Histogram(
@@ -148,6 +150,8 @@ request_seconds = Histogram(
 )
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
+TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
+LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
 
@@ -206,6 +210,10 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
             store_seconds.labels(store=name, operation=operation)
     for outcome in TURN_OUTCOMES:
         turns.labels(outcome=outcome)
+    for reason in TOKEN_REFUSALS:
+        tokens_refused.labels(reason=reason)
+    for outcome in LOGIN_OUTCOMES:
+        login_failures.labels(outcome=outcome)
     for direction in TOKEN_DIRECTIONS:
         llm_tokens.labels(direction=direction)
 

@@ -4,6 +4,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from conversations import tokens
 from conversations.turns import History, Turn, make_turn
 
 _minutes = itertools.count()
@@ -26,3 +27,8 @@ def some_turns(number: int, size: int = 10) -> tuple[Turn, ...]:
 
 def a_history(number: int = 2) -> History:
     return History.of(some_turns(number))
+
+
+def make_token(name: str, tenant: str | None = None, days: int = 90, scopes: tuple[str, ...] = tokens.SCOPES) -> str:
+    """Return a new token, which is recorded nowhere."""
+    return tokens.issue(name, tenant, scopes, days)[1]

@@ -35,6 +35,9 @@ os.environ.update(
     MONGO_TIMEOUT_MS="5000",
 )
 for _name in (
+    "CHAT_KEYS",
+    "ADMIN_OTP",
+    "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",
     "DATABASE_URL",
     "ANSWERER",

@@ -6,7 +6,7 @@ They name what the client sent, but only its beginning: else a response could be
 from typing import Any
 
 import orjson
-from django.http import HttpRequest, JsonResponse
+from django.http import JsonResponse
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -69,22 +69,7 @@ def _first(reasons: Any) -> str:
     return str(reasons[0] if isinstance(reasons, list) else reasons)
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _page(400, "bad_request", "The request is malformed, or its Host is not one of ALLOWED_HOSTS.")
-
-
-def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _page(403, "forbidden", "You may not do this.")
-
-
-def no_such_page(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _page(404, "not_found", "There is nothing at this address; /api/docs/ lists what there is.")
-
-
-def server_error(request: HttpRequest) -> JsonResponse:
-    return _page(500, "error", "This is our fault; it has been logged.")
-
-
-def _page(status: int, code: str, detail: str) -> JsonResponse:
+def error(status: int, code: str, detail: str) -> JsonResponse:
+    """Return an error that no view has raised."""
     fields = {"code": code, "detail": detail, "request_id": request_id.current()}
     return JsonResponse(fields, status=status, headers={"Cache-Control": "no-store"})

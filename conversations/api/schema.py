@@ -29,7 +29,10 @@ from conversations.turns import SESSION_ID
 
 _ERRORS = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
-    401: OpenApiResponse(ErrorSerializer, "CHAT_AUTH is `token` and there is none, or not one of ours."),
+    401: OpenApiResponse(
+        ErrorSerializer, "CHAT_AUTH is `token`; there is none, or one that is invalid, expired or revoked."
+    ),
+    403: OpenApiResponse(ErrorSerializer, "The token lacks the scope of this operation (`scope_missing`)."),
     429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
     503: OpenApiResponse(ErrorSerializer, "A store that is needed cannot be reached."),
 }
@@ -178,4 +181,4 @@ class TokenSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "From `manage.py token NAME`."}
+        return {"type": "http", "scheme": "bearer", "description": "From `manage.py token create NAME`."}

@@ -1,6 +1,6 @@
 """HTTP in, HTTP out: validate, call, serialise."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from conversations import chat, deadline, history
+from conversations import chat, deadline, history, tokens
 from conversations.api import schema
 from conversations.api.authentication import client_of
 from conversations.api.events import event_stream
@@ -49,6 +49,8 @@ class _ChatViewSet(ViewSet):
     """What every address under /api/chat/ has in common."""
 
     content_negotiation_class = _Negotiation
+    scopes: ClassVar[dict[str, str]]
+    """The scope that a token needs for each action."""
 
     def dispatch(self, request: HttpRequest, *arguments: Any, **options: Any) -> HttpResponseBase:
         """Handle a request within its deadline."""
@@ -78,6 +80,7 @@ class ChatView(_ChatViewSet):
     """Asking, and storing what was answered elsewhere."""
 
     throttle_classes = (ChatRateThrottle,)
+    scopes: ClassVar = {"ask": tokens.ASK, "add_turn": tokens.ASK}
 
     @schema.ask
     def ask(self, request: Request) -> HttpResponseBase:
@@ -100,6 +103,12 @@ class ConversationView(_ChatViewSet):
     """The conversations that there are."""
 
     throttle_classes = (ReadRateThrottle,)
+    scopes: ClassVar = {
+        "list": tokens.READ,
+        "retrieve": tokens.READ,
+        "destroy": tokens.DELETE,
+        "export": tokens.EXPORT,
+    }
 
     @schema.list_conversations
     def list(self, request: Request) -> Response:

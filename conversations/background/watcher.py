@@ -1,9 +1,9 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
-It has the stores pinged, and reads unsynced flags. A second thread follows switches, in time also where a slow store
-delays the first. A third samples what changes slowly. In a process that answers no chat a fourth repairs unsynced
-conversations and compares everything, where it takes no CPU time from requests, and a fifth has the stores create
-indexes that they have lost.
+It has the stores pinged, and reads unsynced flags. A second thread follows switches, and a third learns of revoked
+tokens, in time also where a slow store delays the first. A fourth samples what changes slowly. In a process that
+answers no chat a fifth repairs unsynced conversations and compares everything, where it takes no CPU time from
+requests, and a sixth has the stores create indexes that they have lost.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import datasets, gauges, switching
+from conversations.runtime import datasets, gauges, revoked, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
@@ -54,12 +54,13 @@ def start(*, repairs: bool) -> None:
         if not _threads:
             gauges.start()
             tick = partial(_tick, eager=repairs)
-            for first in (tick, _follow):
+            for first in (tick, _follow, revoked.follow):
                 with suppress(Exception):
                     first()
             steps: list[Step] = [
                 ("watcher", tick, EVERY),
                 ("follower", _follow, EVERY),
+                ("revoked", revoked.follow, revoked.EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
             ]
             if repairs:

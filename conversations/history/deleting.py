@@ -57,7 +57,10 @@ class Deletion:
             flag_later(self.session, self.unknown_in)
             raise NoStore
         self._flag_missed()
-        return self.found or len(self.done) < len(ALIASES)
+        found = self.found or len(self.done) < len(ALIASES)
+        if found:
+            state().deletions.note({self.session: self.upto})
+        return found
 
     def _delete(self, alias: str) -> None:
         flag = bool(self.missed - {alias})

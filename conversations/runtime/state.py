@@ -18,6 +18,8 @@ from conversations import clock
 from conversations.breaker import Breaker
 from conversations.datasets import Known
 from conversations.policy import Inputs, Routing, Switch
+from conversations.runtime import deletions
+from conversations.runtime.deletions import DeletionNotes
 from conversations.runtime.journal import Journal
 from conversations.stores import ALIASES, store
 from conversations.stores.control import Flags
@@ -98,6 +100,7 @@ class ProcessState:
     stores: dict[str, StoreState]
     shared_flags: SharedFlags
     journal: Journal
+    deletions: DeletionNotes
     routing: Routing
     switch: Switch | None = None
     """The newest recorded switch seen so far: kept even when the stores are unavailable or empty."""
@@ -246,6 +249,7 @@ def _make() -> ProcessState:
         {alias: StoreState(*store(alias).renew_breakers()) for alias in ALIASES},
         SharedFlags(Path(settings.VAR_DIR) / "run" / "beacon"),
         Journal(Path(settings.VAR_DIR) / "run" / "underway"),
+        DeletionNotes(deletions.folder()),
         Routing(settings.CONV_STORE_PRIMARY, settings.CONV_DUAL_WRITE),
     )
 

@@ -42,6 +42,8 @@ class Backend:
     """A module that is imported when Django starts, before the driver's client is made."""
     connect: str = ""
     """Makes the driver's client."""
+    give_time: str = ""
+    """Gives each call of this process more time than a turn's."""
     at_exit: str = ""
     """Has the process not wait for the driver's threads."""
     snapshot: str = ""
@@ -69,6 +71,7 @@ BACKENDS = {
         snapshot_begin=b"REDIS",
         snapshot_keys="conversations.stores.redis.rdb.count_keys",
         scratch="conversations.stores.redis.scratch.opened",
+        give_time="conversations.stores.redis.patient.give_time",
     ),
     MONGO: Backend(
         label="MongoDB",
@@ -79,6 +82,7 @@ BACKENDS = {
         connect="conversations.stores.mongo.patient.connect",
         at_exit="conversations.stores.mongo.exit.do_not_wait",
         scratch="conversations.stores.mongo.scratch.opened",
+        give_time="conversations.stores.mongo.patient.give_time",
     ),
 }
 """Every store that can be used. The first two are in use: one is the primary, the other its fallback."""
@@ -171,6 +175,14 @@ def connect() -> None:
     for alias in ALIASES:
         if path := BACKENDS[alias].connect:
             import_string(path)()
+
+
+def give_time(seconds: float) -> None:
+    """Give each call to a store so many seconds, instead of a turn's: for a process that answers no turn, before its
+    first call."""
+    for alias in ALIASES:
+        if path := BACKENDS[alias].give_time:
+            import_string(path)(seconds)
 
 
 def do_not_wait_at_exit() -> None:

@@ -1,6 +1,9 @@
 """Backups: one file of both stores, made atomically, and kept so many of."""
 
+import errno
+import os
 import re
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,14 +19,15 @@ from conversations.background.sampling import NOTE
 from conversations.clock import now
 from conversations.errors import NoStore, StoreUnavailable
 from conversations.ids import stamp
-from conversations.stores import ALIASES, bulk, reachable, store
+from conversations.runtime.deletions import Deletion
+from conversations.stores import ALIASES, bulk, control, reachable, store
 from conversations.stores.bulk_reader import Entry
-from ops.backup import store_snapshot
+from ops.backup import deletions, store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE, line_of
 from ops.backup.writer import Writer
-from ops.errors import BackupRunning
+from ops.errors import BackupRunning, CannotWrite
 from ops.long_work import Advance, prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
@@ -46,19 +50,50 @@ class Made:
 def create(folder: Path, keep: int, advance: Advance) -> Made:
     """Write a backup of the stores that can be reached; with both in it, remove the oldest beyond `keep`.
 
-    Raise NoStore, BackupRunning, StoreUnavailable or OSError with nothing left behind.
+    Raise NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _create(folder, keep, advance)
+    except OSError as error:
+        raise CannotWrite(_why(folder, error)) from error
+
+
+def _why(folder: Path, error: OSError) -> str:
+    """Return why nothing could be written to the folder, and what to do."""
+    match error.errno:
+        case errno.EEXIST | errno.ENOTDIR:
+            return f"{folder} is, or is in, a file; name a folder with --to"
+        case errno.ENOSPC | errno.EDQUOT:
+            newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
+            size = f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
+            free = shutil.disk_usage(folder).free
+            return (
+                f"the disk of {folder} is full: {free:,} bytes are free, needed are {size}. Make room, or --keep fewer"
+            )
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            reason = os.strerror(error.errno).lower()
+            return (
+                f"{folder} cannot be written to by user {os.getuid()}: {reason}. Give it the right, or --to elsewhere"
+            )
+    return f"{folder}: {error.strerror or error}"
+
+
+def _create(folder: Path, keep: int, advance: Advance) -> Made:
     with _alone(folder):
         aliases = reachable()
         if not aliases:
             raise NoStore
         with _writer(folder) as (writer, created):
             census = _Census()
+            datasets = _datasets(aliases)  # first: a store that is wiped later has another one
             writer.add_lines(census.lines(aliases, created, advance))
             dump = store_snapshot.add(writer, aliases)
             counts = {alias: census.counts[alias] for alias in aliases}
-            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {})
+            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {}, datasets=datasets)
+            ledger = deletions.gather(folder)
+            ledger.add(census.deletions())
+            deletions.write(folder, ledger, created)
             size = writer.finish(manifest)
         missing = tuple(alias for alias in ALIASES if alias not in aliases)
         removed = () if missing else _retain(folder, keep, writer.path)
@@ -73,6 +108,11 @@ class _Census:
 
     def __init__(self) -> None:
         self.counts = {alias: Counts() for alias in ALIASES}
+        self._tombstones: dict[str, str] = {}
+
+    def deletions(self) -> Iterator[Deletion]:
+        """Return the deletions that the stores' tombstones tell of."""
+        return (Deletion.of(session, tombstone) for session, tombstone in self._tombstones.items())
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
         """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
@@ -100,7 +140,9 @@ class _Census:
             return b""
         counts.conversations += bool(history)
         counts.turns += len(history) // 2
-        counts.tombstones += bool(entry.tombstone)
+        if entry.tombstone:
+            counts.tombstones += 1
+            self._tombstones[entry.session] = max(self._tombstones.get(entry.session, ""), entry.tombstone)
         return line
 
 
@@ -110,6 +152,12 @@ def _about(alias: str) -> int:
         return bulk(alias).estimate(_COUNT_SECONDS)
     except StoreUnavailable:
         return 0
+
+
+def _datasets(aliases: Iterable[str]) -> dict[str, str]:
+    """Return the id of each store's dataset, of those that have one."""
+    reported = {alias: control(alias).report().dataset for alias in aliases}
+    return {alias: dataset.id for alias, dataset in reported.items() if dataset}
 
 
 @contextmanager

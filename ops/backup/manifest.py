@@ -1,7 +1,7 @@
 """The manifest of a backup: what is in it, and what each of its files must be like."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,8 @@ class Manifest:
     """How the store's own snapshot was reached; without one, why."""
     files: Mapping[str, Member]
     version: int = VERSION
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """The id of each store's dataset: a store that still has it knows of every deletion since."""
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":
@@ -81,11 +83,18 @@ class Manifest:
             fields["snapshot"],
             {name: Member(**member) for name, member in fields["files"].items()},
             fields["version"],
+            dict(fields.get("datasets", {})),
         )
         members = manifest.files.values()
         numbers = [number for one in members for number in (one.bytes, one.lines, one.raw_bytes) if number is not None]
         numbers += [number for counts in manifest.counts.values() for number in asdict(counts).values()]
-        texts = [manifest.tool, manifest.snapshot, *manifest.stores, *(one.sha256 for one in members)]
+        texts = [
+            manifest.tool,
+            manifest.snapshot,
+            *manifest.stores,
+            *manifest.datasets.values(),
+            *(one.sha256 for one in members),
+        ]
         right = all(type(one) is int and one >= 0 for one in numbers) and all(type(one) is str for one in texts)
         if not right or manifest.created.tzinfo is None:
             raise ValueError
@@ -99,6 +108,7 @@ class Manifest:
             "created": stamp(self.created),
             "tool": self.tool,
             "stores": self.stores,
+            "datasets": self.datasets,
             "counts": {alias: asdict(counts) for alias, counts in self.counts.items()},
             "snapshot": self.snapshot,
             "files": {name: member.as_dict() for name, member in self.files.items()},

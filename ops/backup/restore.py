@@ -3,18 +3,21 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from django.db import connections
 
 from conversations.clock import now
+from conversations.errors import StoreUnavailable
 from conversations.merge import unite
-from conversations.stores import ALIASES, bulk, limits, reachable
+from conversations.stores import ALIASES, bulk, control, limits, reachable
 from conversations.stores.bulk import BulkStore, Put, Share
 from conversations.turns import History, Limits
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
+from ops.ledger import Ledger, Period
 from ops.long_work import Advance
 
 _PAGE = 1_000  # tombstones
@@ -30,11 +33,14 @@ class Restored:
     expired: int = 0
     deleted: int = 0
     """Those of which nothing came back, since they had been deleted."""
+    left_out: int = 0
+    """The turns of the backup's records that did not come back, since they had been deleted."""
 
     def as_dict(self) -> dict[str, int]:
         """Return it for machines."""
-        counts = {"expired": self.expired, "deleted": self.deleted, **asdict(self.put)}
-        return {name: counts[name] for name in ("created", "merged", "replaced", "expired", "deleted", "corrupt")}
+        counts = {"expired": self.expired, "deleted": self.deleted, "left_out": self.left_out, **asdict(self.put)}
+        names = ("created", "merged", "replaced", "expired", "deleted", "left_out", "corrupt")
+        return {name: counts[name] for name in names}
 
 
 @dataclass
@@ -45,12 +51,20 @@ class Plan:
     own: dict[str, set[str]] = field(default_factory=lambda: {alias: set() for alias in ALIASES})
     """For --replace: the sessions that the backup has of each store itself."""
 
+    @property
+    def sessions(self) -> set[str]:
+        """All that the backup has."""
+        return set().union(*self.own.values())
+
     def add_tombstone(self, session: str, tombstone: str) -> None:
         self.tombstones[session] = max(self.tombstones.get(session, ""), tombstone)
 
 
-def restore(archive: Archive, aliases: Iterable[str], *, replaces: bool, advance: Advance) -> dict[str, Restored]:
-    """Give the stores what the backup has; return what became of it in each.
+def restore(
+    archive: Archive, aliases: Iterable[str], ledger: Ledger, *, replaces: bool, advance: Advance
+) -> dict[str, Restored]:
+    """Give the stores what the backup has, but for what was deleted as a store or the ledger knows; return what became
+    of it in each.
 
     Raise BadBackup before anything has changed where the file is not whole, StoreUnavailable when a store goes out;
     what was restored by then stays, and the rest is restored by doing it again.
@@ -60,8 +74,21 @@ def restore(archive: Archive, aliases: Iterable[str], *, replaces: bool, advance
         for page in bulk(alias).tombstones(_PAGE):
             for session, tombstone in page.items():
                 plan.add_tombstone(session, tombstone)
+    for session in plan.sessions & ledger.deletions.keys():
+        plan.add_tombstone(session, ledger.deletions[session].upto)
     age = archive.age(now())
     return {alias: _restore(archive, alias, plan, age, replaces, advance) for alias in aliases}
+
+
+def gaps(archive: Archive, ledger: Ledger) -> list[Period]:
+    """Return the periods since the backup of which nothing tells what was deleted; to be asked before the restore. A
+    store that is as it was then knows it: a deletion reaches every store, by repair where one was out."""
+    for alias in reachable():
+        with suppress(StoreUnavailable):
+            dataset = control(alias).report().dataset
+            if dataset and dataset.id == archive.manifest.datasets.get(alias):
+                return []
+    return ledger.gaps(archive.manifest.created)
 
 
 def _restore(archive: Archive, alias: str, plan: Plan, age: int, replaces: bool, advance: Advance) -> Restored:
@@ -140,6 +167,7 @@ def _share(record: Record, tombstone: str, age: int, most: Limits, restored: Res
     # What had no TTL counts from the backup too: it must not come back when its tombstone has expired.
     ttl = (most.ttl if record.ttl is None else record.ttl) - age
     turns = record.history.after(tombstone).turns()
+    restored.left_out += len(record.history) // 2 - len(turns)
     if record.history and not turns:
         restored.deleted += 1
     elif record.history and ttl <= 0:

@@ -12,9 +12,9 @@ from typing import Any
 
 from django.db import connections
 
-from conversations.history import repair
+from conversations.history import repair, trimmed
 from conversations.policy import Routing
-from conversations.stores import ALIASES, bulk, store
+from conversations.stores import ALIASES, bulk, other, store
 from conversations.stores.batches import retried
 from ops.consistency import compare
 from ops.consistency.compare import IN_STEP, KINDS, Comparison
@@ -35,6 +35,8 @@ class Reconciled:
     tombstoned: int = 0
     expected: int = 0
     """Those that are not in step, and need not be without dual write."""
+    trimmed: int = 0
+    """Those that `trim` removed from one store alone: the other has them, and they are read back when asked for."""
     trouble: int = 0
     """Those that should be in step and were not."""
     repaired: int = 0
@@ -53,6 +55,7 @@ class Reconciled:
             "compared": self.compared,
             "tombstoned": self.tombstoned,
             "expected": self.expected,
+            "trimmed": self.trimmed,
             "trouble": self.trouble,
             "primary": self.routing.primary,
             "dual_write": self.routing.dual_write,
@@ -93,7 +96,24 @@ def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[
 def _second_look(found: Reconciled, suspects: list[Comparison]) -> list[Comparison]:
     remaining = compare.stays_so(suspects, time.monotonic())
     found.kinds[IN_STEP] += len(suspects) - len(remaining)
-    return remaining
+    removed = _removed(remaining)
+    for one in removed:
+        _count(found, one)
+    found.trimmed += len(removed)
+    found.expected += len(removed)
+    return [one for one in remaining if one not in removed]
+
+
+def _removed(batch: list[Comparison]) -> list[Comparison]:
+    """Return those that `trim` removed from one store alone, and that are otherwise in step. Raise StoreUnavailable."""
+    removed = []
+    for alias in ALIASES:
+        absent = {
+            one.session: one for one in batch if one.stores == (other(alias),) and not (one.flagged or one.corrupt)
+        }
+        names = retried(partial(trimmed.removed_from, alias, absent))
+        removed += [absent[session] for session in names if not absent[session].missing.get(other(alias))]
+    return removed
 
 
 def _judge(found: Reconciled, batch: list[Comparison], apply: bool) -> None:
@@ -162,6 +182,8 @@ def in_words(found: Reconciled) -> list[str]:
         note = "  (expected without dual write)" if fine and found.kinds[kind] else ""
         lines.append(f"  {kind.replace('_', ' '):<16}{found.kinds[kind]:>9}{note}")
     lines.append(f"  {'tombstoned':<16}{found.tombstoned:>9}")
+    if found.trimmed:
+        lines.append(f"  {'trimmed':<16}{found.trimmed:>9}  (expected: removed from one store to make room)")
     for kind, one in found.examples:
         lines.append(f"  {one.session}: {_sentence(kind, one)}")
     if found.trouble > len(found.examples):

@@ -19,13 +19,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from conversations.errors import ConversationError
 from conversations.runtime import datasets
-from conversations.stores import do_not_wait_at_exit
-from ops import audit, lease
+from conversations.stores import do_not_wait_at_exit, give_time
+from ops import audit, lease, ledger
 from ops.errors import OperatorError
 from ops.long_work import Advance, collect_seldom
 from telemetry.escaping import visible
+from telemetry.logs import held_back
 
 FINE, TROUBLE, COULD_NOT_RUN = 0, 1, 2
+CALL_SECONDS = 4.0
+"""What a call to a store may take: a slow one makes a command slow, and must not look like one that is out."""
 
 
 @dataclass
@@ -76,6 +79,7 @@ class OperatorCommand(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         collect_seldom()
+        give_time(CALL_SECONDS)
         try:
             super().run_from_argv(argv)
         finally:
@@ -101,7 +105,11 @@ class OperatorCommand(BaseCommand):
             with self._alone():
                 if self._changing:
                     datasets.learn()
-                result = self.run(**options)
+                try:
+                    result = self.run(**options)
+                finally:
+                    if self._changing:
+                        ledger.collect_if_possible()  # VAR_DIR may end with this process, as a job's does
         except (ConversationError, OperatorError, OSError) as error:
             self._audit("failed: " + str(error), options, None)
             raise CommandError(str(error), returncode=COULD_NOT_RUN) from error
@@ -134,11 +142,14 @@ class OperatorCommand(BaseCommand):
         """Return when the operator has typed the word; raise CommandError when not."""
         if noinput:
             return
-        self.stderr.write(f"{question} Type {word!r} to go on: ", ending="")
-        try:
-            typed = input()
-        except EOFError:
-            typed = ""
+        with held_back():
+            self.stderr.write(f"{question} Type {word!r} to go on: ", ending="")
+            try:
+                typed = input()
+            except EOFError:
+                typed = ""
+            if not sys.stdin.isatty():
+                self.stderr.write("")  # a terminal has begun a new line by itself
         if typed.strip() != word:
             raise CommandError("not confirmed; nothing was changed", returncode=COULD_NOT_RUN)
 

@@ -1,11 +1,22 @@
 """What a worker runs: uvicorn, with our connections and our gate."""
 
+import signal
+import socket
+
 import uvicorn
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 
 from ops.server import connections, processes
 from ops.server.gate import Gate
+
+
+class _Server(uvicorn.Server):
+    """Handles SIGTERM from its start on: `processes` has it blocked until then."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        await super().startup(sockets)
 
 
 def run(application: WSGIHandler, listening: processes.Listening) -> None:
@@ -25,4 +36,4 @@ def run(application: WSGIHandler, listening: processes.Listening) -> None:
         timeout_keep_alive=connections.IDLE_SECONDS,
         timeout_graceful_shutdown=processes.drain_seconds(),
     )
-    uvicorn.Server(config).run([listening.open()])
+    _Server(config).run([listening.open()])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from typing import NoReturn
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -138,21 +139,32 @@ def drain_seconds() -> int:
 
 def _work(listening: Listening) -> None:
     """Be a worker. Django is imported here, where the settings know the embedded stores."""
-    # The parent gets what the terminal sends, and ends us by SIGTERM.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    # The parent gets what the terminal sends, and ends us by SIGTERM, which waits until uvicorn handles it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # uvicorn raises it again at its end, and the default handler would skip what follows.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     if parent and parent.pid:
         children.die_with_parent(parent.pid, signal.SIGKILL)  # nothing would stop or replace us
     application = import_string(settings.WSGI_APPLICATION)  # first: it sets Django up
     from conversations.background import watcher
+    from ops import ledger
     from ops.server import asgi
+    from ops.status import window
     from telemetry import traces
 
     watcher.start(repairs=listening.probes_only)  # in the process that answers no chat
+    if listening.probes_only:
+        ledger.start()  # there too: it is the only one that uses `default` by itself
+        window.start()
     with traces.exported():
         asgi.run(application, listening)
+
+
+def _leave(*_: object) -> NoReturn:
+    """End this process in order; a second signal must not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit()
 
 
 def _free(name: str, port: int) -> str:
@@ -170,7 +182,8 @@ def _free(name: str, port: int) -> str:
         except OSError as error:
             problem = f"BIND={bind} is not usable with {name}={port}: {error.strerror}"
             if error.errno == errno.EADDRINUSE:
-                problem = f"port {port} is taken: another program listens on {bind}, stop it or set {name}"
+                also = " (script/server: --port)" if name == "PORT" else ""
+                problem = f"port {port} is taken: another program listens on {bind}, stop it or set {name}{also}"
             raise CannotListen(problem) from None
     return address
 

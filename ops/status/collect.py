@@ -17,7 +17,7 @@ from conversations.runtime import datasets, switching
 from conversations.runtime.pings import p95
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
-from ops.status import served
+from ops.status import served, window
 from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, judged, scrubs
 from ops.status.pings import ping_ms
 from ops.status.served import Served, server_url
@@ -60,6 +60,20 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """A figure of the server's counters, of two times; None where it is not known."""
+
+    name: str
+    last_10_min: float | None
+    since_start: float | None
+    form: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {"name": self.name, "last_10_min": self.last_10_min, "since_start": self.since_start}
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it, at one moment."""
 
@@ -76,6 +90,7 @@ class Status:
     """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can be asked."""
     scrub: ScrubStatus | None = None
     """None when no store can be asked."""
+    counted: tuple[Counted, ...] = ()
 
     @property
     def trouble(self) -> str:
@@ -104,12 +119,14 @@ class Status:
     def as_dict(self) -> dict[str, Any]:
         """Return it for machines."""
         stores = {alias: one.as_dict() for alias, one in self.stores.items()}
-        return {**asdict(self), "stores": stores, "trouble": self.trouble}
+        counted = [one.as_dict() for one in self.counted]
+        return {**asdict(self), "stores": stores, "counted": counted, "trouble": self.trouble}
 
 
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
     """Ask both stores and the server of this machine, all at once. A process that is that server passes what it counts
-    as `here`, and as `followed` the switch that it follows, which counts when both stores are out."""
+    as `here`, and as `followed` the switch that it follows, which counts when both stores are out. The figures of the
+    server's counters are of the last ten minutes, where these are known."""
     connect()
     with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
 
@@ -124,6 +141,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         reports = {alias: report for alias, (_, report) in answers.items() if report}
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
+    lately = window.growth(counted) if counted is not None else None
     found = judged(reports)
     stores = {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
     environment = switching.environment()
@@ -134,11 +152,12 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         environment,
         switch,
         stores,
-        _figures(stores, counted),
+        _figures(stores, counted, counted if lately is None else lately),
         f"{where} answers" if counted is not None else f"no server answers on {where}",
         tuple(f"{name[1]} {name[2]}" for name, value in (counted or {}).items() if name[0] == "breaker_open" and value),
         backup,
         scrubs(reports),
+        tuple(Counted(name, value(lately), value(counted), form) for name, value, form in _COUNTED),
     )
 
 
@@ -172,16 +191,16 @@ def _count(alias: str) -> int | None:
         return None
 
 
-def _figures(stores: dict[str, StoreStatus], served: Served | None) -> tuple[Figure, ...]:
+def _figures(stores: dict[str, StoreStatus], served: Served | None, lately: Served | None) -> tuple[Figure, ...]:
     """Return the runbook's four. The latency is that of the first store, Redis: the server's own p95, of a minute, goes
-    before ours, of this moment, unless the store is out, when the server's is old."""
+    before ours, of this moment, unless the store is out, when the server's is old. What is counted is of `lately`."""
     first = stores[ALIASES[0]]
     latency = (served or {}).get((f"{ALIASES[0]}_latency_p95_ms", "", "")) or first.p95_ms if first.up else None
     return (
         _figure("P95 latency", latency, "< 50 ms", lambda value: value < P95_MS, "{:.1f} ms"),
-        _figure("persist errors", _persist_errors(served), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
+        _figure("persist errors", _persist_errors(lately), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
         _figure("memory per 10K", _memory(stores), "about 100 MB", lambda value: value <= 1.5, "{:.2f} of it"),
-        _figure("hit rate", _hit_rate(served), "> 90 %", lambda value: value > HIT_RATE, "{:.1%}"),
+        _figure("hit rate", _hit_rate(lately), "> 90 %", lambda value: value > HIT_RATE, "{:.1%}"),
     )
 
 
@@ -192,7 +211,7 @@ def _figure(name: str, value: float | None, limit: str, fine: Callable[[float], 
 
 
 def _persist_errors(served: Served | None) -> float | None:
-    """Return which part of the turns that were written to a store it did not take, since the server was started."""
+    """Return which part of the turns that were written to a store it did not take."""
     if served is None:
         return None
     attempts, errors = (_sum(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))
@@ -206,6 +225,17 @@ def _hit_rate(served: Served | None) -> float | None:
     hits, rescues = (_sum(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
     missing = _sum(served, "context_missing_total")
     return hits / (hits + rescues + missing) if hits + rescues + missing else 1.0
+
+
+def _calls_p95(served: Served | None) -> float | None:
+    return None if served is None else window.p95_ms(served)
+
+
+_COUNTED: tuple[tuple[str, Callable[[Served | None], float | None], str], ...] = (
+    ("P95 of calls", _calls_p95, "{:.1f} ms"),
+    ("persist errors", _persist_errors, "{:.3%}"),
+    ("hit rate", _hit_rate, "{:.1%}"),
+)
 
 
 def _memory(stores: dict[str, StoreStatus]) -> float | None:

@@ -10,7 +10,7 @@ from conversations.datasets import Scrubbed, Verdict
 from conversations.policy import Routing
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
-from ops.status.collect import Figure, Status, StoreStatus
+from ops.status.collect import Counted, Figure, Status, StoreStatus
 from ops.status.datasets import DatasetStatus
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
@@ -43,13 +43,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def tables(status: Status) -> tuple[Table, Table, Table]:
-    """Return the routing, the stores and the figures."""
+def tables(status: Status) -> tuple[Table, Table, Table, Table]:
+    """Return the routing, the stores, the figures, and those of them that are counted, of two times."""
     stores = tuple((Cell(name), *(cell(status.stores[alias]) for alias in ALIASES)) for name, cell in _STORE.items())
     return (
         Table(("routing", ""), tuple((Cell(name), cell) for name, cell in _routing(status))),
         Table(("store", *ALIASES), stores),
         Table(("figure", "now", "normal", ""), tuple(map(_figure, status.figures))),
+        Table(("counted", "last 10 min", "since start"), tuple(map(_counted, status.counted))),
     )
 
 
@@ -62,6 +63,11 @@ def in_words(routing: Routing) -> str:
 
 def _figure(figure: Figure) -> tuple[Cell, ...]:
     return Cell(figure.name), Cell(figure.text), Cell(figure.limit), _VERDICTS[figure.ok]
+
+
+def _counted(one: Counted) -> tuple[Cell, ...]:
+    values = (one.last_10_min, one.since_start)
+    return Cell(one.name), *(Cell("not known" if value is None else one.form.format(value)) for value in values)
 
 
 _VERDICTS = {True: Cell("ok", Level.OK), False: Cell("NOT NORMAL", Level.BAD), None: Cell("not known", Level.UNKNOWN)}

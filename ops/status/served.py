@@ -1,5 +1,7 @@
 """What the server of this machine counts, read from its /metrics."""
 
+from collections import defaultdict
+
 from django.conf import settings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -7,7 +9,7 @@ from ops.errors import NoServer
 from ops.service import Service
 
 Served = dict[tuple[str, str, str], float]
-"""Each sample by its name, store, and outcome or kind."""
+"""Each sample by its name, store, and outcome, kind or bucket."""
 
 
 def server_url() -> str:
@@ -30,11 +32,12 @@ def served_metrics() -> Served | None:
 
 
 def parse(page: str) -> Served:
-    """Return the samples of a page of metrics; raise ValueError where it is none."""
-    return {
-        (sample.name, sample.labels.get("store", ""), sample.labels.get("outcome") or sample.labels.get("kind", "")): (
-            sample.value
-        )
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-    }
+    """Return the samples of a page of metrics, added up over the labels that are left out; raise ValueError where it is
+    none."""
+    found: Served = defaultdict(float)
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            labels = sample.labels
+            label = labels.get("outcome") or labels.get("kind") or labels.get("le", "")
+            found[sample.name, labels.get("store", ""), label] += sample.value
+    return dict(found)

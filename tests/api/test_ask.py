@@ -12,7 +12,6 @@ from pytest_django import Settings
 
 from conversations.answerers.base import Answerer
 from conversations.answerers.recall import BEHIND, NOT_A_MODEL
-from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.errors import AnswererFailed
 from conversations.history import repair, routing
@@ -23,7 +22,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.turns import SESSION_ID, History
 from tests import environment
 from tests.api.talking import Lines, ask, contents, delete, get, let, post, sample, stop_the_stores
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, make_token
 from tests.servers import MongoServer, RedisServer
 
 BOTH = [REDIS, MONGO]

@@ -7,7 +7,6 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.datasets import Coverage
 from conversations.history import listing
@@ -16,7 +15,7 @@ from conversations.stores import MONGO, REDIS, store
 from conversations.stores.redis.turns import CacheStore
 from tests import environment
 from tests.api.talking import ask, contents, delete, get, post
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, make_token
 from tests.round_trips import to_mongo, to_redis
 from tests.servers import MongoServer, RedisServer
 

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from conversations.api.authentication import make_token
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, make_token
 
 schemathesis.openapi.format("cursor", st.sampled_from(["", "WyJtb25nbyIsIiIsdHJ1ZV0"]))  # ["mongo","",true]
 schemathesis.openapi.format("message-id", st.builds(lambda: a_turn().answer.id))  # none of the future

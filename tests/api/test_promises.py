@@ -9,7 +9,6 @@ from pytest_django import Settings
 
 from conversations import history
 from conversations.answerers import answerer
-from conversations.api.authentication import make_token
 from conversations.clock import now
 from conversations.runtime import gauges, state
 from conversations.stores import MONGO, REDIS, store
@@ -17,7 +16,7 @@ from conversations.stores.mongo.turns import DocumentStore
 from tests import environment
 from tests.api.talking import Lines, ask, get, let, post, sample
 from tests.api.test_ask import Overtaken
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, make_token
 from tests.servers import MongoServer, RedisServer
 
 

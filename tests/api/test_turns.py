@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from conversations.api.authentication import make_token
 from conversations.api.throttling import ChatRateThrottle
 from conversations.runtime import state
 from conversations.stores import MONGO, REDIS, store
 from tests.api.talking import ask, contents, delete, post
 from tests.api.test_errors import refused
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, make_token
 from tests.round_trips import to_mongo, to_redis
 from tests.servers import MongoServer, RedisServer
 

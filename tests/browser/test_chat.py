@@ -17,10 +17,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 import embedded
-from conversations.api.authentication import make_token
 from tests import environment
 from tests.browser.answering import GO_ON
 from tests.browser.looking import PATIENCE, hosts_asked, see
+from tests.builders import make_token
 from tests.configured import LONG_SECRET
 from tests.faults.service import Service
 from tests.servers import eventually, free_port

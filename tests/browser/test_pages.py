@@ -76,17 +76,37 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     ask(service, "Is <script>document.title='run'</script> shown?", session)
     ask(service, "What did I just ask about?", session)
     open_in_admin(service, browser, "conversations/conversation/")
-    see(browser, "#changelist")
+    see(browser, "#result_list", session)
+    browser.save_screenshot(str(tmp_path / "list.png"))
     browser.find_element(By.NAME, "q").send_keys(session)
     follow(browser, By.CSS_SELECTOR, "#changelist-search [type=submit]")
-    see(browser, "#result_list tbody tr", "redis")
-    browser.save_screenshot(str(tmp_path / "list.png"))
-    follow(browser, By.LINK_TEXT, session)
     assert "Is <script>document.title='run'</script> shown?" in see(browser, ".transcript .user")
     assert "You just asked:" in see(browser, ".transcript .assistant", "You just asked:")
+    assert "Redis: 4 messages" in see(browser, ".facts")
     assert browser.title != "run"
-    assert not browser.find_elements(By.CSS_SELECTOR, ".submit-row [name=_save], .deletelink")
     browser.save_screenshot(str(tmp_path / "transcript.png"))
+
+
+def test_a_conversation_is_deleted_with_its_name_and_a_reason(
+    service: Service, browser: Chrome, tmp_path: Path
+) -> None:
+    session = a_session()
+    ask(service, "What is to go?", session)
+    open_in_admin(service, browser, f"conversations/conversation/conv_3A{session}/change/")
+    follow(browser, By.PARTIAL_LINK_TEXT, "Delete")
+    browser.find_element(By.NAME, "session").send_keys("another")
+    browser.find_element(By.NAME, "reason").send_keys("Its user asked for it")
+    follow(browser, By.CSS_SELECTOR, "[value='Delete for good']")
+    assert "Nothing was deleted" in see(browser, ".errorlist")
+    browser.find_element(By.NAME, "session").clear()
+    browser.find_element(By.NAME, "session").send_keys(session)
+    browser.save_screenshot(str(tmp_path / "delete.png"))
+    follow(browser, By.CSS_SELECTOR, "[value='Delete for good']")
+    assert "2 deleted" in see(browser, ".receipt")
+    browser.save_screenshot(str(tmp_path / "receipt.png"))
+    browser.get(f"http://localhost:{service.port}/admin/conversations/conversation/conv_3A{session}/change/")
+    assert "deleted" in see(browser, ".facts")
+    assert "It has no messages" in see(browser, ".transcript")
 
 
 @pytest.fixture
@@ -121,13 +141,32 @@ def test_the_status_is_found_and_a_switch_is_made_there(
     assert [message for message in severe if "/favicon.ico" not in message] == []  # browsers ask for one unbidden
 
 
-def test_the_status_is_no_wider_than_a_phone(service: Service, browser: Chrome) -> None:
+ADMIN_PAGES = ["", "auth/user/", "auth/user/add/", "auth/user/1/change/", "auth/user/1/password/",
+               "auth/user/1/delete/", "auth/user/1/history/", "auth/group/add/", "ops/auditentry/", "password_change/",
+               "conversations/conversation/", "conversations/corruptconversation/"]  # fmt: skip
+
+
+def test_the_policy_stops_nothing_that_a_page_of_the_admin_needs(service: Service, browser: Chrome) -> None:
+    open_in_admin(service, browser, "")
+    browser.get_log("browser")
+    for path in ADMIN_PAGES:
+        browser.get(f"http://localhost:{service.port}/admin/{path}")
+        see(browser, "#content")
+    severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in severe if "/favicon.ico" not in message] == []
+
+
+@pytest.mark.parametrize("page", ["status/", "conversations/conversation/", "a transcript"])
+def test_pages_are_no_wider_than_a_phone(service: Service, browser: Chrome, page: str) -> None:
+    session = a_session()
+    ask(service, f"`{'long' * 40}`", session)
+    page = f"conversations/conversation/conv_3A{session}/change/" if page == "a transcript" else page
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
     try:
-        open_in_admin(service, browser, "status/")
-        see(browser, ".verdict h1")
+        open_in_admin(service, browser, page)
+        see(browser, "#content-main")
         assert browser.execute_script("return document.documentElement.scrollWidth") == 390
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

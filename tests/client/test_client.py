@@ -13,10 +13,9 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from pytest_django import Settings
 
-from conversations.api.authentication import make_token
 from onesource_client import AsyncClient, Client, Retries, errors
 from tests import environment
-from tests.builders import a_session
+from tests.builders import a_session, make_token
 from tests.client.conftest import KINDS, Begin, Failures, Running, connected, serving, text_of
 from tests.deploy.files import ROOT
 from tests.servers import eventually

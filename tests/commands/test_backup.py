@@ -1,5 +1,6 @@
 """`backup`: one file that is whole or not there, and `backup verify`, which proves it by restoring it."""
 
+import errno
 import hashlib
 import io
 import json
@@ -291,7 +292,7 @@ def test_it_keeps_so_many_and_touches_nobody_elses(tmp_path: Path) -> None:
     code, report = run_json("backup", "--to", str(tmp_path), "--keep", "2")
     assert (code, report["removed"]) == (0, [first.name])
     there = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert there == {foreign.name, "notes.txt", second.name, Path(report["file"]).name}
+    assert there == {foreign.name, "notes.txt", "deletions.jsonl", second.name, Path(report["file"]).name}
 
 
 def test_backups_of_format_1_are_counted_and_removed(tmp_path: Path) -> None:
@@ -413,3 +414,35 @@ def test_turns_made_while_it_runs_do_not_disturb_it(tmp_path: Path) -> None:
     with archive.Archive(writer.path) as opened:
         assert [len(record.history) for record in opened.records()] == [6, 6]
     assert len(turns_in(REDIS, session)) == 4
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a-file"
+    file.write_text("mine")
+    code, written = run("backup", "--to", str(file))
+    assert (code, file.read_text()) == (2, "mine")
+    assert written.endswith(f"{file} is, or is in, a file; name a folder with --to\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, ["bytes are free, needed are as many as both stores hold", "Make room, or --keep fewer"]),
+        (errno.EROFS, ["cannot be written to by user", "read-only file system", "--to elsewhere"]),
+    ],
+)
+def test_why_it_could_not_be_written_and_what_to_do_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: list[str]
+) -> None:
+    """What was begun is removed."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    hold(REDIS)
+    monkeypatch.setattr(Writer, "add_lines", fail)
+    code, written = run("backup", "--to", str(tmp_path / "to"))
+    assert code == 2
+    for words in [*told, "what was begun of it is removed, and older backups are as they were", str(tmp_path / "to")]:
+        assert words in written
+    assert [path.name for path in (tmp_path / "to").iterdir() if path.suffix != ".lock"] == []

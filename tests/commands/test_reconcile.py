@@ -198,3 +198,15 @@ def test_a_tombstone_that_is_no_id_deletes_nothing() -> None:
         client.set(f"tomb:{{conv:{session}}}", "zzz", ex=60)
     run("reconcile", "--apply")
     assert turns_in(REDIS, session) == turns_in(MONGO, session) != ()
+
+
+def test_what_trim_removed_from_one_store_is_expected_and_stays_removed(dual_write: None) -> None:
+    trimmed, missing = hold(MONGO, REDIS), ""
+    assert run("trim", "--older-than", "1s", "--store", REDIS, "--apply")[0] == 0
+    missing = hold(MONGO)  # later than what was trimmed
+    code, output = run("reconcile")
+    assert code == 1
+    assert "  trimmed                 1  (expected: removed from one store to make room)\n" in output
+    code, report = run_json("reconcile", "--apply")
+    assert (code, report["trimmed"], report["trouble"], report["repaired"]) == (0, 1, 1, 1)
+    assert (turns_in(REDIS, trimmed), len(turns_in(REDIS, missing))) == ((), 3)

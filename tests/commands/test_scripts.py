@@ -102,6 +102,7 @@ def test_what_a_model_needs_is_installed_where_one_is_asked(checkout: Path, answ
         ("adapters", "tests/client/adapters/requirements.txt"),
         ("bench", "benchmarks/requirements.txt"),
         ("docs", "requirements-docs.txt"),
+        ("audit", "requirements-audit.txt"),
     ],
 )
 def test_adapters_peers_and_docs_have_environments_of_their_own(checkout: Path, option: str, file: str) -> None:
@@ -312,7 +313,38 @@ def test_the_port_can_be_given(checkout: Path, words: tuple[str, ...], environme
     assert run(checkout, "server", *words, **environment).stdout.splitlines()[-1] == ports
 
 
-@pytest.mark.parametrize("words", [("--port",), ("--port", ""), ("--port", "http"), ("--port=08001",)])
+@pytest.mark.parametrize(
+    "words", [("--port",), ("--port", ""), ("--port", "http"), ("--port=08001",), ("--port", "65536")]
+)
 def test_what_is_no_port_is_refused(checkout: Path, words: tuple[str, ...]) -> None:
     done = run(checkout, "server", *words)
-    assert (done.returncode, done.stderr) == (2, "usage: script/server [--port N]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: script/server [--port N] (1 to 65535)\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ("", 0, "skipped: the list of vulnerabilities could not be read"),
+        ('[{"name": "one", "skip_reason": "unknown"}]', 0, "skipped: the list of vulnerabilities has none"),
+        ('[{"name": "one", "version": "1.0", "vulns": []}]', 0, "looked up 1 of 1 packages"),
+        ('[{"name": "one", "version": "1.0", "vulns": [{"id": "CVE-1"}]}]', 1, "one 1.0 CVE-1"),
+    ],
+)
+def test_the_audit_fails_for_a_vulnerability_alone(checkout: Path, found: str, code: int, said: str) -> None:
+    (checkout / "requirements-audit.txt").write_text("four==1.0\n")
+    report = f'{{"dependencies": {found}}}' if found else ""
+    (checkout / "report").write_text(report)
+    audits = f'for out; do :; done; [ "$1" != -m ] || {{ cat "{checkout}/report" >"$out"; exit 1; }}'
+    (checkout / ".venv-audit").mkdir()
+    executable(checkout / ".venv-audit" / "bin" / "python", f'#!/bin/sh\n{audits}\nexec {sys.executable} "$@"\n')
+    (checkout / "script" / "bootstrap").write_text("#!/bin/sh\n")
+    done = run(checkout, "audit")
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_the_server_says_how_it_is_used_and_installs_nothing(checkout: Path, word: str) -> None:
+    done = run(checkout, "server", word)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "usage: script/server [--port N]")
+    assert "Installing" not in done.stdout

@@ -108,13 +108,20 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+def has_workers(process: subprocess.Popen[str]) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any("spawn_main" in word for child in children(process) for word in child.cmdline())
+    return False
+
+
 def test_a_taken_port_is_named_with_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         with serving(tmp_path, PORT=str(port)) as server:
             _, output = server.communicate(timeout=PATIENCE)
     assert output == (
-        f"CommandError: port {port} is taken: another program listens on 127.0.0.1, stop it or set PORT\n"
+        f"CommandError: port {port} is taken: another program listens on 127.0.0.1, stop it or set PORT"
+        " (script/server: --port)\n"
     )
     assert server.returncode == 2
 
@@ -205,6 +212,22 @@ def test_a_stop_ends_every_child_and_the_next_start_remembers(tmp_path: Path) ->
         started = children(server)
     assert server.returncode == 0  # stopped while it was starting
     eventually(lambda: gone(started), f"left behind: {started}")
+
+
+@pytest.mark.parametrize("when", ["workers start", "it listens"])
+def test_signals_while_it_starts_or_ends_print_no_traceback(tmp_path: Path, when: str) -> None:
+    """A terminal or `timeout` signals every process of the group, and the server its workers once more."""
+    port = free_port()
+    with serving(tmp_path, PORT=str(port)) as server:
+        started = {"workers start": lambda: has_workers(server), "it listens": lambda: answers(port)}
+        eventually(started[when], "it does not start", PATIENCE)
+        while server.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(0.02)
+        _, errors = server.communicate(timeout=PATIENCE)
+    assert [line for line in errors.splitlines() if not line.startswith("{")] == []
 
 
 def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from pytest_django import Settings
 
 from conversations.answerers.recall import RecallAnswerer
-from conversations.api.authentication import make_token
 from conversations.stores import ALIASES, store
 from ops.errors import NoServer
 from ops.service import Service
+from tests.builders import make_token
 from tests.commands.working import run, run_json
 
 pytestmark = pytest.mark.usefixtures("both_empty")

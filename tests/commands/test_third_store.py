@@ -17,7 +17,7 @@ BOTH = (PRETEND, "mongo")
 ADDRESS = "pretend://here/0"
 NAMED = re.compile(r'"(redis|mongo)"|\b(REDIS|MONGO)\b|\bstores\.(redis|mongo)\b')
 MAY_NAME_ONE = {
-    "conversations/admin.py",  # of Django's models, which are MongoDB's
+    "ops/console/corrupt.py",  # of Django's models, which are MongoDB's
     "conversations/api/schema.py",  # an example
     "conversations/migrations/0001_initial.py",
     "conversations/models.py",

@@ -310,3 +310,10 @@ def test_killed_half_way_it_is_finished_by_running_it_again(tmp_path: Path, mong
     assert run("trim", "--older-than", "20d", "--apply")[0] == 0
     assert client.keys("conv:*") == []
     assert len(client.keys("tomb:*")) == 3000
+
+
+@pytest.mark.parametrize("wanted", ["0%", "101%", "800%"])
+def test_a_percentage_that_cannot_be_is_refused(wanted: str) -> None:
+    code, written = run("trim", "--to-memory", wanted)
+    assert code != 0
+    assert "is not a size: write it like 80%, at most 100%" in written

@@ -114,6 +114,13 @@ class Journal:
         pass
 
 
+class Deletions:
+    """Notes of deletions are for a restore, which is not played."""
+
+    def note(self, uptos: dict[str, str]) -> None:
+        pass
+
+
 class Process:
     """One process of the service; `enter` makes it the one that the code runs in."""
 
@@ -134,6 +141,7 @@ class Process:
             {alias: StoreState(*self.stores[alias].renew_breakers()) for alias in ALIASES},
             SharedFlags(machine, scheduler),  # type: ignore[arg-type]
             Journal(self),  # type: ignore[arg-type]
+            Deletions(),  # type: ignore[arg-type]
             routing,
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}

@@ -13,12 +13,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from conversations.runtime import gauges
 from telemetry import metrics
-from tests.configured import DEPLOYED, settings_with
+from tests.configured import DEPLOYED, LONG_SECRET, settings_with
 from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "LLM_API_KEY", "SYSTEM_PROMPT")
+MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "CHAT_KEYS", "LLM_API_KEY", "SYSTEM_PROMPT")
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
 
@@ -91,7 +91,7 @@ def as_variable(value: Any) -> str:
     """Return the setting in the form of its environment variable."""
     if isinstance(value, bool):
         return str(int(value))
-    text = ",".join(value) if isinstance(value, list) else str(value)
+    text = ",".join(value) if isinstance(value, list | dict) else str(value)
     return f"{text.removeprefix(f'{ROOT}/')}/" if text.startswith(str(ROOT)) else text
 
 
@@ -122,13 +122,14 @@ class TestSettings:
         documented = re.findall(r"`(\w+)_FILE`", SETTINGS)
         assert sorted(documented) == sorted(MAY_BE_FILES)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
-        secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind."}
+        secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind.", "CHAT_KEYS": f"one:{LONG_SECRET}"}
         for name in documented:
             (tmp_path / name).write_text(f"{secrets[name]}\n")
         found = settings_with(**{f"{name}_FILE": str(tmp_path / name) for name in documented})
         assert found["DATABASES"]["default"]["HOST"] == "db"
+        assert found.pop("CHAT_KEYS") == {"one": LONG_SECRET}
         assert {name: found[name] for name in documented if name in found} == {
-            name: secret for name, secret in secrets.items() if name != "DATABASE_URL"
+            name: secret for name, secret in secrets.items() if name not in ("DATABASE_URL", "CHAT_KEYS")
         }
 
     def test_compose_sets_only_existing_variables(self) -> None:
@@ -140,8 +141,26 @@ class TestSettings:
     def test_documents_name_only_existing_variables(self) -> None:
         for path in (ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").glob("*.md")):
             text = re.sub(r"grep \S+", "", path.read_text())  # which may look for the beginning of a name
-            named = set(re.findall(r"\b((?:CONV|REDIS|MONGO|CHAT|LLM|WEB)_[A-Z_]+)\b", text))
+            named = set(re.findall(r"\b((?:ADMIN|CONV|REDIS|MONGO|CHAT|LLM|WEB)_[A-Z_]+)\b", text))
             assert {name.removesuffix("_FILE") for name in named} <= variables(), path
+
+
+# --- Security --------------------------------------------------------------------------------------
+
+SECURITY = (ROOT / "docs" / "security.md").read_text()
+
+
+class TestSecurity:
+    ROWS = [line for line in SECURITY.splitlines() if line.startswith("| ") and not line.startswith("| threat |")]
+
+    @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
+    def test_a_row_names_tests_that_exist(self, row: str) -> None:
+        _, _, _, tests, _ = row.split("|")
+        named = [name.split("::") for name in code(tests)]
+        assert named
+        for file, test in named:
+            tree = ast.parse((ROOT / file).read_text())
+            assert test in {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
 
 
 # --- Commands --------------------------------------------------------------------------------------
@@ -169,7 +188,7 @@ class TestCommands:
     @pytest.mark.parametrize("path", [ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").rglob("*.md")],
                              ids=lambda path: path.name)  # fmt: skip
     def test_documents_call_only_existing_commands_and_options(self, path: Path) -> None:
-        for command, rest in re.findall(r"manage\.py ([a-z]+)([^`\n|&;]*)", path.read_text()):
+        for command, rest in re.findall(r"manage\.py ([a-z_]+)([^`\n|&;]*)", path.read_text()):
             assert command in get_commands()
             if command in COMMANDS:
                 assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= options(command), f"{command}{rest}"

@@ -10,7 +10,7 @@ import pytest
 from pytest_django import Settings
 
 from telemetry import request_id
-from telemetry.logs import JsonFormatter, OfRequest, TextFormatter, event, hashed
+from telemetry.logs import JsonFormatter, OfRequest, TextFormatter, event, hashed, held_back
 
 LOGGER = logging.getLogger("conversations.chat")
 
@@ -100,3 +100,15 @@ def test_a_line_for_people_has_the_same_fields_and_no_message_of_an_exception() 
     lines = TextFormatter().format(record).splitlines()
     assert (lines[0], lines[-1]) == (text, "ValueError")
     assert "words" not in "".join(lines)
+
+
+def test_what_is_logged_during_a_prompt_is_written_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        with held_back():
+            logging.getLogger("a test").warning("meanwhile")
+            assert "meanwhile" not in capfd.readouterr().err
+        assert "meanwhile" in capfd.readouterr().err
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -81,6 +81,9 @@ class TestPyproject:
     def test_what_builds_the_documentation_is_pinned(self) -> None:
         assert {"mkdocs", "mkdocs-material"} <= pins("requirements-docs.txt").keys()
 
+    def test_what_looks_for_vulnerabilities_is_pinned(self) -> None:
+        assert "pip-audit" in pins("requirements-audit.txt")
+
     def test_every_tool_knows_the_oldest_python(self) -> None:
         oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
         assert PROJECT["tool"]["mypy"]["python_version"] == oldest
@@ -115,7 +118,7 @@ class TestWorkflows:
         assert run["env"] == {"PYTHON": "python${{ matrix.python }}"}
 
     def test_ci_calls_what_developers_call(self) -> None:
-        assert {".ci/run", "script/docs"} <= {step.get("run") for step in steps("ci")}
+        assert {".ci/run", "script/audit", "script/docs"} <= {step.get("run") for step in steps("ci")}
         text = (ROOT / ".ci" / "run").read_text()
         assert all(f"bash script/{name}" in text for name in ('test "$@"', "test-faults", "test-djongo"))
 

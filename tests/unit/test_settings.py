@@ -134,3 +134,45 @@ def test_djongo_is_not_used_beside_other_versions(
     monkeypatch.setitem(sys.modules, "djongo", SimpleNamespace(__version__=version))
     monkeypatch.setattr("sqlparse.__version__", sqlparse)
     assert (djongo.problem() == "") is usable
+
+
+KEY = "of tests: thirty-two characters+"
+ANOTHER = "another one; it has some more characters"
+
+
+def test_chat_keys_are_read_in_their_order(tmp_path: Path) -> None:
+    found = settings_with(VAR_DIR=str(tmp_path), CHAT_KEYS=f" new:{KEY} ,old-1:{ANOTHER}, ")
+    assert list(found["CHAT_KEYS"].items()) == [("new", KEY), ("old-1", ANOTHER)]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (KEY, "key 1 must look like id:secret"),
+        (f":{KEY}", "key 1 must look like id:secret"),
+        ("new:", "key 1 must look like id:secret"),
+        (f"new:{KEY},a.b:{KEY}", "key 2 must look like id:secret"),
+        (f"{'x' * 33}:{KEY}", "key 1 must look like id:secret"),
+        (f"new:{KEY[:31]}", "the secret of key 1 needs 32 characters or more"),
+        (f"new:{'a' * 64}", "the secret of key 1 needs 32 characters or more, 5 of them different"),
+        (f"new:{KEY},new:{ANOTHER}", "two keys have the same id"),
+        (f"main:{KEY}", "the id main is that of the key made of SECRET_KEY"),
+    ],
+)  # fmt: skip
+def test_unusable_chat_keys_stop_the_start_and_are_not_repeated(tmp_path: Path, value: str, problem: str) -> None:
+    done = run("manage.py", "check", VAR_DIR=str(tmp_path), CHAT_KEYS=value)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"onesource: CHAT_KEYS is not usable: {problem}")
+    assert done.stderr.count("\n") == 1
+    assert not any(part and part in done.stderr for part in (KEY[:31], "a" * 64, ANOTHER))
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_the_second_factor_is_asked_for_where_it_is_switched_on(switch: str) -> None:
+    found = settings_with(**DEPLOYED, ADMIN_OTP=switch)
+    assert found["ADMIN_OTP"] == (switch == "1")
+    assert ("django_otp.middleware.OTPMiddleware" in found["MIDDLEWARE"]) == (switch == "1")
+
+
+def test_the_address_of_a_login_is_a_proxys_word_only_with_https() -> None:
+    assert [settings_with(**DEPLOYED, HTTPS=each)["REST_FRAMEWORK"]["NUM_PROXIES"] for each in "01"] == [0, 1]

@@ -15,7 +15,7 @@ from conversations.models import ALIAS
 from conversations.stores.control import ControlStore, Flags, Report
 from conversations.stores.mongo import connection, flags, indexes
 from conversations.stores.mongo.faults import failing_fast
-from conversations.stores.mongo.patient import NOTES, documents, patient
+from conversations.stores.mongo.patient import NOTES, counting, documents, patient
 from conversations.stores.sessions import make_key
 
 _INDEXING = 120.0  # seconds: many documents may be there already
@@ -30,7 +30,7 @@ class DocumentControl(ControlStore):
 
     def flags(self, limit: int) -> Flags:
         expected, self._flagged = self._flagged, inf
-        with failing_fast():
+        with failing_fast(counting()):
             sessions, number = flags.counted(documents(), expected)
         self._flagged = number
         return Flags(frozenset(sessions[:limit]), len(sessions[:limit]) == number, number)

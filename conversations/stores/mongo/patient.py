@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import pymongo
+from django.conf import settings
 from django.db import connections
 
 from conversations.models import ALIAS, Conversation
@@ -15,7 +16,12 @@ from conversations.stores.mongo.faults import as_unavailable, fail_fast
 
 NOTES = "onesource_notes"
 """The collection of what processes agree on."""
+_TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "timeoutMS")
+_FIRST = 3  # round trips of a first call: the driver looks at the server, makes a connection, and asks
+_COUNTING = 16  # times a call's time, in which flags are counted: that can be 48 calls
 _WALK_SECONDS = 120  # for a page of a walk over a whole collection, for which no client waits
+
+_given = False
 
 errors = partial(as_unavailable, ALIAS)
 
@@ -62,6 +68,22 @@ def _pages(cursor: Any, size: int, database: str) -> Iterator[list[Document]]:
             if not page:
                 return
             yield page
+
+
+def give_time(seconds: float) -> None:
+    """Give every call of this process so many seconds, instead of a turn's; to be called before the first one. Once the
+    driver knows a server to be out, calls do not wait for it."""
+    global _given
+    _given = True
+    options: dict[str, Any] = settings.DATABASES[ALIAS]["OPTIONS"]  # type: ignore[assignment]
+    most = int(_FIRST * seconds * 1000)
+    options |= {name: max(options[name], most) for name in _TIMEOUTS}
+    settings.MONGO_TIMEOUT_MS = max(settings.MONGO_TIMEOUT_MS, most)
+
+
+def counting() -> int:
+    """Return how many times a call's time the counting of flags may take: once, where requests wait for the process."""
+    return _COUNTING if _given else 1
 
 
 def connect() -> None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
@@ -21,6 +22,8 @@ PAUSE = 0.002  # seconds in which other clients have their turn
 SCAN = 200  # keys that one step of SCAN looks at
 
 errors = partial(as_unavailable, "redis")
+
+_TIMEOUTS = ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT")
 
 _clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the pool of the turns' client
 
@@ -40,6 +43,24 @@ def patient_client(cache: Cache = histories) -> Any:
         options = {**pool.connection_kwargs, "socket_timeout": PATIENCE}
         _clients[pool] = Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
     return _clients[pool]
+
+
+def give_time(seconds: float) -> None:
+    """Give every call of this process so many seconds, instead of a turn's; to be called before the first one. A server
+    that does not answer in that time is out: then each call has a turn's, since all would wait as long."""
+    options = settings.CACHES["conversations"]["OPTIONS"]
+    short = {name: options[name] for name in _TIMEOUTS}
+    settings.REDIS_SOCKET_TIMEOUT_MS = max(settings.REDIS_SOCKET_TIMEOUT_MS, seconds * 1000)
+    options |= {name: max(options[name], seconds) for name in _TIMEOUTS}
+    try:
+        with errors():
+            turns_client().ping()
+    except StoreUnavailable:
+        options |= short
+        settings.REDIS_SOCKET_TIMEOUT_MS = short["SOCKET_TIMEOUT"] * 1000
+        pool = turns_client().connection_pool
+        pool.connection_kwargs |= {name.lower(): value for name, value in short.items()}
+        pool.reset()  # the connection that was made has the time of before
 
 
 def answers(pipeline: Any, *, raising: bool = True) -> list[Any]:

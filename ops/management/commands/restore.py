@@ -8,9 +8,10 @@ from django.core.management.base import CommandError, CommandParser
 from conversations.clock import now
 from conversations.ids import stamp
 from conversations.stores import ALIASES, other, reachable
-from ops.backup import restore
+from ops.backup import deletions, restore
 from ops.backup.archive import Archive
 from ops.errors import BadBackup
+from ops.ledger import Period
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
 
 DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup does not have stays as it is."
@@ -38,8 +39,10 @@ class Command(OperatorCommand):
                 self.say(f"{file}: made {stamp(archive.manifest.created)}, {archive.lines:,} entries")
                 if replace:
                     self.confirm(f"Conversations in {into} lose turns that are not in this backup.", "yes", noinput)
+                ledger = deletions.gather(file.parent)
+                gaps = restore.gaps(archive, ledger)
                 with self.progress("Restoring") as advance:
-                    restored = restore.restore(archive, aliases, replaces=replace, advance=advance)
+                    restored = restore.restore(archive, aliases, ledger, replaces=replace, advance=advance)
                 age = archive.age(now())
         except BadBackup as error:
             raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
@@ -47,9 +50,11 @@ class Command(OperatorCommand):
             "file": str(file),
             "age_seconds": age,
             "stores": {name: one.as_dict() for name, one in restored.items()},
+            "may_come_back": [[stamp(since), stamp(until)] for since, until in gaps],
         }
         lines = [f"  {alias}: {_in_words(one)}" for alias, one in restored.items()]
-        return Result(report, [*lines, f"  {DELETED_STAYS}", *self._advice(into, replace, reached)])
+        promise = [] if gaps else [f"  {DELETED_STAYS}"]
+        return Result(report, [*lines, *promise, *self._advice(into, replace, reached)], _may_come_back(gaps, restored))
 
     def _advice(self, into: str, replace: bool, reached: tuple[str, ...]) -> list[str]:
         if into == "both":
@@ -62,7 +67,26 @@ class Command(OperatorCommand):
         return advice
 
 
-_WORDS = {"expired": "expired since", "deleted": "deleted since", "corrupt": "corrupt, quarantined"}
+_WORDS = {
+    "expired": "expired since",
+    "deleted": "deleted since",
+    "left_out": "turns left out by deletions",
+    "corrupt": "corrupt, quarantined",
+}
+
+
+def _may_come_back(gaps: list[Period], restored: dict[str, restore.Restored]) -> str:
+    """Return what is wrong where deletions may be undone: "" where all are known, or nothing was restored."""
+    counts = (one.put for one in restored.values())
+    most = max((put.created + put.merged + put.replaced for put in counts), default=0)
+    if not gaps or not most:
+        return ""
+    periods = ", ".join(f"{stamp(since)} to {stamp(until)}" for since, until in gaps)
+    return (
+        f"what was deleted may come back: nothing here tells of the deletions of {periods}. They can be of any of the"
+        f" {most:,} restored conversations. Delete those again with `manage.py conversation delete`, or put the"
+        f" {deletions.NAME} of that time beside the backup and restore again"
+    )
 
 
 def _in_words(restored: restore.Restored) -> str:

@@ -83,7 +83,7 @@ def size(text: str) -> Size:
     try:
         return Size.parse(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a size: write it like 80%, 2gb or 500mb") from None
+        raise ArgumentTypeError(f"{text!r} is not a size: write it like 80%, at most 100%, 2gb or 500mb") from None
 
 
 def positive(text: str) -> int:

@@ -1,0 +1,1 @@
+"""Conversations in the admin: found, read, exported and deleted by people."""

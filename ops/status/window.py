@@ -1,0 +1,113 @@
+"""What the server of this machine counted in the last ten minutes: its counters now, less what they were then.
+
+Counters grow from the start of the service: a fault of last week would be shown as one of today. So the process of the
+management port keeps what they were, each ten seconds, in a file of VAR_DIR, which `status` reads.
+"""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from conversations.stores import ALIASES
+from ops.status import served
+from ops.status.served import Served
+from telemetry.requests import page
+
+logger = logging.getLogger(__name__)
+
+EVERY = 10.0  # seconds
+SECONDS = 600.0
+CALLS = "store_duration_seconds_bucket"
+_COUNTERS = ("history_persist_attempts_total", "history_persist_errors_total", "history_reads_total",
+             "context_missing_total")  # fmt: skip
+
+Sample = tuple[float, Served]
+"""When the counters were read, on the monotonic clock, which all processes share; and what they were."""
+
+
+def start() -> None:
+    """Keep samples from now on, in a thread."""
+    threading.Thread(target=_forever, name="figures", daemon=True).start()
+
+
+def sample() -> None:
+    """Keep what the counters are now, and drop what is older than the window. Raise OSError."""
+    counted = _counters(served.parse(page().content.decode()))
+    kept = [one for one in _read() if not _restarted(one[1], counted)]
+    lines = [
+        (at, [[*key, value] for key, value in counts.items()]) for at, counts in [*kept, (time.monotonic(), counted)]
+    ]
+    file = _file()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(orjson.dumps(lines))
+    draft.rename(file)
+
+
+def growth(counted: Served) -> Served | None:
+    """Return how much each counter grew in the window, or since the service was started where that is later; None where
+    that was not kept."""
+    now, samples = _counters(counted), _read()
+    if not samples:
+        return None
+    before = next((counts for _, counts in samples if not _restarted(counts, now)), {})
+    return {key: value - before.get(key, 0.0) for key, value in now.items()}
+
+
+def p95_ms(counted: Served) -> float | None:
+    """Return about how long the 95th percentile of calls to the first store took, None where there were none, or it is
+    longer than the longest that is measured."""
+    buckets = sorted((float(le), value) for (name, _, le), value in counted.items() if name == CALLS)
+    if not buckets or not (calls := buckets[-1][1]):
+        return None
+    lower, below = 0.0, 0.0
+    for upper, number in buckets[:-1]:
+        if number >= 0.95 * calls:
+            return 1000 * (lower + (upper - lower) * (0.95 * calls - below) / (number - below))
+        lower, below = upper, number
+    return None
+
+
+def _forever() -> None:
+    while True:
+        try:
+            sample()
+        except Exception:  # it must go on, whatever happens
+            logger.exception("figures_not_kept")
+        time.sleep(EVERY)
+
+
+def _counters(counted: Served) -> Served:
+    calls = (CALLS, ALIASES[0])
+    return {key: value for key, value in counted.items() if key[0] in _COUNTERS or key[:2] == calls}
+
+
+def _restarted(before: Served, now: Served) -> bool:
+    """Return whether the service began to count anew in between."""
+    return any(value > now.get(key, 0.0) for key, value in before.items())
+
+
+def _read() -> list[Sample]:
+    """Return the samples of the window, the oldest first; none where there is no file of ours."""
+    now = time.monotonic()
+    try:
+        samples = [_sample(fields) for fields in orjson.loads(_file().read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []
+    # One that is later than now was written before the machine started.
+    return [one for one in samples if now - SECONDS <= one[0] <= now]
+
+
+def _sample(fields: Any) -> Sample:
+    at, counts = fields
+    return float(at), {(name, alias, label): float(value) for name, alias, label, value in counts}
+
+
+def _file() -> Path:
+    return Path(settings.VAR_DIR) / "run" / "figures.json"

@@ -1,0 +1,173 @@
+"""Conversations in the admin: found, read, exported and deleted by people who may, also in an outage."""
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from conversations import history
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops.console.words import rendered
+from ops.models import AuditEntry
+from tests import environment
+from tests.builders import a_session, a_turn
+from tests.servers import RedisServer
+
+LIST = "/admin/conversations/conversation/"
+
+
+def person(name: str, *groups: str, **fields: Any) -> Client:
+    user, _ = User.objects.update_or_create(username=name, defaults={"is_staff": True, **fields})
+    user.groups.set(Group.objects.filter(name__in=groups))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def support() -> Client:
+    return person("support", "Support")
+
+
+def page(client: Client, session: str, name: str = "change", **query: str) -> Any:
+    # The admin quotes what could end a part of an address.
+    return client.get(f"{LIST}conv_3A{session.replace('_', '_5F').replace(':', '_3A')}/{name}/", query)
+
+
+def put(session: str, *aliases: str, question: str = "What?", answer: str = "That.") -> None:
+    turn = a_turn(question, answer)
+    for alias in aliases:
+        store(alias).append(session, turn)
+
+
+def test_one_hit_is_its_page(support: Client) -> None:
+    session = a_session()
+    put(session, MONGO, answer="Only **MongoDB** has it.")
+    response = support.get(LIST, {"q": session}, follow=True)
+    assert response.redirect_chain
+    assert "<strong>MongoDB</strong>" in response.content.decode()
+
+
+def test_no_hit_says_so(support: Client) -> None:
+    response = support.get(LIST, {"q": a_session()})
+    assert "No conversation has" in response.content.decode()
+
+
+def test_an_outage_is_no_missing_conversation(support: Client, redis_server: RedisServer) -> None:
+    session = a_session()
+    put(session, REDIS)
+    redis_server.kill()
+    try:
+        listed, read = support.get(LIST, {"q": session}), page(support, session)
+    finally:
+        redis_server.start()
+    assert "this does not mean that there is none" in listed.content.decode()
+    assert read.status_code == 503
+    assert "Redis is out, and may have it" in read.content.decode()
+    missing = page(support, a_session())
+    assert (missing.status_code, missing["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_a_transcript_has_what_both_stores_have_and_is_audited(support: Client) -> None:
+    session = f"shop:{a_session()}"
+    put(session, REDIS, question="First?")
+    put(session, MONGO, question="Second?")
+    before = AuditEntry.objects.count()
+    shown = page(support, session).content.decode()
+    assert shown.index("First?") < shown.index("Second?")
+    assert all(text in shown for text in ("shop", "Redis: 2 messages", "MongoDB: 2 messages"))
+    entry = AuditEntry.objects.first()
+    assert AuditEntry.objects.count() == before + 1
+    assert (entry.who, entry.action) == ("support in the admin", "conversation read")
+    assert session not in json.dumps([entry.before, entry.after, entry.outcome])
+
+
+@pytest.mark.parametrize("form", ["json", "markdown"])
+def test_an_export_is_a_file_and_is_audited(support: Client, form: str) -> None:
+    session = a_session()
+    put(session, REDIS, question="What is kept?")
+    response = page(support, session, "export", **{"as": form})
+    assert "attachment" in response["Content-Disposition"]
+    assert "What is kept?" in response.content.decode()
+    assert AuditEntry.objects.first().action == "conversation export"
+
+
+def test_a_deletion_needs_the_session_and_a_reason_and_gives_a_receipt(support: Client) -> None:
+    session = a_session()
+    put(session, *ALIASES)
+    address = f"{LIST}conv_3A{session}/delete/"
+    for typed in ({"session": session}, {"session": f"{session}x", "reason": "asked"}, {"reason": "asked"}):
+        assert support.post(address, typed).status_code == 200
+        assert history.read(session).found
+    receipt = support.post(address, {"session": session, "reason": "their user asked"}).content.decode()
+    assert "Redis and MongoDB" in receipt
+    assert store(REDIS).inspect(session).tombstone in receipt
+    assert not history.read(session).found
+    entry = AuditEntry.objects.first()
+    assert (entry.action, entry.reason, entry.outcome) == ("conversation delete", "their user asked", "done")
+
+
+def test_a_receipt_names_the_store_that_deletes_later(support: Client, redis_server: RedisServer) -> None:
+    session = a_session()
+    put(session, *ALIASES)
+    redis_server.kill()
+    try:
+        posted = support.post(f"{LIST}conv_3A{session}/delete/", {"session": session, "reason": "asked"})
+    finally:
+        redis_server.start()
+    receipt = posted.content.decode()
+    assert "Redis deletes it then" in receipt
+    assert "Deleted in</dt><dd>MongoDB" in receipt
+
+
+def test_who_may_not_gets_nothing() -> None:
+    session = a_session()
+    put(session, REDIS, question="Secret?")
+    nobody = person("nobody")
+    for name in ("change", "export", "delete"):
+        response = page(nobody, session, name)
+        assert response.status_code == 403
+        assert b"Secret?" not in response.content
+    assert nobody.get(LIST).status_code == 403
+
+
+def test_a_corrupt_value_is_shown_as_one(support: Client) -> None:
+    session = a_session()
+    put(session, REDIS)
+    with environment.REDIS.client() as client:
+        client.set(f"conv:{session}", b"nonsense", ex=60)
+    assert "Redis: corrupt" in page(support, session).content.decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "[x](javascript:alert(1))",
+        "[x](data:text/html;base64,AAAA)",
+        '<img src=x onerror="alert(1)">',
+        "![x](http://tracker.example/x.png)",
+        "<style>*{display:none}</style>",
+        "[x]: javascript:alert(1)\n\n[x]",
+        '<a href="x" onclick="alert(1)">x</a>',
+    ],
+)
+def test_nothing_that_a_client_wrote_is_run_or_fetched(text: str) -> None:
+    html = rendered(text).lower()
+    assert not [
+        bad for bad in ("<script", "<img", "<style", "<a onclick", 'href="javascript', 'href="data') if bad in html
+    ]
+
+
+def test_markdown_is_rendered() -> None:
+    html = rendered("# Title\n\n- one\n- `two`\n\n```python\nprint('<b>')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    for part in ("<h1>Title</h1>", "<li>one</li>", "<code>two</code>", "&lt;b&gt;", "<td>1</td>"):
+        assert part in html
+    assert 'rel="noopener noreferrer nofollow"' in rendered("[x](https://example.org)")
+
+
+def test_a_text_too_long_to_be_rendered_is_shown_as_it_is() -> None:
+    html = rendered("**a** <b> " * 10_000)
+    assert html.startswith("<pre>**a** &lt;b&gt;")
