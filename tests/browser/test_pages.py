@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.contrib.admin.utils import quote
+from django.db import connections
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from conversations.runtime import switching
-from conversations.stores import ALIASES, store
+from conversations.stores import ALIASES, MONGO, store
 from tests import environment
 from tests.browser.looking import PATIENCE, follow, hosts_asked, see
-from tests.builders import a_session
+from tests.builders import a_session, a_turn
 from tests.faults.service import ROOT, Service
 
 
@@ -156,17 +158,39 @@ def test_the_policy_stops_nothing_that_a_page_of_the_admin_needs(service: Servic
     assert [message for message in severe if "/favicon.ico" not in message] == []
 
 
-@pytest.mark.parametrize("page", ["status/", "conversations/conversation/", "a transcript"])
-def test_pages_are_no_wider_than_a_phone(service: Service, browser: Chrome, page: str) -> None:
-    session = a_session()
-    ask(service, f"`{'long' * 40}`", session)
-    page = f"conversations/conversation/conv_3A{session}/change/" if page == "a transcript" else page
+@pytest.fixture(scope="module")
+def long_names(service: Service) -> str:
+    """Return the address of a conversation with the longest names that there can be, whose messages have long words.
+    MongoDB has a turn of it that Redis does not have, and a corrupt one with a name as long is quarantined."""
+    session, corrupt = (f"{'t' * 128}:{'s' * 91}{a_session()}" for _ in range(2))
+    turn = a_turn("`" + "long" * 40 + "`", "word" * 40)
+    for alias in ALIASES:
+        store(alias).append(session, turn)
+    store(MONGO).append(session, a_turn("q" * 150, "a" * 150), flag=True)
+    store(MONGO).append(corrupt, None, flag=True)
+    documents = connections["mongo"].get_collection("conversations_conversation")
+    documents.update_one({"_id": f"conv:{corrupt}"}, {"$set": {"messages": "no history"}})
+    store(MONGO).quarantine(corrupt)
+    return f"conversations/conversation/{quote(f'conv:{session}')}/"
+
+
+LONG_PAGES = ["status/", "conversations/conversation/", "conversations/conversation/?q=" + "none" * 32,
+              "conversations/conversation/" + quote(f"conv:{'u' * 128}:{'v' * 128}") + "/change/",
+              "conversations/corruptconversation/", "ops/auditentry/", "{}change/", "{}delete/"]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", LONG_PAGES)
+@pytest.mark.parametrize("width", [390, 1440])
+def test_pages_are_no_wider_than_the_window(
+    service: Service, browser: Chrome, long_names: str, page: str, width: int, tmp_path: Path
+) -> None:
     browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
     try:
-        open_in_admin(service, browser, page)
+        open_in_admin(service, browser, page.format(long_names))
         see(browser, "#content-main")
-        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        browser.save_screenshot(str(tmp_path / "page.png"))
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
