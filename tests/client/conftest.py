@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from onesource_client import AsyncClient, AsyncConversation, AsyncStream, Client, OnesourceError, Retries
+from onesource_client.errors import NotFound
 from onesource_client.retries import Attempts
 from tests import environment
+from tests.builders import a_session
 from tests.client.answering import ASKED, HOLD
 from tests.faults.service import Service
 from tests.servers import eventually
@@ -41,14 +43,17 @@ class Running:
         return self._asked.read_text().splitlines().count(question) if self._asked.exists() else 0
 
     def wait_until_well(self) -> None:
-        """Wait until the service uses both stores again, after a test that stopped one."""
+        """Wait until the service reads and writes both stores again, after a test that stopped one. Its pings find a
+        store before its breakers, one for reads and one for writes, let requests use it."""
         with connected("sync", self.url) as begin:
 
             def well() -> bool:
                 if httpx.get(f"{self.url}/healthz").json()["status"] != "ok":
                     return False
-                answer = begin().ask("Well?")
-                return (answer.store, answer.stored_in) == ("redis", ("redis",))  # reads have a breaker of their own
+                answer, unknown = begin().ask("Well?"), begin(a_session())
+                if (answer.store, answer.stored_in) != ("redis", ("redis",)):
+                    return False
+                return not_found(unknown.history) and not_found(unknown.delete)  # only if both stores were asked
 
             eventually(well, "the service does not use both stores")
 
@@ -108,6 +113,14 @@ def serving(application: Any) -> Iterator[str]:
             thread.join()
 
 
+def not_found(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except NotFound:
+        return True
+    return False
+
+
 KINDS = ("sync", "async")
 Begin = Callable[..., Any]
 
@@ -126,7 +139,7 @@ def connected(kind: str, url: str, retries: Retries = RETRIES) -> Iterator[Begin
 
 
 @pytest.fixture(scope="package")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running(tmp_path_factory.mktemp("client"), WEB_CONCURRENCY="1")
     running.service.start()
     try:
@@ -137,10 +150,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         running.service.stop()
 
 
+@pytest.fixture
+def running(_started: Running) -> Running:
+    """The server, which uses both stores whatever was done to them before."""
+    _started.wait_until_well()
+    return _started
+
+
 @pytest.fixture(params=KINDS)
 def begin(request: pytest.FixtureRequest, running: Running) -> Iterator[Begin]:
     """Return a function that returns a conversation of either client."""
-    running.wait_until_well()
     with connected(request.param, running.url) as begin:
         yield begin
 
