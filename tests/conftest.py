@@ -59,6 +59,7 @@ def _knowing_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "_make", lambda: with_coverage(make()))
     monkeypatch.setattr(clock, "_ahead", None)
     monkeypatch.setattr(clock, "_differences", {})
+    monkeypatch.setattr(clock, "_wall", 0.0)
     state.forget()
     eventually(lambda: reachable() == ALIASES, "not every store answers")
     for alias in ALIASES:  # a file has it, of the tests before

@@ -27,6 +27,7 @@ SWAPPED: tuple[tuple[types.ModuleType, str], ...] = (
     (pings, "_pings"),
     (clock, "_ahead"),
     (clock, "_differences"),
+    (clock, "_wall"),
     (expiry, "_latest"),
     (datasets, "PROCESS"),
     (pings, "PROCESS"),
@@ -146,7 +147,8 @@ class Process:
         )
         recent: dict[str, deque[float]] = {alias: deque(maxlen=5) for alias in ALIASES}
         self._globals: list[Any] = [
-            state, {}, recent, None, {}, 0.0, name, name, name, None, repair.Flagged(), None, scheduler.now, Pauses(),
+            state, {}, recent, None, {}, 0.0, 0.0, name, name, name, None, repair.Flagged(), None,
+            scheduler.now, Pauses(),
         ]  # fmt: skip
 
     def start(self) -> None:
