@@ -81,7 +81,7 @@ class Stores:
         self._requests = Requests(var_dir)
         self._file = var_dir / "embedded.json"
         self._stopping = threading.Event()
-        self._revive = threading.Event()
+        self._revive = False  # no Event: its lock would wait for ever in a handler that interrupts another one
         self._to_start: set[str] = set()
         """Those that were shut down and are requested to start: they may not have ended yet."""
         # It must not end before this process: the kernel ends a child with the thread that started it.
@@ -113,7 +113,7 @@ class Stores:
 
     def revive(self) -> None:
         """Start again what was shut down on purpose; safe to call from a signal handler."""
-        self._revive.set()
+        self._revive = True
 
     def stop(self) -> None:
         """End every child, and release the folder after that."""
@@ -134,8 +134,8 @@ class Stores:
             requests = self._requests.wait(LOOK_SECONDS)
             if self._stopping.is_set():
                 return
-            revive = self._revive.is_set()
-            self._revive.clear()
+            if revive := self._revive:
+                self._revive = False
             for child in self._children:
                 self._carry_out([verb for verb, name in requests if name == child.name], child)
                 self._look_at(child, revive)

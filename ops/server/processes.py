@@ -74,18 +74,22 @@ def serve(public: Listening, management: Listening, announce: Callable[[], None]
     A worker has as long for its last answers as a model may take, then it is ended.
     """
     workers = [Worker(public) for _ in range(settings.WEB_CONCURRENCY)] + [Worker(management)]
-    stop = threading.Event()
+    signals: list[int] = []  # an Event's lock would wait for ever in a handler that interrupts another one
     for each in _SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:  # nohup stays nohup
-            signal.signal(each, lambda *_: stop.set())
-    threading.Thread(target=_when_open, args=((public, management), announce), daemon=True).start()
+            signal.signal(each, lambda number, _: signals.append(number))
+    ending = threading.Event()
+    opening = threading.Thread(target=_when_open, args=((public, management), ending, announce), daemon=True)
+    opening.start()
     try:
-        while not stop.is_set():
+        while not signals:
             for worker in workers:
                 worker.keep()
             wait([worker.sentinel for worker in workers if worker.sentinel], _TICK_SECONDS)
     finally:
+        ending.set()
         _end(workers)
+        opening.join()
 
 
 @dataclass
@@ -192,8 +196,10 @@ def _socket(address: str) -> socket.socket:
     return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
 
 
-def _when_open(places: tuple[Listening, ...], then: Callable[[], None]) -> None:
-    """Call `then` when every place has a worker that listens."""
-    while not all(place.answers() for place in places):
-        time.sleep(0.1)
-    then()
+def _when_open(places: tuple[Listening, ...], ending: threading.Event, then: Callable[[], None]) -> None:
+    """Call `then` when every place has a worker that listens, unless the end comes first."""
+    while not ending.is_set():
+        if all(place.answers() for place in places):
+            then()
+            return
+        ending.wait(0.1)

@@ -216,7 +216,8 @@ def test_a_stop_ends_every_child_and_the_next_start_remembers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("when", ["workers start", "it listens"])
 def test_signals_while_it_starts_or_ends_print_no_traceback(tmp_path: Path, when: str) -> None:
-    """A terminal or `timeout` signals every process of the group, and the server its workers once more."""
+    """A terminal or `timeout` signals every process of the group, and the server its workers once more. So often that
+    handlers interrupt each other: none may wait for a lock that the one before has."""
     port = free_port()
     with serving(tmp_path, PORT=str(port)) as server:
         started = {"workers start": lambda: has_workers(server), "it listens": lambda: answers(port)}
@@ -225,7 +226,7 @@ def test_signals_while_it_starts_or_ends_print_no_traceback(tmp_path: Path, when
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                server.wait(0.02)
+                server.wait(0.001)
         _, errors = server.communicate(timeout=PATIENCE)
     assert [line for line in errors.splitlines() if not line.startswith("{")] == []
 
