@@ -33,7 +33,6 @@ class Slow:
             "REDIS_URL": f"redis://127.0.0.1:{self.proxies[REDIS].port}/0",
             "MONGO_URL": f"mongodb://127.0.0.1:{self.proxies[MONGO].port}/onesource?directConnection=true",
             "VAR_DIR": str(self.folder),
-            "DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
         }
         return subprocess.run(
             [sys.executable, "manage.py", *words], cwd=settings.BASE_DIR, env=os.environ | AS_DEPLOYED | urls,
