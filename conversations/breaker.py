@@ -42,14 +42,13 @@ class Breaker:
     @property
     def recovering(self) -> bool:
         """Whether it closed so recently that another process' breaker may still be open."""
-        if self._closed_at is not None and self._clock() >= self._closed_at + RECOVERY:
-            self._closed_at = None
-        return self._closed_at is not None
+        closed = self._closed_at
+        return closed is not None and self._clock() < closed + RECOVERY
 
     @property
     def calm(self) -> bool:
         """Whether it is closed, and not recovering."""
-        return self._until is None and (self._closed_at is None or not self.recovering)
+        return self._until is None and not self.recovering
 
     @property
     def state(self) -> str:
@@ -106,11 +105,11 @@ class Breaker:
         if bad:
             self._open(now)
         else:
+            self._closed_at = now  # before it lets calls through: who looks in between must not find it calm
             self._until = None
-            self._closed_at = now
             self._outcomes.clear()
 
     def _open(self, now: float) -> None:
-        self.opened += 1
         self._until = now + self._jitter(*OPEN_FOR)
         self._probing_since = None
+        self.opened += 1  # once it is open: what was found before is found anew then

@@ -51,11 +51,17 @@ class begun:  # noqa: N801
 
     def __enter__(self) -> None:
         slots.take()
-        self._token = _deadline.set(Deadline(SECONDS))
+        try:
+            self._token = _deadline.set(Deadline(SECONDS))
+        except BaseException:
+            slots.give()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        _deadline.reset(self._token)
-        slots.give()
+        try:
+            _deadline.reset(self._token)
+        finally:
+            slots.give()
 
 
 @contextmanager

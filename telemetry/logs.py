@@ -15,8 +15,8 @@ from django.conf import settings
 from telemetry import request_id
 from telemetry.escaping import visible
 
-# No line has the thread or the process, which each record would be asked for.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+# No line has the names of the thread and the process, which are looked for with each record.
+logging.logThreads = logging.logMultiprocessing = False
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 

@@ -127,10 +127,10 @@ class ProcessState:
         found, (circumstances, inputs) = self._circumstances(), self._calm
         if found == circumstances:
             return inputs
+        kept = tuple(dict(one) if isinstance(one, dict) else one for one in found)
         if not self._is_calm():
             return None
         inputs = Inputs(self.routing, complete=self.known.complete)
-        kept = tuple(dict(one) if isinstance(one, dict) else one for one in found)
         if self._circumstances() == kept:  # another thread may have changed them meanwhile
             self._calm = (kept, inputs)
         return inputs

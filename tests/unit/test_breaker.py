@@ -98,6 +98,50 @@ def test_it_is_recovering_while_another_process_may_be_open() -> None:
     assert not breaker.recovering
 
 
+def test_no_thread_finds_it_calm_on_its_way_to_open_or_to_recover() -> None:
+    """What a thread finds while another one changes it is kept for as long as `opened` stays the same."""
+    seen: list[tuple[int, bool]] = []
+
+    class Watched(Breaker):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if "_closed_at" in vars(self):
+                seen.append((self.opened, self.calm))
+
+    clock = Clock()
+    breaker = Watched(1.0, clock, lambda low, high: low)
+    seen.clear()
+    breaker.trip()
+    assert (1, True) not in seen
+    clock.time += 3.0
+    breaker.probe()
+    seen.clear()
+    breaker.record(failed=False)
+    assert {calm for _, calm in seen} == {False}
+
+
+def test_a_thread_that_looks_late_forgets_no_closing() -> None:
+    clock, looks = Clock(), list[bool]()
+    breaker = opened(clock)
+    clock.time += 3.0
+    breaker.probe()
+    breaker.record(failed=False)
+
+    def late() -> float:
+        breaker._clock = clock  # this look only
+        breaker.trip()
+        clock.time += 6.0
+        breaker.probe()
+        breaker.record(failed=False)
+        return clock.time + RECOVERY  # when the look began, the closing before was forgotten
+
+    clock.time += RECOVERY
+    breaker._clock = late
+    looks.append(breaker.recovering)
+    assert breaker.recovering
+    assert not breaker.calm
+
+
 def test_a_failed_or_slow_probe_opens_it_again() -> None:
     for failed, seconds in ((True, 0.0), (False, 0.2)):
         clock = Clock()

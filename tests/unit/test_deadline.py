@@ -124,6 +124,14 @@ def test_a_request_that_waits_lets_another_run(waits: Callable[[], AbstractConte
     assert slots._free == free
 
 
+def test_a_request_that_cannot_begin_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = slots._free
+    monkeypatch.setattr(deadline, "SECONDS", "none")
+    with pytest.raises(TypeError), deadline.begun():
+        pass
+    assert slots._free == free
+
+
 def test_a_call_that_is_not_made_keeps_the_slot(clock: Clock) -> None:
     free = slots._free
     with deadline.begun():

@@ -1,11 +1,16 @@
 """The state of a process: one, whichever thread asks first."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from conversations import stores
-from conversations.runtime.state import state
-from conversations.stores import ALIASES, store
+from conversations.runtime.state import ProcessState, state
+from conversations.stores import ALIASES, REDIS, store
+from conversations.stores.control import Flags
+from tests.builders import a_session
 
 
 def test_threads_that_are_first_get_one_state_and_its_stores_breakers() -> None:
@@ -23,3 +28,30 @@ def test_threads_that_are_first_get_one_state_and_its_stores_breakers() -> None:
     for alias in ALIASES:
         known = state().stores[alias]
         assert (known.reads, known.writes) == (store(alias).reads, store(alias).writes)
+
+
+def test_inputs_are_not_kept_for_what_changes_while_they_are_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    process, session, judge = state(), a_session(), ProcessState._is_calm
+    for alias in ALIASES:
+        process.remember_flags(alias, Flags(), time.monotonic())
+
+    def judge_and_be_overtaken(self: ProcessState) -> bool:
+        calm = judge(self)
+        self.known.cut_off[REDIS] = frozenset({"elsewhere:1"})
+        return calm
+
+    assert process._is_calm()
+    monkeypatch.setattr(ProcessState, "_is_calm", judge_and_be_overtaken)
+    process.inputs(session)
+    monkeypatch.undo()
+    assert process.inputs(session).cut_off == {REDIS}
+
+
+def test_inputs_are_kept_while_nothing_changes() -> None:
+    process = state()
+    for alias in ALIASES:
+        process.remember_flags(alias, Flags(), time.monotonic())
+    before = process.inputs(a_session())
+    assert process.inputs(a_session()) is before
+    process.stores[REDIS].writes.trip()
+    assert process.inputs(a_session()).writable == set(ALIASES) - {REDIS}
