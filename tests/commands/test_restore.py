@@ -487,10 +487,10 @@ def test_what_it_did_is_in_the_audit_log(tmp_path: Path) -> None:
 def test_killed_half_way_it_is_finished_by_doing_it_again(
     tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer
 ) -> None:
-    turns = some_turns(4, size=300)
+    turns, name = some_turns(4, size=300), a_session()  # the ledger may have deletions of other tests
     with histories().client.get_client().pipeline(transaction=False) as pipeline:
         for number in range(2000):
-            pipeline.set(f"conv:s{number}", b"".join(turn.lines() for turn in turns), ex=100_000)
+            pipeline.set(f"conv:{name}-{number}", b"".join(turn.lines() for turn in turns), ex=100_000)
         pipeline.execute()
     path = make(tmp_path)
     lose(redis_server, mongo_server, REDIS)
