@@ -7,7 +7,7 @@ from typing import Any
 
 from django_redis.pool import ConnectionFactory
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, DefaultParser
+from redis.connection import AbstractConnection, DefaultParser, SSLConnection
 from redis.exceptions import TimeoutError
 from redis.retry import Retry
 from redis.utils import SENTINEL
@@ -21,6 +21,10 @@ made = 0
 def _connected(connection: AbstractConnection) -> None:
     global made
     connection.on_connect()  # type: ignore[no-untyped-call]
+    if isinstance(connection, SSLConnection):
+        # Over TLS the server sends session tickets first. Unread, they look like an answer that nobody has read.
+        connection.send_command("PING", check_health=False)  # type: ignore[no-untyped-call]
+        connection.read_response()
     made += 1
 
 

@@ -1,0 +1,69 @@
+"""Redis over TLS: a connection can be used as soon as it is made."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from django.conf import settings as ours
+from pytest_django import Settings
+
+from conversations.stores.redis.turns import CacheStore
+from conversations.turns import Limits
+from tests.builders import a_session, a_turn
+from tests.servers import RedisServer, redis_binary
+
+
+class TlsRedis(RedisServer):
+    """A redis-server that answers over TLS alone, with a certificate of its own, and asks for no password."""
+
+    @property
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.directory / 'certificate.pem'}"
+
+    @property
+    def _certificate(self) -> list[str]:
+        return [str(self.directory / name) for name in ("key.pem", "certificate.pem")]
+
+    def make_certificate(self) -> "TlsRedis":
+        key, certificate = self._certificate
+        words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2",
+                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]  # fmt: skip
+        subprocess.run(words, check=True, capture_output=True)
+        return self
+
+    def command(self) -> list[str]:
+        key, certificate = self._certificate
+        return [redis_binary(), "--port", "0", "--tls-port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--dir", str(self.directory), "--tls-cert-file", certificate, "--tls-key-file", key,
+                "--tls-auth-clients", "no"]  # fmt: skip
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path, settings: Settings) -> Iterator[CacheStore]:
+    words = [redis_binary(), "--tls-cluster", "no", "--no-such-option", "yes"]  # it names the first that it lacks
+    refused = subprocess.run(words, capture_output=True, text=True)
+    if not shutil.which("openssl") or "tls-cluster" in refused.stdout + refused.stderr:
+        pytest.skip("no openssl, or a Redis without TLS")
+    server = TlsRedis(tmp_path / "redis")
+    try:
+        server.make_certificate().start()
+        changed = deepcopy(ours.CACHES)
+        changed["conversations"]["LOCATION"] = server.url
+        settings.CACHES = changed
+        yield CacheStore("redis", Limits(60, 10, 100_000))
+    finally:
+        server.kill()
+
+
+def test_a_new_connection_serves_the_first_command(over_tls: CacheStore) -> None:
+    """The server's session tickets come after it is made, and look like an answer that nobody has read."""
+    for _ in range(10):
+        over_tls.ping()
+        session = a_session()
+        assert over_tls.load(session) is None
+        assert over_tls.append(session, a_turn()).stored
+        over_tls._client._turns._idle.clear()
+        over_tls._client.redis.connection_pool.disconnect()
