@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from conversations.runtime.pings import p95
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served, window
-from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, judged, scrubs
+from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, doubtful, judged, scrubs
 from ops.status.pings import ping_ms
 from ops.status.served import Served, server_url
 
@@ -139,6 +140,9 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         counted = submit(served.served_metrics).result() if here is None else here
         answers = {alias: answer.result() for alias, answer in asked.items()}
         reports = {alias: report for alias, (_, report) in answers.items() if report}
+        for alias in doubtful(reports):
+            with suppress(StoreUnavailable):
+                reports[alias] = submit(partial(datasets.ask, alias)).result()
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
     lately = window.growth(counted) if counted is not None else None

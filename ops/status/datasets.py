@@ -46,6 +46,13 @@ Asked = tuple[Report, float]
 """A store's report, and how many seconds its clock is ahead of the monotonic one."""
 
 
+def doubtful(asked: Mapping[str, Asked]) -> list[str]:
+    """Return the stores that seem to have come back with other data, to be asked once more: a server may have counted
+    up since, and noted that in the other store before that one was asked."""
+    known = datasets.noted(report for report, _ in asked.values())
+    return [alias for alias, (report, _) in asked.items() if _verdict(alias, report, known) is not Verdict.SAME]
+
+
 def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
     """Return what the reports of the stores that answered mean."""
     known = datasets.noted(report for report, _ in asked.values())

@@ -1,5 +1,6 @@
 """A turn that no store has confirmed and one may have: its question can be asked again, and is stored once."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -49,7 +50,7 @@ def leave_little_time(alias: str) -> None:
     The other store has all its time."""
     request = deadline._deadline.get()
     assert request
-    request.take(alias, request.left(alias) - FROZEN_SECONDS)
+    request.take(alias, request.left(alias, time.monotonic()) - FROZEN_SECONDS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -14,10 +15,12 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from rich.console import Console
 
+from conversations.background import watcher
 from conversations.datasets import Coverage, Known, Scrubbed
 from conversations.policy import Routing
 from conversations.runtime import datasets, switching
 from conversations.stores import ALIASES, MONGO, REDIS, control, store
+from conversations.stores.control import Report
 from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
@@ -325,3 +328,26 @@ def test_with_both_out_scrubs_are_not_known() -> None:
 )
 def test_what_is_wrong_with_a_dataset_has_a_colour(dataset: DatasetStatus | None, name: str, cell: Cell) -> None:
     assert _STORE[name](collect.StoreStatus(True, dataset=dataset)) == cell
+
+
+def test_what_is_counted_up_between_two_questions_is_no_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server counts each store's epoch up, and notes it in the other one, while `status` asks both."""
+    ask, reported = datasets.ask, threading.Event()
+
+    def ask_and_be_overtaken(alias: str) -> tuple[Report, float]:
+        if not threading.current_thread().name.startswith("status"):
+            return ask(alias)
+        if alias == REDIS and not reported.is_set():
+            answer = ask(REDIS)
+            for _ in range(2):
+                watcher._tick()
+            reported.set()
+            return answer
+        assert reported.wait(20)
+        return ask(alias)
+
+    watcher._tick()
+    monkeypatch.setattr(collect.datasets, "ask", ask_and_be_overtaken)
+    found = collect.look(here={}).stores[REDIS].dataset
+    assert found
+    assert found.verdict == "same"
