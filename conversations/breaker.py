@@ -46,11 +46,6 @@ class Breaker:
         return closed is not None and self._clock() < closed + RECOVERY
 
     @property
-    def calm(self) -> bool:
-        """Whether it is closed, and not recovering."""
-        return self._until is None and not self.recovering
-
-    @property
     def state(self) -> str:
         """`closed`, `open`, or `half_open` once a probe may go or is on its way."""
         with self._lock:
@@ -105,7 +100,7 @@ class Breaker:
         if bad:
             self._open(now)
         else:
-            self._closed_at = now  # before it lets calls through: who looks in between must not find it calm
+            self._closed_at = now  # before it lets calls through: who looks in between finds it recovering
             self._until = None
             self._outcomes.clear()
 

@@ -77,11 +77,6 @@ class SharedFlags:
         at: float = self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[0]
         return at if at <= time.monotonic() else 0.0  # later than now: written before the machine restarted
 
-    def has_newer(self, alias: str, than: float) -> bool:
-        """Return whether a flag was set in the store after that time on the monotonic clock."""
-        at: float = self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[0]
-        return than < at <= time.monotonic()
-
     def set_had_flags(self, alias: str, had: bool) -> None:
         struct.pack_into("?", self._page, _OFFSETS[alias] + 8, had)
 
@@ -112,31 +107,26 @@ class ProcessState:
     """The datasets, and what is known of their coverage."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
-    _calm: tuple[tuple[Any, ...], Inputs] = ((), Inputs(Routing("", dual_write=False)))
-    """The circumstances in which nothing was out, and the inputs of every turn in them."""
+    _kept: tuple[tuple[Any, ...], Inputs] = ((), Inputs(Routing("", dual_write=False)))
+    """The inputs of every turn while nothing is out, and the circumstances that they are of."""
 
     def inputs(self, session: str) -> Inputs:
-        """Return the policy's inputs for a turn of this session."""
-        return self._calm_inputs() or self._inputs(session)
-
-    def _calm_inputs(self) -> Inputs | None:
-        """Return the inputs where they are the same for every session. While nothing changes they are not worked out
-        anew: every turn asks twice."""
-        if self.pending_flags or not self._follows(time.monotonic()):
-            return None
-        found, (circumstances, inputs) = self._circumstances(), self._calm
+        """Return the policy's inputs for a turn of this session. While nothing changes they are not worked out anew:
+        every turn asks twice."""
+        if self.pending_flags or not self.follows:
+            return self._inputs(session)
+        found, (circumstances, inputs) = self._circumstances(), self._kept
         if found == circumstances:
             return inputs
-        kept = tuple(dict(one) if isinstance(one, dict) else one for one in found)
-        if not self._is_calm():
-            return None
-        inputs = Inputs(self.routing, complete=self.known.complete)
-        if self._circumstances() == kept:  # another thread may have changed them meanwhile
-            self._calm = (kept, inputs)
+        before = tuple(dict(one) if isinstance(one, dict) else one for one in found)
+        inputs = self._inputs(session)
+        # Another thread may have changed the circumstances meanwhile.
+        if self._are_for_all(inputs) and self._circumstances() == before:
+            self._kept = (before, inputs)
         return inputs
 
     def _circumstances(self) -> tuple[Any, ...]:
-        """Return all that decides whether it is calm, and the inputs then, but for what time alone changes."""
+        """Return all that the inputs are worked out from while nothing is out, but for what time alone changes."""
         known = self.known
         seen = [(one.flags, one.flags_at, one.reads.opened, one.writes.opened) for one in self.stores.values()]
         noted = (known.coverage, known.datasets, known.trimmed, known.cut_off, known.flagged)
@@ -170,29 +160,16 @@ class ProcessState:
             unknown_flags=frozenset(unknown),
         )
 
-    def _is_calm(self) -> bool:
+    def _are_for_all(self, inputs: Inputs) -> bool:
         """Return whether nothing is out, nor was lately, and no flag of any conversation is set or unread."""
-        known = self.known
-        if any(known.trimmed.values()) or any(known.cut_off.values()):
+        if any(self.known.trimmed.values()) or inputs != Inputs(self.routing, complete=inputs.complete):
             return False
-        return all(
-            one.flags
-            and one.flags.complete
-            and not one.flags.sessions
-            and one.reads.calm
-            and one.writes.calm
-            and not self._has_newer_flags(alias)
-            and not one.may_miss_flags(known.flagged.get(alias, 0.0))
-            for alias, one in self.stores.items()
-        )
+        return all(one.flags and one.flags.complete and not one.flags.sessions for one in self.stores.values())
 
     @property
     def follows(self) -> bool:
         """Return whether this process would know of a switch: it may have been stopped, or cut off from both stores."""
-        return self._follows(time.monotonic())
-
-    def _follows(self, now: float) -> bool:
-        return self.followed_at is None or now - self.followed_at < FOLLOWED
+        return self.followed_at is None or time.monotonic() - self.followed_at < FOLLOWED
 
     def _has_unknown_flags(self, alias: str) -> bool:
         """Return whether the store has, or had when it was last used, flags that were not read."""
@@ -218,7 +195,7 @@ class ProcessState:
         return flags is None or bool(flags.sessions) or self._has_newer_flags(alias)
 
     def _has_newer_flags(self, alias: str) -> bool:
-        return self.shared_flags.has_newer(alias, self.stores[alias].flags_at)
+        return self.stores[alias].flags_at < self.shared_flags.recorded_at(alias)
 
     def remember_flags(self, alias: str, flags: Flags, read_at: float) -> None:
         """Keep the flags that were read from the store; `read_at` is when the reading began."""

@@ -76,9 +76,6 @@ class SharedFlags:
     def recorded_at(self, alias: str) -> float:
         return self._flags.get(alias, (-1.0, False))[0]
 
-    def has_newer(self, alias: str, than: float) -> bool:
-        return than < self.recorded_at(alias)
-
     def set_had_flags(self, alias: str, had: bool) -> None:
         self._flags[alias] = (self.recorded_at(alias), had)
 
