@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -123,6 +125,13 @@ class RedisServer(Server):
                 return bool(client.ping())
             except RedisError:
                 return False
+
+
+def use_redis(settings: Any, url: str) -> None:
+    """Let the service's code use that Redis while the fixture `settings` lasts."""
+    changed = deepcopy(settings.CACHES)
+    changed["conversations"]["LOCATION"] = url
+    settings.CACHES = changed
 
 
 class MongoServer(Server):

@@ -3,17 +3,15 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from django.conf import settings as ours
 from pytest_django import Settings
 
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import Limits
 from tests.builders import a_session, a_turn
-from tests.servers import RedisServer, redis_binary
+from tests.servers import RedisServer, redis_binary, use_redis
 
 
 class TlsRedis(RedisServer):
@@ -50,9 +48,7 @@ def over_tls(tmp_path: Path, settings: Settings) -> Iterator[CacheStore]:
     server = TlsRedis(tmp_path / "redis")
     try:
         server.make_certificate().start()
-        changed = deepcopy(ours.CACHES)
-        changed["conversations"]["LOCATION"] = server.url
-        settings.CACHES = changed
+        use_redis(settings, server.url)
         yield CacheStore("redis", Limits(60, 10, 100_000))
     finally:
         server.kill()

@@ -5,13 +5,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from copy import deepcopy
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as ours
 from django.core.management import call_command
 from pytest_django import Settings
 from redis import Redis
@@ -27,7 +25,7 @@ from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_bulk, test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, K8S, containers, manifest
-from tests.servers import MongoServer, eventually, redis_binary
+from tests.servers import MongoServer, eventually, redis_binary, use_redis
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +43,13 @@ def until_saved(server: DeployedRedis) -> None:
         eventually(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "the snapshot is not done")
 
 
-def use(settings: Settings, url: str) -> None:
-    changed = deepcopy(ours.CACHES)
-    changed["conversations"]["LOCATION"] = url
-    settings.CACHES = changed
-
-
 class AsTheServicesUser:
     """The service is logged in as its own user."""
 
     @pytest.fixture(autouse=True)
     def _logged_in(self, deployed: DeployedRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(environment, "REDIS", deployed)
-        use(settings, deployed.url_of("onesource"))
+        use_redis(settings, deployed.url_of("onesource"))
 
 
 class TestTheServicesControl(AsTheServicesUser, test_control.TestRedisControl):
@@ -79,7 +71,7 @@ class TestTheServicesUserInBulk(AsTheServicesUser, test_bulk.TestRedisBulk):
 
 @pytest.mark.parametrize("secret", ["onesource", "onesource-jobs"])
 def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, settings: Settings) -> None:
-    use(settings, deployed.url_of(secret))
+    use_redis(settings, deployed.url_of(secret))
     store, session = CacheStore("redis", test_stores.LIMITS), a_session()
     assert store.append(session, a_turn(), flag=True).stored
     for turn in some_turns(30):
@@ -89,7 +81,7 @@ def test_each_of_our_urls_can_keep_a_turn(secret: str, deployed: DeployedRedis, 
 
 
 def test_the_service_can_tell_how_full_redis_is(deployed: DeployedRedis, settings: Settings) -> None:
-    use(settings, deployed.url_of("onesource"))
+    use_redis(settings, deployed.url_of("onesource"))
     sampling.sample()
     assert sample("redis_memory_max_bytes") == 1024**3
     assert sample("redis_memory_used_bytes") > 0
@@ -100,7 +92,7 @@ class TestTheJobsUser:
 
     @pytest.fixture(autouse=True)
     def _logged_in(self, deployed: DeployedRedis, settings: Settings, mongo_server: MongoServer) -> None:
-        use(settings, deployed.url_of("onesource-jobs"))
+        use_redis(settings, deployed.url_of("onesource-jobs"))
         # The corrupt values that other tests leave in either store would be trouble, rightly.
         with deployed.client() as client, mongo_server.client() as mongo:
             client.flushall()
