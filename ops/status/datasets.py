@@ -49,14 +49,13 @@ Asked = tuple[Report, float]
 def doubtful(asked: Mapping[str, Asked]) -> list[str]:
     """Return the stores that seem to have come back with other data, to be asked once more: a server may have counted
     up since, and noted that in the other store before that one was asked."""
-    known = datasets.noted(report for report, _ in asked.values())
-    return [alias for alias, (report, _) in asked.items() if _verdict(alias, report, known) is not Verdict.SAME]
+    _, verdicts = _known_and_verdicts(asked)
+    return [alias for alias, verdict in verdicts.items() if verdict is not Verdict.SAME]
 
 
 def judged(asked: Mapping[str, Asked]) -> dict[str, DatasetStatus]:
     """Return what the reports of the stores that answered mean."""
-    known = datasets.noted(report for report, _ in asked.values())
-    verdicts = {alias: _verdict(alias, report, known) for alias, (report, _) in asked.items()}
+    known, verdicts = _known_and_verdicts(asked)
     for alias, (report, _) in asked.items():
         if report.dataset and verdicts[alias] is Verdict.SAME:
             known.datasets[alias] = report.dataset
@@ -75,8 +74,11 @@ def scrubs(asked: Mapping[str, Asked]) -> ScrubStatus | None:
     return ScrubStatus(known.scrubbed if known.scrubbed.at else None, known.scrubbing if goes_on else None)
 
 
-def _verdict(alias: str, report: Report, known: Known) -> Verdict:
-    return judge(report.dataset, report.instance, filter(None, [known.datasets.get(alias)]))
+def _known_and_verdicts(asked: Mapping[str, Asked]) -> tuple[Known, dict[str, Verdict]]:
+    """Return what is noted in these stores, and what became of each by that."""
+    known = datasets.noted(report for report, _ in asked.values())
+    noted = {alias: filter(None, [known.datasets.get(alias)]) for alias in asked}
+    return known, {alias: judge(report.dataset, report.instance, noted[alias]) for alias, (report, _) in asked.items()}
 
 
 def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> DatasetStatus:
