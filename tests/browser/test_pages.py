@@ -74,12 +74,16 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     service: Service, browser: Chrome, tmp_path: Path
 ) -> None:
     """Escaped: what a client said is shown, never run."""
-    session = a_session()
+    name = a_session()
+    session = f"{name}-1"
     ask(service, "Is <script>document.title='run'</script> shown?", session)
     ask(service, "What did I just ask about?", session)
-    open_in_admin(service, browser, "conversations/conversation/")
+    ask(service, "Is this another one?", f"{name}-2")
+    # A page of all conversations may have only those of the tests before.
+    open_in_admin(service, browser, f"conversations/conversation/?q={name}")
     see(browser, "#result_list", session)
     browser.save_screenshot(str(tmp_path / "list.png"))
+    browser.find_element(By.NAME, "q").clear()
     browser.find_element(By.NAME, "q").send_keys(session)
     follow(browser, By.CSS_SELECTOR, "#changelist-search [type=submit]")
     assert "Is <script>document.title='run'</script> shown?" in see(browser, ".transcript .user")
