@@ -1,6 +1,6 @@
 """A history as its lines in Redis, which are decoded when their messages are wanted.
 
-More turns may be stored than the limit: see append.lua. Readers see no more than that, the newest.
+More turns may be stored than the limit: see room.py. Readers see no more than that, the newest.
 """
 
 import re
