@@ -133,7 +133,8 @@ class ProcessState:
         return (self.routing, seen, *noted, clock.corrected(), self.shared_flags.recorded())
 
     def _inputs(self, session: str) -> Inputs:
-        readable, writable, more, unknown, recovering = [], [], [], [], []
+        readable, writable, more, unknown = [], [], [], []
+        recovering = False
         for alias, one in self.stores.items():
             if one.reads.allows():
                 readable.append(alias)
@@ -143,8 +144,7 @@ class ProcessState:
                 more.append(alias)
             if self._has_unknown_flags(alias):
                 unknown.append(alias)
-            if one.reads.recovering or one.writes.recovering:
-                recovering.append(alias)
+            recovering = recovering or one.reads.recovering or one.writes.recovering
         known = self.known
         # What a switch has changed may not be known yet: nothing is left out then, and no store is complete.
         follows = self.follows
@@ -153,7 +153,7 @@ class ProcessState:
             frozenset(readable),
             frozenset(writable),
             may_have_more=frozenset(more),
-            recovering=frozenset(recovering),
+            recovering=recovering,
             complete=known.complete if follows else frozenset(),
             trimmed=known.trimmed_alone(settings.CONV_TTL_SECONDS) if any(known.trimmed.values()) else frozenset(),
             cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),
