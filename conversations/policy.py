@@ -76,8 +76,8 @@ class Inputs:
     writable: frozenset[str] = frozenset(ALIASES)
     may_have_more: frozenset[str] = frozenset()
     """The stores with an unsynced flag for this conversation, or with flags that were not read yet."""
-    recovering: bool = False
-    """Whether a store was unavailable so recently that another machine may still skip it."""
+    recovering: frozenset[str] = frozenset()
+    """The stores that were unavailable so recently that another machine may still skip them."""
     unknown_flags: frozenset[str] = frozenset()
     """The stores that have, or had before they went out, flags that this process has not read."""
     complete: frozenset[str] = frozenset(ALIASES)
@@ -170,6 +170,8 @@ def context(inputs: Inputs, answered: frozenset[str], latest: str | None, expect
     unread = frozenset(ALIASES) - answered
     if not unread:
         return FULL
-    # Dual write does not cover what was stored before it or was trimmed, nor what another process cannot reach.
-    alone = answered & inputs.complete - inputs.cut_off - inputs.trimmed
+    # Dual write does not cover what was stored before it or was trimmed, nor what another process cannot reach, or
+    # could not a moment ago: the flag of that may be in the store that is out now.
+    trusted = inputs.complete & inputs.readable & inputs.writable
+    alone = answered & trusted - inputs.cut_off - inputs.trimmed - inputs.recovering
     return FULL if alone and not unread & (inputs.may_have_more | inputs.unknown_flags) else BEHIND

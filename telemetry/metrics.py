@@ -123,6 +123,12 @@ breaker_open = Gauge(
     ["store", "kind"],
     multiprocess_mode="livemax",
 )
+store_recovering = Gauge(
+    "store_recovering",
+    "Whether a store was out in the last eight seconds (0 or 1); the highest of all processes.",
+    ["store"],
+    multiprocess_mode="livemax",
+)
 switches = Counter("switches", "Changes of primary or dual write that a process has followed.")
 store_errors = Counter("store_errors", "Calls to a store that failed.", ["store", "operation"])
 store_seconds = Histogram(
@@ -203,6 +209,7 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
             dataset_changes.labels(store=name, reason=reason)
         for kind in ("reads", "writes"):
             breaker_open.labels(store=name, kind=kind)
+        store_recovering.labels(store=name)
         for outcome in ("hit", "miss", "rescue"):
             reads.labels(store=name, outcome=outcome)
         for operation in OPERATIONS:

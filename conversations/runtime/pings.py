@@ -117,6 +117,7 @@ def _remember(alias: str, found: StoreHealth) -> None:
     for kind in ("reads", "writes"):
         breaker = getattr(state().stores[alias], kind)
         metrics.breaker_open.labels(store=alias, kind=kind).set(breaker.state != CLOSED)
+    metrics.store_recovering.labels(store=alias).set(state().stores[alias].recovering)
     if found.latency_ms is not None:
         _pings[alias].append(found.latency_ms)
         if gauge := gauges.latency(alias):

@@ -39,6 +39,11 @@ class StoreState:
     flags_at: float = 0.0
     """When the unsynced flags were read, on the monotonic clock."""
 
+    @property
+    def recovering(self) -> bool:
+        """Whether it was unavailable so recently that another machine may still skip it."""
+        return self.reads.recovering or self.writes.recovering
+
     def may_miss_flags(self, flagged: float) -> bool:
         """Return whether a flag that was set at that time, by the stores' clock, may be missing in what was read."""
         return self.flags is not None and flagged > clock.time_of(self.flags_at) - UNSURE
@@ -133,8 +138,7 @@ class ProcessState:
         return (self.routing, seen, *noted, clock.corrected(), self.shared_flags.recorded())
 
     def _inputs(self, session: str) -> Inputs:
-        readable, writable, more, unknown = [], [], [], []
-        recovering = False
+        readable, writable, more, unknown, recovering = [], [], [], [], []
         for alias, one in self.stores.items():
             if one.reads.allows():
                 readable.append(alias)
@@ -144,7 +148,8 @@ class ProcessState:
                 more.append(alias)
             if self._has_unknown_flags(alias):
                 unknown.append(alias)
-            recovering = recovering or one.reads.recovering or one.writes.recovering
+            if one.recovering:
+                recovering.append(alias)
         known = self.known
         # What a switch has changed may not be known yet: nothing is left out then, and no store is complete.
         follows = self.follows
@@ -153,7 +158,7 @@ class ProcessState:
             frozenset(readable),
             frozenset(writable),
             may_have_more=frozenset(more),
-            recovering=recovering,
+            recovering=frozenset(recovering),
             complete=known.complete if follows else frozenset(),
             trimmed=known.trimmed_alone(settings.CONV_TTL_SECONDS) if any(known.trimmed.values()) else frozenset(),
             cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),

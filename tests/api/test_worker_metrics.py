@@ -34,7 +34,7 @@ def values(page: str, name: str) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "series"),
     [("redis_up", 1), ("mongo_up", 1), ("redis_latency_p95_ms", 1), ("unsynced_conversations", 2),
-     ("breaker_open", 4), ("redis_memory_used_bytes", 1), ("redis_memory_max_bytes", 1),
+     ("breaker_open", 4), ("store_recovering", 2), ("redis_memory_used_bytes", 1), ("redis_memory_max_bytes", 1),
      ("onesource_backup_timestamp_seconds", 1)],
 )  # fmt: skip
 def test_a_gauge_is_exported_before_it_is_set(name: str, series: int, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
@@ -19,14 +19,18 @@ def hosts_asked(browser: Chrome) -> set[str]:
 
 
 def see(browser: Chrome, selector: str, text: str = "") -> str:
-    """Return the text of the element once it is there and says so."""
+    """Return the text of the element once it is there and says so; what it said instead is in the exception."""
+    found: list[str] = []
 
     def there(_: Chrome) -> str | None:
-        found = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
+        found[:] = [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
         return next((said or " " for said in found if text in said), None)
 
     redrawn = [StaleElementReferenceException]
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=redrawn).until(there) or ""
+    try:
+        return WebDriverWait(browser, PATIENCE, ignored_exceptions=redrawn).until(there) or ""
+    except TimeoutException:
+        raise TimeoutException(f"{selector} does not say {text!r}: {found}") from None
 
 
 def follow(browser: Chrome, by: str, what: str) -> None:

@@ -84,12 +84,13 @@ class Service:
         )
 
     def is_quiet(self) -> bool:
-        """Return whether no worker holds back calls of a store, and all see both stores."""
+        """Return whether no worker holds back calls of a store or has a moment ago, and all see both stores: what is
+        broken now is no second fault."""
         try:
-            held_back = list(self.metric("breaker_open"))
+            broken = [*self.metric("breaker_open"), *self.metric("store_recovering")]
         except (OSError, http.client.HTTPException):
             return False
-        return held_back != [] and not any(held_back) and self._all(lambda health: health["status"] == "ok")
+        return broken != [] and not any(broken) and self._all(lambda health: health["status"] == "ok")
 
     def metric(self, name: str) -> Iterator[float]:
         """Yield the metric's values, one a series, of all workers together."""

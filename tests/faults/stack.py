@@ -13,7 +13,7 @@ from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.servers import MongoServer, RedisServer
 
-QUIET_SECONDS = 12.0  # breakers reopen within 5 s, a watcher looks every second
+QUIET_SECONDS = 20.0  # breakers close within 5 s and count as recovering for 8 more; a watcher looks every second
 _POLL_SECONDS = 0.2  # often enough for what happens every second
 UNSHARED: AbstractContextManager[object] = nullcontext()  # no other process has a stack
 

@@ -36,6 +36,21 @@ KEPT: dict[str, Kept] = {
                 Request(at=12.5, client=0, kind="ask", machine=0, expecting=False, key=False),
             ),
         ),
+    ),
+    "applied late, and asked at once": Kept(
+        Plan(
+            seed=5863,
+            primary="redis",
+            dual_write=False,
+            max_turns=3,
+            clients=1,
+            faults=(Fault(at=4.3, kind="apply late", target="redis", seconds=1.1),),
+            requests=(
+                Request(at=2.0, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=5.1, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=5.6, client=0, kind="ask", machine=0, expecting=False, key=False),
+            ),
+        ),
         "4 flags are not looked at",
     ),
     "rolled back by one turn": Kept(
@@ -132,6 +147,23 @@ KEPT: dict[str, Kept] = {
                 Request(at=8.521432970392276, client=0, kind="delete", machine=1, expecting=False, key=False),
                 Request(at=8.58295057106518, client=0, kind="ask", machine=0, expecting=False, key=False),
                 Request(at=13.18002648914969, client=0, kind="ask", machine=0, expecting=False, key=False),
+            ),
+        ),
+    ),
+    "written to one store, which is out when the other is back": Kept(
+        Plan(
+            seed=2323386168,
+            primary="redis",
+            dual_write=True,
+            max_turns=16,
+            clients=1,
+            faults=(
+                Fault(at=3.2, kind="refuse", target="mongo", seconds=2.0),
+                Fault(at=5.0, kind="freeze", target="redis", seconds=3.7),
+            ),
+            requests=(
+                Request(at=4.2, client=0, kind="ask", machine=0, expecting=False, key=False),
+                Request(at=7.5, client=0, kind="read", machine=1, expecting=False, key=False),
             ),
         ),
     ),

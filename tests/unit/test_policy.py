@@ -28,7 +28,7 @@ DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
         (Inputs(MONGO), (M, R), True),  # with MongoDB as primary Redis is always read too
         (Inputs(REDIS, may_have_more=frozenset({M})), (R, M), True),  # unsynced: both, merged
         (Inputs(REDIS, unknown_flags=frozenset({M})), (R, M), True),  # a flag was set there that was not read yet
-        (Inputs(REDIS, recovering=True), (R, M), True),  # another machine may still skip Redis
+        (Inputs(REDIS, recovering=frozenset({R})), (R, M), True),  # another machine may still skip Redis
         (Inputs(REDIS, readable=frozenset({M})), (M,), False),  # Redis is unavailable: no wait for it
         (Inputs(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
         (Inputs(MONGO, readable=frozenset({M})), (M,), False),
@@ -92,6 +92,8 @@ PRIMARY = {"complete": frozenset({R})}  # Redis is complete, MongoDB is not
         (Inputs(DUAL, complete=frozenset()), BOTH, "1", None, False, FULL),
         (Inputs(DUAL, cut_off=frozenset({R})), {R}, "1", None, False, BEHIND),  # another process may write to MongoDB
         (Inputs(DUAL, cut_off=frozenset({R})), {M}, "1", None, False, FULL),
+        (Inputs(DUAL, recovering=frozenset({M})), {M}, "1", None, False, BEHIND),  # another one may still skip it
+        (Inputs(DUAL, recovering=frozenset({M})), {R}, "1", None, False, FULL),
         (Inputs(DUAL, trimmed=frozenset({R})), {R}, "1", None, False, BEHIND),  # MongoDB may have what was removed
         (Inputs(DUAL, trimmed=frozenset({R})), {M}, "1", None, False, FULL),
         (Inputs(MONGO), BOTH, "1", None, False, FULL),
