@@ -195,7 +195,7 @@ def test_a_store_is_broken_and_started_from_the_page(service: Service, chat: Chr
     see(chat, "#stores [data-store=redis]", "up")
     WebDriverWait(chat, PATIENCE).until(lambda _: not element(chat, "#outage").is_displayed())
     service.wait()
-    WebDriverWait(chat, PATIENCE).until(lambda _: service.is_quiet())
+    WebDriverWait(chat, PATIENCE).until(lambda _: service.uses_both())
     ask(chat, "fourth")
     answered(chat, 3, "stored in")
     assert stored(service, chat) == ["first", "second, slowly", "third", "fourth"]

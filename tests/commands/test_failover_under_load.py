@@ -29,9 +29,9 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
         code, report = run_json("failover", "--to", "mongo")
         assert (code, report["differences"]) == (0, 0), report
         redis_server.kill()
-        eventually(lambda: not service.is_quiet(), "the server does not notice")
+        eventually(lambda: not service.uses_both(), "the server does not notice")
         redis_server.start()
-        eventually(service.is_quiet, "the server does not recover")
+        eventually(service.uses_both, "the server does not recover")
         code, report = run_json("failback")
         assert (code, report["differences"]) == (0, 0), report
         load.stop()

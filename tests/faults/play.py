@@ -65,7 +65,7 @@ def play(stack: Stack, case: Case, pace: Pace, alone: AbstractContextManager[obj
     deadline = repairing_since + pace.repair
     stored, apart = evidence.wait_until_together(stack, load.sessions, deadline, is_apart)
     repaired_in = time.monotonic() - repairing_since
-    in_use = stack.is_quiet(deadline)  # or the API would read the other store
+    in_use = stack.uses_both(deadline)  # or the API would read the other store
     views = _views(run, stored)
     verdict = judge(load.talks, views, terms, evidence.shown(stack))
     verdict.repair_seconds = None if apart else repaired_in

@@ -83,14 +83,20 @@ class Service:
             )
         )
 
+    def uses_both(self) -> bool:
+        """Return whether no worker holds back calls of a store, and all see both stores."""
+        return self._none("breaker_open") and self._all(lambda health: health["status"] == "ok")
+
     def is_quiet(self) -> bool:
-        """Return whether no worker holds back calls of a store or has a moment ago, and all see both stores: what is
-        broken now is no second fault."""
+        """Return whether nor has any in the last seconds: what is broken now is no second fault."""
+        return self.uses_both() and self._none("store_recovering")
+
+    def _none(self, name: str) -> bool:
         try:
-            broken = [*self.metric("breaker_open"), *self.metric("store_recovering")]
+            values = list(self.metric(name))
         except (OSError, http.client.HTTPException):
             return False
-        return broken != [] and not any(broken) and self._all(lambda health: health["status"] == "ok")
+        return values != [] and not any(values)
 
     def metric(self, name: str) -> Iterator[float]:
         """Yield the metric's values, one a series, of all workers together."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,16 @@ class Stack:
         for link in self.links:
             link[alias].set(mode, milliseconds)
 
-    def is_quiet(self, deadline: float) -> bool:
+    def uses_both(self, deadline: float) -> bool:
         """Return as soon as every server uses both stores again, or else False at the deadline."""
-        while not all(service.is_quiet() for service in self.services):
+        return self._all(Service.uses_both, deadline)
+
+    def is_quiet(self, deadline: float) -> bool:
+        """Return as soon as nothing is left of a fault, or else False at the deadline."""
+        return self._all(Service.is_quiet, deadline)
+
+    def _all(self, true: Callable[[Service], bool], deadline: float) -> bool:
+        while not all(true(service) for service in self.services):
             if time.monotonic() > deadline:
                 return False
             time.sleep(_POLL_SECONDS)
