@@ -40,6 +40,10 @@ class BadBackup(OperatorError):
     """This file cannot be restored"""
 
 
+class BadKeys(OperatorError):
+    """BACKUP_KEY_FILE is not usable"""
+
+
 class NotVerified(OperatorError):
     """The backup could not be tried out"""
 

@@ -22,15 +22,16 @@ from conversations.ids import stamp
 from conversations.runtime.deletions import Deletion
 from conversations.stores import ALIASES, bulk, control, reachable, store
 from conversations.stores.bulk_reader import Entry
-from ops.backup import deletions, store_snapshot
+from ops.backup import deletions, keys, store_snapshot
 from ops.backup.archive import is_ours
+from ops.backup.keys import Keys
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE, line_of
 from ops.backup.writer import Writer
 from ops.errors import BackupRunning, CannotWrite
 from ops.long_work import Advance, prefetched
 
-NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
+NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|zip\.enc|tar)")
 _PAGE = 250
 _COUNT_SECONDS = 2.0
 
@@ -45,16 +46,19 @@ class Made:
     removed: tuple[str, ...]
     missing: tuple[str, ...]
     """The stores that could not be reached, and are not in it."""
+    key: str | None
+    """The id of the key that it is encrypted with."""
 
 
 def create(folder: Path, keep: int, advance: Advance) -> Made:
     """Write a backup of the stores that can be reached; with both in it, remove the oldest beyond `keep`.
 
-    Raise NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
+    Raise BadKeys, NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
     """
+    known = keys.known()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _create(folder, keep, advance)
+        return _create(folder, keep, known, advance)
     except OSError as error:
         raise CannotWrite(_why(folder, error)) from error
 
@@ -79,12 +83,12 @@ def _why(folder: Path, error: OSError) -> str:
     return f"{folder}: {error.strerror or error}"
 
 
-def _create(folder: Path, keep: int, advance: Advance) -> Made:
+def _create(folder: Path, keep: int, known: Keys, advance: Advance) -> Made:
     with _alone(folder):
         aliases = reachable()
         if not aliases:
             raise NoStore
-        with _writer(folder) as (writer, created):
+        with _writer(folder, known) as (writer, created):
             census = _Census()
             datasets = _datasets(aliases)  # first: a store that is wiped later has another one
             writer.add_lines(census.lines(aliases, created, advance))
@@ -100,7 +104,7 @@ def _create(folder: Path, keep: int, advance: Advance) -> Made:
         if not missing:
             for alias in aliases:
                 store(alias).write_note(NOTE, stamp(created))
-        return Made(writer.path, size, manifest, removed, missing)
+        return Made(writer.path, size, manifest, removed, missing, next(iter(known), None))
 
 
 class _Census:
@@ -175,11 +179,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writer(folder: Path) -> Iterator[tuple[Writer, datetime]]:
+def _writer(folder: Path, known: Keys) -> Iterator[tuple[Writer, datetime]]:
     """Begin a backup under a name of this second, or of the next one that is free."""
     while True:
         created = now()
-        writer = Writer(folder, created)
+        writer = Writer(folder, created, known)
         with writer:
             if not writer.path.exists():
                 yield writer, created

@@ -13,6 +13,7 @@ from ops.errors import BadBackup
 FORMAT, VERSION = "onesource-backup", 2
 MAX_MANIFEST = 2**20  # bytes
 FOREIGN = "foreign: not a backup made by `backup --to`"
+NEWER = "newer: it was made by a later version of onesource; restore it with that one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Manifest:
         if fields.get("format") != FORMAT:
             raise BadBackup(FOREIGN)
         if type(fields.get("version")) is not int or fields["version"] > VERSION:
-            raise BadBackup("newer: it was made by a later version of onesource; restore it with that one")
+            raise BadBackup(NEWER)
         try:
             return cls._of(fields)
         except (KeyError, TypeError, ValueError, AttributeError):

@@ -106,6 +106,7 @@ def _restore(archive: Archive, alias: str, plan: Plan, age: int, replaces: bool,
 def check(archive: Archive, advance: Advance) -> Plan:
     """Read every byte of the backup; return its tombstones and what it has of which store. Raise BadBackup."""
     plan = Plan()
+    archive.check_seal()
     archive.check_dump()
     for record in counted(archive.heads(), advance, archive.lines):
         plan.own[record.store].add(record.session)

@@ -90,6 +90,7 @@ def verify(path: Path, advance: Advance) -> Verified:
     where the file itself is not whole."""
     _sweep_scratch()
     with Archive(path) as archive, _throwaway() as (urls, home), _another_process() as other:
+        archive.check_seal()
         archive.check_dump()
         first = other.submit(_try_out_first, os.getpid(), path, urls[_FIRST])
         found = {_SECOND: _try_out(path, _SECOND, urls[_SECOND], advance), _FIRST: first.result()}

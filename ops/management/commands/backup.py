@@ -46,11 +46,13 @@ class Command(OperatorCommand):
             "bytes": made.bytes,
             "counts": counts,
             "snapshot": manifest.snapshot,
+            "key": made.key,
             "removed": list(made.removed),
         }
         lines = [f"{made.path}: {made.bytes:,} bytes"]
         lines += [f"  {alias}: {_counted(count)}" for alias, count in counts.items()]
         lines.append(f"  {_snapshot()}: {manifest.snapshot}")
+        lines += [f"  encrypted with the key {made.key}"] if made.key else []
         lines += [f"  removed: {name}" for name in made.removed]
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
