@@ -40,6 +40,10 @@ class BadBackup(OperatorError):
     """This file cannot be restored"""
 
 
+class NothingOfTenant(OperatorError):
+    """The backup has nothing of this tenant; nothing was changed"""
+
+
 class BadKeys(OperatorError):
     """BACKUP_KEY_FILE is not usable"""
 

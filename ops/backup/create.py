@@ -22,6 +22,7 @@ from conversations.ids import stamp
 from conversations.runtime.deletions import Deletion
 from conversations.stores import ALIASES, bulk, control, reachable, store
 from conversations.stores.bulk_reader import Entry
+from conversations.stores.sessions import is_of
 from ops.backup import deletions, keys, store_snapshot
 from ops.backup.archive import is_ours
 from ops.backup.keys import Keys
@@ -32,6 +33,7 @@ from ops.errors import BackupRunning, CannotWrite
 from ops.long_work import Advance, prefetched
 
 NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|zip\.enc|tar)")
+_NO_SNAPSHOT = "none: a backup of one tenant has none"
 _PAGE = 250
 _COUNT_SECONDS = 2.0
 
@@ -50,15 +52,18 @@ class Made:
     """The id of the key that it is encrypted with."""
 
 
-def create(folder: Path, keep: int, advance: Advance) -> Made:
+def create(folder: Path, keep: int, advance: Advance, tenant: str | None = None) -> Made:
     """Write a backup of the stores that can be reached; with both in it, remove the oldest beyond `keep`.
+
+    One of a tenant has its conversations alone, "" being no tenant. It has a name of its own, and no snapshot; none is
+    removed for it, and it is not noted as the newest one. Neither is the ledger written, which has all tenants.
 
     Raise BadKeys, NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
     """
     known = keys.known()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _create(folder, keep, known, advance)
+        return _create(folder, keep, known, advance, tenant)
     except OSError as error:
         raise CannotWrite(_why(folder, error)) from error
 
@@ -83,25 +88,28 @@ def _why(folder: Path, error: OSError) -> str:
     return f"{folder}: {error.strerror or error}"
 
 
-def _create(folder: Path, keep: int, known: Keys, advance: Advance) -> Made:
+def _create(folder: Path, keep: int, known: Keys, advance: Advance, tenant: str | None) -> Made:
     with _alone(folder):
         aliases = reachable()
         if not aliases:
             raise NoStore
-        with _writer(folder, known) as (writer, created):
-            census = _Census()
+        with _writer(folder, known, tenant) as (writer, created):
+            census = _Census(tenant)
             datasets = _datasets(aliases)  # first: a store that is wiped later has another one
             writer.add_lines(census.lines(aliases, created, advance))
-            dump = store_snapshot.add(writer, aliases)
+            dump = store_snapshot.add(writer, aliases) if tenant is None else _NO_SNAPSHOT
             counts = {alias: census.counts[alias] for alias in aliases}
-            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {}, datasets=datasets)
-            ledger = deletions.gather(folder)
-            ledger.add(census.deletions())
-            deletions.write(folder, ledger, created)
+            tool = f"onesource {settings.VERSION}"
+            manifest = Manifest(created, tool, aliases, counts, dump, {}, datasets=datasets, tenant=tenant)
+            if tenant is None:
+                ledger = deletions.gather(folder)
+                ledger.add(census.deletions())
+                deletions.write(folder, ledger, created)
             size = writer.finish(manifest)
         missing = tuple(alias for alias in ALIASES if alias not in aliases)
-        removed = () if missing else _retain(folder, keep, writer.path)
-        if not missing:
+        complete = not missing and tenant is None
+        removed = _retain(folder, keep, writer.path) if complete else ()
+        if complete:
             for alias in aliases:
                 store(alias).write_note(NOTE, stamp(created))
         return Made(writer.path, size, manifest, removed, missing, next(iter(known), None))
@@ -110,7 +118,8 @@ def _create(folder: Path, keep: int, known: Keys, advance: Advance) -> Made:
 class _Census:
     """Reads the stores line by line, and counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self.counts = {alias: Counts() for alias in ALIASES}
         self._tombstones: dict[str, str] = {}
 
@@ -134,6 +143,8 @@ class _Census:
 
     def _line(self, alias: str, entry: Entry, created: datetime) -> bytes:
         """Return the line of a conversation, counted; nothing where there is nothing to restore."""
+        if not is_of(entry.session, self._tenant):
+            return b""
         counts, history = self.counts[alias], entry.history
         counts.corrupt += entry.corrupt
         if not (history or entry.tombstone):
@@ -179,11 +190,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writer(folder: Path, known: Keys) -> Iterator[tuple[Writer, datetime]]:
+def _writer(folder: Path, known: Keys, tenant: str | None) -> Iterator[tuple[Writer, datetime]]:
     """Begin a backup under a name of this second, or of the next one that is free."""
     while True:
         created = now()
-        writer = Writer(folder, created, known)
+        writer = Writer(folder, created, known, "onesource-" if tenant is None else f"tenant-{tenant}-")
         with writer:
             if not writer.path.exists():
                 yield writer, created

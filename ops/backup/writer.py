@@ -22,9 +22,9 @@ _FAST = 1  # level 6 takes four times as long for a fifth less
 class Writer:
     """Writes a backup under a temporary name, which its owner alone may read, and renames it when it is whole."""
 
-    def __init__(self, folder: Path, created: datetime, keys: Keys | None = None) -> None:
-        self.path = folder / f"onesource-{created:%Y%m%dT%H%M%SZ}.zip{'.enc' if keys else ''}"
-        self._draft = folder / f".{self.path.name}.part"
+    def __init__(self, folder: Path, created: datetime, keys: Keys | None = None, begin: str = "onesource-") -> None:
+        self.path = folder / f"{begin}{created:%Y%m%dT%H%M%SZ}.zip{'.enc' if keys else ''}"
+        self._draft = folder / f".onesource-{self.path.name}.part"
         self._file = os.fdopen(os.open(self._draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
         self._sealing = Sealing(self._file, keys) if keys else None
         self._zip = ZipFile(self._sealing or self._file, "w", ZIP_DEFLATED, compresslevel=_FAST)
