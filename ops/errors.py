@@ -36,6 +36,10 @@ class BackupRunning(OperatorError):
     """Another backup is being written to this folder"""
 
 
+class CannotRead(OperatorError):
+    """The backup cannot be read, and nothing was changed"""
+
+
 class BadBackup(OperatorError):
     """This file cannot be restored"""
 

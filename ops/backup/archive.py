@@ -16,7 +16,7 @@ from ops.backup.format1 import Tar
 from ops.backup.format2 import Zip
 from ops.backup.manifest import FOREIGN, Manifest
 from ops.backup.record import MAX_LINE, Record, likeness
-from ops.errors import BadBackup
+from ops.errors import BadBackup, CannotRead
 from ops.long_work import prefetched
 
 _BEGIN = 64  # bytes, which show what the file is
@@ -28,7 +28,8 @@ _NOT_ENCRYPTED = (
 
 class Archive:
     """A backup opened for reading; raise BadBackup where it is not whole, not ours, or from a later version, and where
-    there are keys and it is not encrypted with one of them. `plain` ones are opened all the same."""
+    there are keys and it is not encrypted with one of them; `plain` ones are opened all the same. Raise CannotRead
+    where there is no such file, or none that can be read."""
 
     def __init__(self, path: Path, *, plain: bool = False) -> None:
         self._container, self._sealed = _opened(path, plain)
@@ -145,7 +146,7 @@ class Archive:
 
 def is_ours(path: Path) -> bool:
     """Return whether the file is a complete backup, as far as is known without reading it all."""
-    with suppress(OSError, BadBackup), Archive(path, plain=True):
+    with suppress(OSError, BadBackup, CannotRead), Archive(path, plain=True):
         return True
     return False
 
@@ -154,7 +155,10 @@ def _opened(path: Path, plain: bool) -> tuple[Container, sealed.Opened | None]:
     """Return the files of a backup of any format, and what decrypts them if anything does."""
     known = keys.known()
     with ExitStack() as stack:
-        file = stack.enter_context(path.open("rb", buffering=0))
+        try:
+            file = stack.enter_context(path.open("rb", buffering=0))
+        except OSError as error:
+            raise CannotRead(f"{path}: {(error.strerror or str(error)).lower()}") from None
         begin = file.read(_BEGIN)
         file.seek(0)
         if sealed.is_one(begin):

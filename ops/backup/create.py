@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import shutil
 import time
 from collections import deque
@@ -74,11 +75,16 @@ def _why(folder: Path, error: OSError) -> str:
         case errno.EEXIST | errno.ENOTDIR:
             return f"{folder} is, or is in, a file; name a folder with --to"
         case errno.ENOSPC | errno.EDQUOT:
-            newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
-            size = f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
             free = shutil.disk_usage(folder).free
             return (
-                f"the disk of {folder} is full: {free:,} bytes are free, needed are {size}. Make room, or --keep fewer"
+                f"the disk of {folder} is full: {free:,} bytes are free, needed are {_needed(folder)}. Make room, or"
+                " --keep fewer"
+            )
+        case errno.EFBIG:
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            return (
+                f"no file in {folder} may have more than {most:,} bytes, needed are {_needed(folder)}. Raise the limit"
+                " (ulimit -f), or --to elsewhere"
             )
         case errno.EROFS | errno.EACCES | errno.EPERM:
             reason = os.strerror(error.errno).lower()
@@ -86,6 +92,12 @@ def _why(folder: Path, error: OSError) -> str:
                 f"{folder} cannot be written to by user {os.getuid()}: {reason}. Give it the right, or --to elsewhere"
             )
     return f"{folder}: {error.strerror or error}"
+
+
+def _needed(folder: Path) -> str:
+    """Return how many bytes a backup there has, as far as one of before tells."""
+    newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
+    return f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
 
 
 def _create(folder: Path, keep: int, known: Keys, advance: Advance, tenant: str | None) -> Made:
