@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.utils.module_loading import import_string
 
 from conversations.answerers import BUILT_IN
@@ -90,5 +90,19 @@ def open_to_the_network(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             f"CHAT_AUTH=open lets anybody chat who reaches BIND={settings.BIND}.",
             hint="Set CHAT_AUTH=token, or BIND=127.0.0.1 where a proxy on this machine asks who they are.",
             id="conversations.W002",
+        )
+    ]
+
+
+@register("onesource", deploy=True)
+def plain_backups(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Backups are of no use to who is not meant to have them. No warning: the disk itself may be encrypted."""
+    if settings.BACKUP_KEY_FILE:
+        return []
+    return [
+        Info(
+            "BACKUP_KEY_FILE is not set: backups are neither encrypted nor authenticated.",
+            hint="Set it to a file with keys (docs/operating.md), or keep backups where only operators read and write.",
+            id="conversations.I001",
         )
     ]

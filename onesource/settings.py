@@ -222,6 +222,9 @@ AXES_CLIENT_IP_CALLABLE = "ops.logins.address"
 AXES_LOCKOUT_CALLABLE = "ops.logins.locked_out"
 OTP_TOTP_ISSUER = "onesource"
 
+# --- Backups ---------------------------------------------------------------------------------------
+BACKUP_KEY_FILE = _read("BACKUP_KEY_FILE", "")  # the path alone: ops/backup/keys.py reads the file, for a backup
+
 # --- Django ----------------------------------------------------------------------------------------
 ROOT_URLCONF = "onesource.urls"
 WSGI_APPLICATION = "onesource.wsgi.application"

@@ -36,8 +36,20 @@ class BackupRunning(OperatorError):
     """Another backup is being written to this folder"""
 
 
+class CannotRead(OperatorError):
+    """The backup cannot be read, and nothing was changed"""
+
+
 class BadBackup(OperatorError):
     """This file cannot be restored"""
+
+
+class NothingOfTenant(OperatorError):
+    """The backup has nothing of this tenant; nothing was changed"""
+
+
+class BadKeys(OperatorError):
+    """BACKUP_KEY_FILE is not usable"""
 
 
 class NotVerified(OperatorError):

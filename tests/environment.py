@@ -35,6 +35,7 @@ os.environ.update(
     MONGO_TIMEOUT_MS="5000",
 )
 for _name in (
+    "BACKUP_KEY_FILE",
     "CHAT_KEYS",
     "ADMIN_OTP",
     "ADMIN_LOCKOUT_SECONDS",

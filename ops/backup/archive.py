@@ -1,7 +1,8 @@
 """A backup that is read: its format, its manifest, and its conversations one after another."""
 
+import io
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -9,22 +10,29 @@ from typing import BinaryIO, Self
 import orjson
 
 from conversations.stores import BACKENDS, snapshot_store
+from ops.backup import keys, sealed
 from ops.backup.container import DUMP, MANIFEST, Container
 from ops.backup.format1 import Tar
 from ops.backup.format2 import Zip
 from ops.backup.manifest import FOREIGN, Manifest
 from ops.backup.record import MAX_LINE, Record, likeness
-from ops.errors import BadBackup
+from ops.errors import BadBackup, CannotRead
 from ops.long_work import prefetched
 
 _BEGIN = 64  # bytes, which show what the file is
+_NOT_ENCRYPTED = (
+    "not encrypted, so nothing shows who made it. One of before there were keys is taken where this command runs with"
+    " an empty BACKUP_KEY_FILE"
+)
 
 
 class Archive:
-    """A backup opened for reading; raise BadBackup where it is not whole, not ours, or from a later version."""
+    """A backup opened for reading; raise BadBackup where it is not whole, not ours, or from a later version, and where
+    there are keys and it is not encrypted with one of them; `plain` ones are opened all the same. Raise CannotRead
+    where there is no such file, or none that can be read."""
 
-    def __init__(self, path: Path) -> None:
-        self._container = _opened(path)
+    def __init__(self, path: Path, *, plain: bool = False) -> None:
+        self._container, self._sealed = _opened(path, plain)
         self._repeats: set[int] | None = None
         try:
             self.manifest = Manifest.parse(self._container.read_manifest())
@@ -104,6 +112,11 @@ class Archive:
         if (number, size) != (member.lines, most):
             raise BadBackup(f"damaged: {name} has other lengths than in the manifest")
 
+    def check_seal(self) -> None:
+        """Return when every byte of the file is as it was encrypted, or the file is not encrypted; raise BadBackup."""
+        if self._sealed:
+            self._sealed.check()
+
     def check_dump(self) -> None:
         """Return when the snapshot is as it was written, or there is none."""
         if self.has_dump:
@@ -133,25 +146,32 @@ class Archive:
 
 def is_ours(path: Path) -> bool:
     """Return whether the file is a complete backup, as far as is known without reading it all."""
-    with suppress(OSError, BadBackup), Archive(path):
+    with suppress(OSError, BadBackup, CannotRead), Archive(path, plain=True):
         return True
     return False
 
 
-def _opened(path: Path) -> Container:
-    """Return the files of a backup of any format."""
-    file = path.open("rb")
-    try:
+def _opened(path: Path, plain: bool) -> tuple[Container, sealed.Opened | None]:
+    """Return the files of a backup of any format, and what decrypts them if anything does."""
+    known = keys.known()
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb", buffering=0))
+        except OSError as error:
+            raise CannotRead(f"{path}: {(error.strerror or str(error)).lower()}") from None
         begin = file.read(_BEGIN)
-        if Tar.is_one(begin):
-            return Tar(file)
-    except BaseException:
-        file.close()
-        raise
-    file.close()
-    if not Zip.is_one(begin):
-        raise BadBackup(FOREIGN)
-    return Zip(path)
+        file.seek(0)
+        if sealed.is_one(begin):
+            opened = stack.enter_context(sealed.Opened(io.BufferedReader(file), known))
+            found: tuple[Container, sealed.Opened | None] = Zip(opened), opened
+        elif not (Tar.is_one(begin) or Zip.is_one(begin)):
+            raise BadBackup(FOREIGN)
+        elif known and not plain:
+            raise BadBackup(_NOT_ENCRYPTED)
+        else:
+            found = (Tar(io.BufferedReader(file)) if Tar.is_one(begin) else Zip(file)), None
+        stack.pop_all()
+        return found
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

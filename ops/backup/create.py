@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import shutil
 import time
 from collections import deque
@@ -22,15 +23,18 @@ from conversations.ids import stamp
 from conversations.runtime.deletions import Deletion
 from conversations.stores import ALIASES, bulk, control, reachable, store
 from conversations.stores.bulk_reader import Entry
-from ops.backup import deletions, store_snapshot
+from conversations.stores.sessions import is_of
+from ops.backup import deletions, keys, store_snapshot
 from ops.backup.archive import is_ours
+from ops.backup.keys import Keys
 from ops.backup.manifest import Counts, Manifest
 from ops.backup.record import MAX_LINE, line_of
 from ops.backup.writer import Writer
 from ops.errors import BackupRunning, CannotWrite
 from ops.long_work import Advance, prefetched
 
-NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|tar)")
+NAME = re.compile(r"onesource-\d{8}T\d{6}Z\.(?:zip|zip\.enc|tar)")
+_NO_SNAPSHOT = "none: a backup of one tenant has none"
 _PAGE = 250
 _COUNT_SECONDS = 2.0
 
@@ -45,16 +49,22 @@ class Made:
     removed: tuple[str, ...]
     missing: tuple[str, ...]
     """The stores that could not be reached, and are not in it."""
+    key: str | None
+    """The id of the key that it is encrypted with."""
 
 
-def create(folder: Path, keep: int, advance: Advance) -> Made:
+def create(folder: Path, keep: int, advance: Advance, tenant: str | None = None) -> Made:
     """Write a backup of the stores that can be reached; with both in it, remove the oldest beyond `keep`.
 
-    Raise NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
+    One of a tenant has its conversations alone, "" being no tenant. It has a name of its own, and no snapshot; none is
+    removed for it, and it is not noted as the newest one. Neither is the ledger written, which has all tenants.
+
+    Raise BadKeys, NoStore, BackupRunning, StoreUnavailable or CannotWrite with nothing left behind.
     """
+    known = keys.known()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _create(folder, keep, advance)
+        return _create(folder, keep, known, advance, tenant)
     except OSError as error:
         raise CannotWrite(_why(folder, error)) from error
 
@@ -65,11 +75,16 @@ def _why(folder: Path, error: OSError) -> str:
         case errno.EEXIST | errno.ENOTDIR:
             return f"{folder} is, or is in, a file; name a folder with --to"
         case errno.ENOSPC | errno.EDQUOT:
-            newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
-            size = f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
             free = shutil.disk_usage(folder).free
             return (
-                f"the disk of {folder} is full: {free:,} bytes are free, needed are {size}. Make room, or --keep fewer"
+                f"the disk of {folder} is full: {free:,} bytes are free, needed are {_needed(folder)}. Make room, or"
+                " --keep fewer"
+            )
+        case errno.EFBIG:
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            return (
+                f"no file in {folder} may have more than {most:,} bytes, needed are {_needed(folder)}. Raise the limit"
+                " (ulimit -f), or --to elsewhere"
             )
         case errno.EROFS | errno.EACCES | errno.EPERM:
             reason = os.strerror(error.errno).lower()
@@ -79,34 +94,44 @@ def _why(folder: Path, error: OSError) -> str:
     return f"{folder}: {error.strerror or error}"
 
 
-def _create(folder: Path, keep: int, advance: Advance) -> Made:
+def _needed(folder: Path) -> str:
+    """Return how many bytes a backup there has, as far as one of before tells."""
+    newest = max((path for path in folder.glob("onesource-*") if NAME.fullmatch(path.name)), default=None)
+    return f"about {newest.stat().st_size:,}, as {newest.name} has" if newest else "as many as both stores hold"
+
+
+def _create(folder: Path, keep: int, known: Keys, advance: Advance, tenant: str | None) -> Made:
     with _alone(folder):
         aliases = reachable()
         if not aliases:
             raise NoStore
-        with _writer(folder) as (writer, created):
-            census = _Census()
+        with _writer(folder, known, tenant) as (writer, created):
+            census = _Census(tenant)
             datasets = _datasets(aliases)  # first: a store that is wiped later has another one
             writer.add_lines(census.lines(aliases, created, advance))
-            dump = store_snapshot.add(writer, aliases)
+            dump = store_snapshot.add(writer, aliases) if tenant is None else _NO_SNAPSHOT
             counts = {alias: census.counts[alias] for alias in aliases}
-            manifest = Manifest(created, f"onesource {settings.VERSION}", aliases, counts, dump, {}, datasets=datasets)
-            ledger = deletions.gather(folder)
-            ledger.add(census.deletions())
-            deletions.write(folder, ledger, created)
+            tool = f"onesource {settings.VERSION}"
+            manifest = Manifest(created, tool, aliases, counts, dump, {}, datasets=datasets, tenant=tenant)
+            if tenant is None:
+                ledger = deletions.gather(folder)
+                ledger.add(census.deletions())
+                deletions.write(folder, ledger, created)
             size = writer.finish(manifest)
         missing = tuple(alias for alias in ALIASES if alias not in aliases)
-        removed = () if missing else _retain(folder, keep, writer.path)
-        if not missing:
+        complete = not missing and tenant is None
+        removed = _retain(folder, keep, writer.path) if complete else ()
+        if complete:
             for alias in aliases:
                 store(alias).write_note(NOTE, stamp(created))
-        return Made(writer.path, size, manifest, removed, missing)
+        return Made(writer.path, size, manifest, removed, missing, next(iter(known), None))
 
 
 class _Census:
     """Reads the stores line by line, and counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self.counts = {alias: Counts() for alias in ALIASES}
         self._tombstones: dict[str, str] = {}
 
@@ -130,6 +155,8 @@ class _Census:
 
     def _line(self, alias: str, entry: Entry, created: datetime) -> bytes:
         """Return the line of a conversation, counted; nothing where there is nothing to restore."""
+        if not is_of(entry.session, self._tenant):
+            return b""
         counts, history = self.counts[alias], entry.history
         counts.corrupt += entry.corrupt
         if not (history or entry.tombstone):
@@ -175,11 +202,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writer(folder: Path) -> Iterator[tuple[Writer, datetime]]:
+def _writer(folder: Path, known: Keys, tenant: str | None) -> Iterator[tuple[Writer, datetime]]:
     """Begin a backup under a name of this second, or of the next one that is free."""
     while True:
         created = now()
-        writer = Writer(folder, created)
+        writer = Writer(folder, created, known, "onesource-" if tenant is None else f"tenant-{tenant}-")
         with writer:
             if not writer.path.exists():
                 yield writer, created

@@ -9,7 +9,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from ops.backup.container import CHUNK, DUMP, MANIFEST, Container, Digest
@@ -24,13 +23,13 @@ _DAMAGE = (BadZipFile, EOFError, zlib.error, struct.error, ValueError, RuntimeEr
 
 
 class Zip(Container):
-    """Looks at the directory at the file's end."""
+    """Looks at the directory at the file's end, of a file that may be encrypted."""
 
     version = 2
     lines = LINES
 
-    def __init__(self, path: Path) -> None:
-        self._file = _Bounded(path)
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = _Bounded(file)
         try:
             self._zip = _opened(self._file)
             self._members = _members(self._zip)
@@ -73,15 +72,17 @@ class Zip(Container):
             raise BadBackup(f"damaged: {name} has another length than in the directory")
 
 
-class _Bounded(io.FileIO):
+class _Bounded(io.BufferedReader):
     """A file of which only so much can be read at a time, whatever lengths it states."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
-            size = os.fstat(self.fileno()).st_size - self.tell()
+            here = self.tell()
+            size = self.seek(0, os.SEEK_END) - here
+            self.seek(here)
         if size > 2 * CHUNK:
             raise BadBackup("oversized: its directory is too long to be one")
-        return super().read(max(0, size)) or b""
+        return super().read(max(0, size))
 
 
 def _opened(file: _Bounded) -> ZipFile:

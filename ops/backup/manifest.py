@@ -13,6 +13,7 @@ from ops.errors import BadBackup
 FORMAT, VERSION = "onesource-backup", 2
 MAX_MANIFEST = 2**20  # bytes
 FOREIGN = "foreign: not a backup made by `backup --to`"
+NEWER = "newer: it was made by a later version of onesource; restore it with that one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Manifest:
     version: int = VERSION
     datasets: Mapping[str, str] = field(default_factory=dict)
     """The id of each store's dataset: a store that still has it knows of every deletion since."""
+    tenant: str | None = None
+    """Whose conversations alone are in it, "" for those of no tenant; None for all."""
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":
@@ -67,7 +70,7 @@ class Manifest:
         if fields.get("format") != FORMAT:
             raise BadBackup(FOREIGN)
         if type(fields.get("version")) is not int or fields["version"] > VERSION:
-            raise BadBackup("newer: it was made by a later version of onesource; restore it with that one")
+            raise BadBackup(NEWER)
         try:
             return cls._of(fields)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -84,6 +87,7 @@ class Manifest:
             {name: Member(**member) for name, member in fields["files"].items()},
             fields["version"],
             dict(fields.get("datasets", {})),
+            fields.get("tenant"),
         )
         members = manifest.files.values()
         numbers = [number for one in members for number in (one.bytes, one.lines, one.raw_bytes) if number is not None]
@@ -91,6 +95,7 @@ class Manifest:
         texts = [
             manifest.tool,
             manifest.snapshot,
+            manifest.tenant or "",
             *manifest.stores,
             *manifest.datasets.values(),
             *(one.sha256 for one in members),
@@ -108,6 +113,7 @@ class Manifest:
             "created": stamp(self.created),
             "tool": self.tool,
             "stores": self.stores,
+            **({} if self.tenant is None else {"tenant": self.tenant}),
             "datasets": self.datasets,
             "counts": {alias: asdict(counts) for alias, counts in self.counts.items()},
             "snapshot": self.snapshot,

@@ -14,9 +14,11 @@ from conversations.errors import StoreUnavailable
 from conversations.merge import unite
 from conversations.stores import ALIASES, bulk, control, limits, reachable
 from conversations.stores.bulk import BulkStore, Put, Share
+from conversations.stores.sessions import is_of
 from conversations.turns import History, Limits
 from ops.backup.archive import Archive
 from ops.backup.record import Record, counted, in_batches
+from ops.errors import NothingOfTenant
 from ops.ledger import Ledger, Period
 from ops.long_work import Advance
 
@@ -35,11 +37,13 @@ class Restored:
     """Those of which nothing came back, since they had been deleted."""
     left_out: int = 0
     """The turns of the backup's records that did not come back, since they had been deleted."""
+    other_tenants: int = 0
+    """The conversations of the backup that are not the tenant's which was asked for: they stay as they are."""
 
     def as_dict(self) -> dict[str, int]:
         """Return it for machines."""
-        counts = {"expired": self.expired, "deleted": self.deleted, "left_out": self.left_out, **asdict(self.put)}
-        names = ("created", "merged", "replaced", "expired", "deleted", "left_out", "corrupt")
+        counts = {**asdict(self), **asdict(self.put)}
+        names = ("created", "merged", "replaced", "expired", "deleted", "left_out", "other_tenants", "corrupt")
         return {name: counts[name] for name in names}
 
 
@@ -50,6 +54,10 @@ class Plan:
     tombstones: dict[str, str] = field(default_factory=dict)
     own: dict[str, set[str]] = field(default_factory=lambda: {alias: set() for alias in ALIASES})
     """For --replace: the sessions that the backup has of each store itself."""
+    tenant: str | None = None
+    """Whose sessions these are alone: "" for those of no tenant, None for all."""
+    others: set[str] = field(default_factory=set)
+    """The sessions of other tenants."""
 
     @property
     def sessions(self) -> set[str]:
@@ -61,15 +69,23 @@ class Plan:
 
 
 def restore(
-    archive: Archive, aliases: Iterable[str], ledger: Ledger, *, replaces: bool, advance: Advance
+    archive: Archive,
+    aliases: Iterable[str],
+    ledger: Ledger,
+    *,
+    replaces: bool,
+    advance: Advance,
+    tenant: str | None = None,
 ) -> dict[str, Restored]:
-    """Give the stores what the backup has, but for what was deleted as a store or the ledger knows; return what became
-    of it in each.
+    """Give the stores what the backup has, with a tenant what it has of that one, but for what was deleted as a store
+    or the ledger knows; return what became of it in each.
 
-    Raise BadBackup before anything has changed where the file is not whole, StoreUnavailable when a store goes out;
-    what was restored by then stays, and the rest is restored by doing it again.
+    Raise BadBackup or NothingOfTenant before anything has changed, StoreUnavailable when a store goes out; what was
+    restored by then stays, and the rest is restored by doing it again.
     """
-    plan = check(archive, advance)
+    plan = check(archive, advance, tenant)
+    if tenant is not None and not plan.sessions:
+        raise NothingOfTenant(tenant or "(none)")
     for alias in reachable():
         for page in bulk(alias).tombstones(_PAGE):
             for session, tombstone in page.items():
@@ -92,8 +108,9 @@ def gaps(archive: Archive, ledger: Ledger) -> list[Period]:
 
 
 def _restore(archive: Archive, alias: str, plan: Plan, age: int, replaces: bool, advance: Advance) -> Restored:
-    restored = Restored()
-    records = counted(archive.records(once=not replaces), advance, archive.lines)
+    restored = Restored(other_tenants=len(plan.others))
+    records: Iterable[Record] = counted(archive.records(once=not replaces), advance, archive.lines)
+    records = (record for record in records if is_of(record.session, plan.tenant))
     if replaces:
         records = _preferred(records, alias, plan)
     with Putting(bulk(alias), replaces) as putting:
@@ -103,11 +120,16 @@ def _restore(archive: Archive, alias: str, plan: Plan, age: int, replaces: bool,
     return restored
 
 
-def check(archive: Archive, advance: Advance) -> Plan:
-    """Read every byte of the backup; return its tombstones and what it has of which store. Raise BadBackup."""
-    plan = Plan()
+def check(archive: Archive, advance: Advance, tenant: str | None = None) -> Plan:
+    """Read every byte of the backup; return its tombstones and what it has of which store, with a tenant those of that
+    one. Raise BadBackup."""
+    plan = Plan(tenant=tenant)
+    archive.check_seal()
     archive.check_dump()
     for record in counted(archive.heads(), advance, archive.lines):
+        if not is_of(record.session, tenant):
+            plan.others.add(record.session)
+            continue
         plan.own[record.store].add(record.session)
         if record.tombstone:
             plan.add_tombstone(record.session, record.tombstone)

@@ -18,7 +18,7 @@ import django
 from filelock import FileLock
 
 import embedded
-from conversations.errors import BadSnapshot, UnverifiedSnapshot
+from conversations.errors import BadSnapshot, ConversationError, UnverifiedSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, scratch
 from conversations.stores.batches import batches
@@ -37,6 +37,8 @@ _WINDOW = 1500  # lines that are restored and compared at a time: what a backup 
 _BATCH = 500
 _ONE_HOUR = 3600  # seconds, in which a window is compared
 _SCRATCH = "onesource-verify-"
+_ROOM = 100_000_000  # bytes: what both stores need for a window
+_LEAST_FREE = 16_000_000  # bytes: with fewer a store may have failed for want of them
 _FIRST, _SECOND = ALIASES
 
 
@@ -90,6 +92,7 @@ def verify(path: Path, advance: Advance) -> Verified:
     where the file itself is not whole."""
     _sweep_scratch()
     with Archive(path) as archive, _throwaway() as (urls, home), _another_process() as other:
+        archive.check_seal()
         archive.check_dump()
         first = other.submit(_try_out_first, os.getpid(), path, urls[_FIRST])
         found = {_SECOND: _try_out(path, _SECOND, urls[_SECOND], advance), _FIRST: first.result()}
@@ -193,9 +196,24 @@ def _throwaway() -> Iterator[tuple[dict[str, str], Path]]:
         with embedded.start(home, **wanted, lasting=False) as stores:
             yield dict.fromkeys(ALIASES, "") | stores.urls, home
     except embedded.EmbeddedError as error:
-        raise NotVerified(error) from None
+        raise NotVerified(_full(home) or error) from None
+    except (ConversationError, OSError) as error:
+        if full := _full(home):
+            raise NotVerified(full) from error
+        raise
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _full(home: Path) -> str:
+    """Return what to do where its disk is full, else "": stores that cannot write fail in many ways."""
+    free = shutil.disk_usage(home).free
+    if free >= _LEAST_FREE:
+        return ""
+    return (
+        f"{home.parent} has only {free:,} bytes free, needed are those of the snapshot in it and some {_ROOM:,}. Make"
+        " room, or name another folder with TMPDIR. What was written there is removed, and the backup is as it was"
+    )
 
 
 def _sweep_scratch() -> None:

@@ -1,4 +1,4 @@
-"""Writing a backup of format 2."""
+"""Writing a backup of format 2, encrypted where there are keys."""
 
 import hashlib
 import os
@@ -12,7 +12,9 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from ops.backup.container import CHUNK, MANIFEST
 from ops.backup.format2 import LINES
+from ops.backup.keys import Keys
 from ops.backup.manifest import Manifest, Member
+from ops.backup.sealed import Sealing
 
 _FAST = 1  # level 6 takes four times as long for a fifth less
 
@@ -20,11 +22,12 @@ _FAST = 1  # level 6 takes four times as long for a fifth less
 class Writer:
     """Writes a backup under a temporary name, which its owner alone may read, and renames it when it is whole."""
 
-    def __init__(self, folder: Path, created: datetime) -> None:
-        self.path = folder / f"onesource-{created:%Y%m%dT%H%M%SZ}.zip"
-        self._draft = folder / f".{self.path.name}.part"
+    def __init__(self, folder: Path, created: datetime, keys: Keys | None = None, begin: str = "onesource-") -> None:
+        self.path = folder / f"{begin}{created:%Y%m%dT%H%M%SZ}.zip{'.enc' if keys else ''}"
+        self._draft = folder / f".onesource-{self.path.name}.part"
         self._file = os.fdopen(os.open(self._draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
-        self._zip = ZipFile(self._file, "w", ZIP_DEFLATED, compresslevel=_FAST)
+        self._sealing = Sealing(self._file, keys) if keys else None
+        self._zip = ZipFile(self._sealing or self._file, "w", ZIP_DEFLATED, compresslevel=_FAST)
         self._files: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
@@ -68,6 +71,8 @@ class Writer:
         """Write the manifest, which gets its files, and let the backup appear, whole and on disk; return its size."""
         self._zip.writestr(MANIFEST, replace(manifest, files=self._files).as_bytes())
         self._zip.close()
+        if self._sealing:
+            self._sealing.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
         size = os.fstat(self._file.fileno()).st_size

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from abc import abstractmethod
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from conversations.errors import ConversationError
 from conversations.runtime import datasets
 from conversations.stores import do_not_wait_at_exit, give_time
+from conversations.stores.sessions import session_named
+from conversations.turns import SESSION
 from ops import audit, lease, ledger
 from ops.errors import OperatorError
 from ops.long_work import Advance, collect_seldom
@@ -49,6 +52,13 @@ class Result:
     def logged(self) -> dict[str, Any]:
         """Return what of the report goes to the audit log."""
         return {name: value for name, value in self.report.items() if name not in self.unlogged}
+
+
+def tenant_named(text: str) -> str:
+    """Return the tenant of an option, "" for none; raise ArgumentTypeError where no tenant can have that name."""
+    if not SESSION.fullmatch(session_named("x", text)):
+        raise ArgumentTypeError(f"{text!r} is no tenant: it has 1 to 128 of the characters A-Z a-z 0-9 . _ -")
+    return text
 
 
 def end_at_once() -> None:

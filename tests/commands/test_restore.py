@@ -34,7 +34,7 @@ from ops.backup.record import MAX_LINE
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.test_backup import make
-from tests.commands.working import hold, run, run_json, turns_in
+from tests.commands.working import hold, run, run_json, run_on_a_terminal, turns_in
 from tests.servers import MongoServer, RedisServer, eventually
 
 pytestmark = pytest.mark.usefixtures("both_empty")
@@ -204,6 +204,20 @@ def test_replace_without_a_typed_yes_changes_nothing(
     code, said = run("restore", str(path), "--into", "redis", "--replace")
     assert (code, said.splitlines()[-1]) == (2, "not confirmed; nothing was changed")
     assert len(turns_in(REDIS, session)) == 4
+
+
+@pytest.mark.parametrize(("typed", "refused"), [("no", True), ("yes", False)])
+def test_no_log_line_is_in_the_question(tmp_path: Path, typed: str, refused: bool) -> None:
+    """They are JSON, as where a terminal is attached to a container, and each has a line of its own."""
+    hold(REDIS)
+    words = ("restore", str(make(tmp_path)), "--into", "redis", "--replace")
+    question = "Conversations in redis lose turns that are not in this backup. Type 'yes' to go on: "
+    variables = {"LOG_FORMAT": "json", "VAR_DIR": str(tmp_path)}
+    lines = run_on_a_terminal(*words, asked=question, typed=typed, **variables).splitlines()
+    assert f"{question}{typed}" in lines
+    logged = [orjson.loads(line) for line in lines if "{" in line]
+    outcomes = [each["outcome"] for each in logged if each["event"] == "audit"]
+    assert [outcome.startswith("failed: not confirmed") for outcome in outcomes] == [refused]
 
 
 def test_the_time_since_the_backup_counts(tmp_path: Path, redis_server: RedisServer, mongo_server: MongoServer) -> None:

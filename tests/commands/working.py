@@ -36,14 +36,20 @@ def run_json(*words: str) -> tuple[int, Any]:
     return 0, json.loads(out.getvalue())
 
 
-def run_on_a_terminal(*words: str) -> str:
-    """Return all that a process of its own writes to its terminal, its own colours apart."""
+def run_on_a_terminal(*words: str, asked: str = "", typed: str = "", **variables: str) -> str:
+    """Return all that a process of its own writes to its terminal, its own colours apart. When it has asked that, this
+    is typed."""
     ours, its = pty.openpty()
-    environment = {**os.environ, "DJANGO_COLORS": "nocolor", "TERM": "dumb", "COLUMNS": "200"}
+    environment = {**os.environ, "DJANGO_COLORS": "nocolor", "TERM": "dumb", "COLUMNS": "200", **variables}
     command = [sys.executable, "manage.py", *words]
     with subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdin=its, stdout=its, stderr=its):
         os.close(its)
-        written = b"".join(iter(lambda: read(ours), b""))
+        written = b""
+        while part := read(ours):
+            written += part
+            if asked and asked.encode() in written:
+                os.write(ours, f"{typed}\n".encode())
+                asked = ""
     os.close(ours)
     return written.decode()
 

@@ -77,6 +77,13 @@ def test_the_deployment_check_warns_of_open_auth_beyond_loopback(
     assert (OPEN in found, "CHAT_AUTH=token" in found) == (warned, warned)
 
 
+@pytest.mark.parametrize("path", ["", "/run/secrets/backup_key"])
+def test_the_deployment_check_mentions_plain_backups(tmp_path: Path, path: str) -> None:
+    environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "BACKUP_KEY_FILE": path}
+    found = run("manage.py", "check", "--deploy", "--tag=onesource", "--fail-level=WARNING", **environment)
+    assert (found.returncode, "conversations.I001" in found.stderr) == (0, not path)
+
+
 @pytest.mark.parametrize("answerer", ["openai", "anthropic"])
 def test_an_answerer_without_its_package_stops_the_start(
     answerer: str, settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from ops import audit
 from ops.backup import create, verify
 from ops.backup.verify import SnapshotState, Verified
 from ops.errors import BadBackup
-from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result, tenant_named
 
 
 class Command(OperatorCommand):
@@ -26,19 +26,22 @@ class Command(OperatorCommand):
         parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
         parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to write a backup to")
         parser.add_argument("--keep", type=int, default=14, metavar="N", help="complete backups kept in it (14)")
+        parser.add_argument("--tenant", type=tenant_named, help="only this tenant's conversations; '': those of none")
 
-    def run(self, *, action: str | None, file: Path | None, to: Path | None, keep: int, **options: Any) -> Result:
-        if action and file and not to:
+    def run(
+        self, *, action: str | None, file: Path | None, to: Path | None, keep: int, tenant: str | None, **options: Any
+    ) -> Result:
+        if action and file and not to and tenant is None:
             return self.verify(file)
         if action or file or not to:
             raise CommandError("say either --to DIR or verify FILE", returncode=COULD_NOT_RUN)
         if keep < 1:
             raise CommandError("--keep must be at least 1", returncode=COULD_NOT_RUN)
-        return self.create(to, keep)
+        return self.create(to, keep, tenant)
 
-    def create(self, folder: Path, keep: int) -> Result:
+    def create(self, folder: Path, keep: int, tenant: str | None) -> Result:
         with self.progress("Reading conversations") as advance:
-            made = create.create(folder, keep, advance)
+            made = create.create(folder, keep, advance, tenant)
         manifest = made.manifest
         counts = {alias: asdict(count) for alias, count in manifest.counts.items()}
         report = {
@@ -46,11 +49,14 @@ class Command(OperatorCommand):
             "bytes": made.bytes,
             "counts": counts,
             "snapshot": manifest.snapshot,
+            "key": made.key,
+            "tenant": manifest.tenant,
             "removed": list(made.removed),
         }
         lines = [f"{made.path}: {made.bytes:,} bytes"]
         lines += [f"  {alias}: {_counted(count)}" for alias, count in counts.items()]
         lines.append(f"  {_snapshot()}: {manifest.snapshot}")
+        lines += [f"  encrypted with the key {made.key}"] if made.key else []
         lines += [f"  removed: {name}" for name in made.removed]
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())

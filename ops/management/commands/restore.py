@@ -12,7 +12,7 @@ from ops.backup import deletions, restore
 from ops.backup.archive import Archive
 from ops.errors import BadBackup
 from ops.ledger import Period
-from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result
+from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result, tenant_named
 
 DELETED_STAYS = "What was deleted since the backup stays deleted; what the backup does not have stays as it is."
 
@@ -26,10 +26,11 @@ class Command(OperatorCommand):
     def options(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
         parser.add_argument("--into", required=True, choices=[*ALIASES, "both"])
+        parser.add_argument("--tenant", type=tenant_named, help="only this tenant's conversations; '': those of none")
         parser.add_argument("--replace", action="store_true", help="lose the turns that the backup does not have")
         parser.add_argument("--noinput", "--no-input", action="store_true", help="do not ask before --replace")
 
-    def run(self, *, file: Path, into: str, replace: bool, noinput: bool, **options: Any) -> Result:
+    def run(self, *, file: Path, into: str, tenant: str | None, replace: bool, noinput: bool, **options: Any) -> Result:
         aliases = ALIASES if into == "both" else (into,)
         reached = reachable()
         if missing := [alias for alias in aliases if alias not in reached]:
@@ -38,16 +39,22 @@ class Command(OperatorCommand):
             with Archive(file) as archive:
                 self.say(f"{file}: made {stamp(archive.manifest.created)}, {archive.lines:,} entries")
                 if replace:
-                    self.confirm(f"Conversations in {into} lose turns that are not in this backup.", "yes", noinput)
+                    whose = "" if tenant is None else f" of the tenant {tenant or '(none)'}"
+                    self.confirm(
+                        f"Conversations{whose} in {into} lose turns that are not in this backup.", "yes", noinput
+                    )
                 ledger = deletions.gather(file.parent)
                 gaps = restore.gaps(archive, ledger)
                 with self.progress("Restoring") as advance:
-                    restored = restore.restore(archive, aliases, ledger, replaces=replace, advance=advance)
+                    restored = restore.restore(
+                        archive, aliases, ledger, replaces=replace, advance=advance, tenant=tenant
+                    )
                 age = archive.age(now())
         except BadBackup as error:
             raise CommandError(f"{file}: {error}; nothing was changed", returncode=COULD_NOT_RUN) from error
         report = {
             "file": str(file),
+            "tenant": tenant,
             "age_seconds": age,
             "stores": {name: one.as_dict() for name, one in restored.items()},
             "may_come_back": [[stamp(since), stamp(until)] for since, until in gaps],
@@ -71,6 +78,7 @@ _WORDS = {
     "expired": "expired since",
     "deleted": "deleted since",
     "left_out": "turns left out by deletions",
+    "other_tenants": "of other tenants, not restored",
     "corrupt": "corrupt, quarantined",
 }
 
