@@ -6,8 +6,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis import ConnectionPool, Redis
 from redis.exceptions import ResponseError
+from redis.sentinel import SentinelConnectionPool
 
 from conversations.errors import StoreUnavailable
 from conversations.stores.batches import PATIENCE
@@ -37,11 +38,15 @@ def patient_client(cache: Cache = histories) -> Any:
     """Return a client of the configured Redis whose socket timeout is PATIENCE, not a turn's."""
     client = turns_client(cache)
     pool = client.connection_pool
-    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        return client  # Sentinel's, or a cluster's: it finds its server itself
     if pool not in _clients:
         options = {**pool.connection_kwargs, "socket_timeout": PATIENCE}
-        _clients[pool] = Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
+        if isinstance(pool, SentinelConnectionPool):
+            options |= {"connection_class": pool.connection_class}
+            del options["connection_pool"]
+            patient = SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)
+        else:
+            patient = ConnectionPool(pool.connection_class, **options)
+        _clients[pool] = Redis(connection_pool=patient)
     return _clients[pool]
 
 
