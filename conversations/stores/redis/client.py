@@ -149,7 +149,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         pool = self.redis.connection_pool
         if isinstance(pool, SentinelConnectionPool):
             with suppress(RedisError):
-                pool.get_master_address()
+                pool.get_master_address()  # type: ignore[no-untyped-call]
 
     def run(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         """Run a script in one round trip; return its answer."""

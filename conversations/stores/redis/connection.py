@@ -94,11 +94,12 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredi
         return seconds
 
 
-class Sentinels(Sentinel):  # type: ignore[misc]  # the library's has no types
+class Sentinels(Sentinel):
     """The sentinels of one service, asked one after another, the one that answered last first."""
 
     def __init__(self, hosts: tuple[tuple[str, int], ...], **connection: Any) -> None:
-        super().__init__([])  # the library's own cannot be told which parser its connections use
+        # The library's own cannot be told which parser its connections use.
+        super().__init__([])  # type: ignore[no-untyped-call]
         pools = [ConnectionPool(host=host, port=port, **connection) for host, port in hosts]
         self.sentinels = [Redis(connection_pool=pool) for pool in pools]
 
@@ -107,13 +108,14 @@ class Sentinels(Sentinel):  # type: ignore[misc]  # the library's has no types
         library looks into their lists of servers, which have the old one until a failover has ended."""
         for sentinel in self.sentinels:
             with suppress(RedisError):
-                if found := sentinel.sentinel_get_master_addr_by_name(service_name, return_responses=True):
+                found: Any = sentinel.sentinel_get_master_addr_by_name(service_name, return_responses=True)
+                if found:
                     self.sentinels = [sentinel, *(one for one in self.sentinels if one is not sentinel)]
                     return found[0].decode(), found[1]
         raise MasterNotFoundError("connecting to the primary: no sentinel names one")
 
 
-class PrimaryConnection(SentinelManagedConnection):  # type: ignore[misc]  # the library's has no types
+class PrimaryConnection(SentinelManagedConnection):
     """A connection to the server that sentinels name as the primary. It is closed when that takes no writes any more,
     so that the next one asks them again; the library's own would hide that the write was refused."""
 
@@ -121,7 +123,7 @@ class PrimaryConnection(SentinelManagedConnection):  # type: ignore[misc]  # the
         try:
             return Connection.read_response(self, *arguments, **options)
         except ReadOnlyError:
-            self.disconnect()
+            self.disconnect()  # type: ignore[no-untyped-call]
             raise
 
 
@@ -144,12 +146,12 @@ class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
             return super().get_connection_pool(params)
         where = sentinels_in(params["url"])
         common = {name: value for name, value in {**params, **self.pool_cls_kwargs}.items() if name != "url"}
-        tls = parse_url(f"rediss://sentinel?{where.options}") if where.tls else {"connection_class": Connection}
-        tls.pop("host", None)
+        scheme = "rediss" if where.tls else "redis"
+        common |= parse_url(f"{scheme}://?{where.options}")  # type: ignore[no-untyped-call]
         login = {"username": where.username or None, "password": where.password or None, "db": where.number}
         own = {"redis_connect_func": None, "password": settings.REDIS_SENTINEL_PASSWORD or None}
-        return SentinelConnectionPool(
+        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
             where.service,
-            Sentinels(where.hosts, **common | tls | own),
-            **common | tls | login | {"connection_class": PrimarySSLConnection if where.tls else PrimaryConnection},
+            Sentinels(where.hosts, **common | own),
+            **common | login | {"connection_class": PrimarySSLConnection if where.tls else PrimaryConnection},
         )

@@ -40,14 +40,17 @@ def patient_client(cache: Cache = histories) -> Any:
     pool = client.connection_pool
     if pool not in _clients:
         options = {**pool.connection_kwargs, "socket_timeout": PATIENCE}
-        if isinstance(pool, SentinelConnectionPool):
-            options |= {"connection_class": pool.connection_class}
-            del options["connection_pool"]
-            patient = SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)
-        else:
-            patient = ConnectionPool(pool.connection_class, **options)
-        _clients[pool] = Redis(connection_pool=patient)
+        _clients[pool] = Redis(connection_pool=_pool_like(pool, options))
     return _clients[pool]
+
+
+def _pool_like(pool: Any, options: dict[str, Any]) -> ConnectionPool:
+    """Return a pool of connections with these options to the same server, or to the one that its sentinels name."""
+    if not isinstance(pool, SentinelConnectionPool):
+        return ConnectionPool(pool.connection_class, **options)
+    options = {name: value for name, value in options.items() if name != "connection_pool"}
+    options["connection_class"] = pool.connection_class
+    return SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
 
 
 def give_time(seconds: float) -> None:
