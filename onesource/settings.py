@@ -20,6 +20,7 @@ from environs import EnvError, FileAwareEnv, validate
 
 import embedded
 from conversations.stores import ALIASES, BACKENDS
+from conversations.stores.redis.address import SCHEMES, is_of_sentinels, sentinels_in
 from conversations.stores.sessions import PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -57,6 +58,17 @@ def _url(name: str, *schemes: str) -> str:
         usable = False
     if not usable:
         raise ImproperlyConfigured(f"{name} is not usable: it must look like {schemes[0]}://host:port")
+    return value
+
+
+def _redis_url() -> str:
+    value = str(_read("REDIS_URL", ""))
+    if not is_of_sentinels(value):
+        return _url("REDIS_URL", *SCHEMES)
+    try:
+        sentinels_in(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"REDIS_URL is not usable: {error}") from None
     return value
 
 
@@ -103,7 +115,7 @@ def _keys(value: str) -> dict[str, str]:
 
 # --- The two stores --------------------------------------------------------------------------------
 VAR_DIR = Path(_read("VAR_DIR", str(BASE_DIR / "var")))
-REDIS_URL = _url("REDIS_URL", "redis", "rediss", "unix")
+REDIS_URL = _redis_url()
 MONGO_URL = _url("MONGO_URL", "mongodb", "mongodb+srv")
 EMBEDDED_REDIS = not REDIS_URL
 EMBEDDED_MONGO = not MONGO_URL
@@ -121,6 +133,7 @@ CONV_TTL_SECONDS = _read("CONV_TTL_SECONDS", 2_592_000, "int", validate=_at_leas
 CONV_MAX_TURNS = _read("CONV_MAX_TURNS", 16, "int", validate=_at_least(1))
 CONV_MAX_BYTES = _read("CONV_MAX_BYTES", 262_144, "int", validate=_at_least(1024))
 REDIS_SOCKET_TIMEOUT_MS = _read("REDIS_SOCKET_TIMEOUT_MS", 200, "int", validate=_at_least(1))
+REDIS_SENTINEL_PASSWORD = _read("REDIS_SENTINEL_PASSWORD", "")
 REDIS_CONNECT_TIMEOUT_MS = _read("REDIS_CONNECT_TIMEOUT_MS", 100, "int", validate=_at_least(1))
 
 # --- Answering -------------------------------------------------------------------------------------
@@ -354,7 +367,7 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "conversations": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": (REDIS_URL,),  # django-redis would cut a text at its commas
         "TIMEOUT": CONV_TTL_SECONDS,
         "KEY_PREFIX": PREFIX,
         "KEY_FUNCTION": "conversations.stores.sessions.make_key",

@@ -46,6 +46,7 @@ for _name in (
     "CONV_DUAL_WRITE",
     "MAX_BODY_BYTES",
     "PROMETHEUS_MULTIPROC_DIR",
+    "REDIS_SENTINEL_PASSWORD",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ):
     os.environ.pop(_name, None)

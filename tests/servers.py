@@ -130,7 +130,7 @@ class RedisServer(Server):
 def use_redis(settings: Any, url: str) -> None:
     """Let the service's code use that Redis while the fixture `settings` lasts."""
     changed = deepcopy(settings.CACHES)
-    changed["conversations"]["LOCATION"] = url
+    changed["conversations"]["LOCATION"] = (url,)
     settings.CACHES = changed
 
 

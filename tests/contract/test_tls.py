@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
+from conversations.errors import StoreUnavailable
 from conversations.stores.redis.turns import CacheStore
-from conversations.turns import Limits
+from conversations.turns import History, Limits
 from tests.builders import a_session, a_turn
-from tests.servers import RedisServer, redis_binary, use_redis
+from tests.servers import RedisServer, eventually, free_port, redis_binary, use_redis
 
 
 class TlsRedis(RedisServer):
-    """A redis-server that answers over TLS alone, with a certificate of its own, and asks for no password."""
+    """A redis-server that answers over TLS alone, with a certificate of its own; `login` is user:password@, if any."""
+
+    login = ""
 
     @property
     def url(self) -> str:
-        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={self.directory / 'certificate.pem'}"
+        return f"rediss://{self.login}127.0.0.1:{self.port}/0?ssl_ca_certs={self.directory / 'certificate.pem'}"
 
     @property
     def _certificate(self) -> list[str]:
@@ -36,15 +39,19 @@ class TlsRedis(RedisServer):
         key, certificate = self._certificate
         return [redis_binary(), "--port", "0", "--tls-port", str(self.port), "--bind", "127.0.0.1", "--save", "",
                 "--dir", str(self.directory), "--tls-cert-file", certificate, "--tls-key-file", key,
-                "--tls-auth-clients", "no"]  # fmt: skip
+                "--tls-auth-clients", "no", *self.options]  # fmt: skip
 
 
-@pytest.fixture
-def over_tls(tmp_path: Path, settings: Settings) -> Iterator[CacheStore]:
+def require_tls() -> None:
     words = [redis_binary(), "--tls-cluster", "no", "--no-such-option", "yes"]  # it names the first that it lacks
     refused = subprocess.run(words, capture_output=True, text=True)
     if not shutil.which("openssl") or "tls-cluster" in refused.stdout + refused.stderr:
         pytest.skip("no openssl, or a Redis without TLS")
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path, settings: Settings) -> Iterator[CacheStore]:
+    require_tls()
     server = TlsRedis(tmp_path / "redis")
     try:
         server.make_certificate().start()
@@ -63,3 +70,41 @@ def test_a_new_connection_serves_the_first_command(over_tls: CacheStore) -> None
         assert over_tls.append(session, a_turn()).stored
         over_tls._client._turns._idle.clear()
         over_tls._client.redis.connection_pool.disconnect()
+
+
+def test_sentinels_and_their_primary_by_tls_with_a_user(tmp_path: Path, settings: Settings) -> None:
+    require_tls()
+    users = ("--user", "chat", "on", ">of-chat", "~*", "+@all", "--user", "default", "off")
+    server = TlsRedis(tmp_path / "redis", *users).make_certificate()
+    server.login = "chat:of-chat@"
+    certificate = server.directory / "certificate.pem"
+    watching = tmp_path / "sentinel.conf"
+    port = free_port()
+    lines = [
+        "port 0", f"tls-port {port}", "bind 127.0.0.1", "tls-auth-clients no", "tls-replication yes",
+        f"tls-cert-file {certificate}", f"tls-key-file {certificate.with_name('key.pem')}",
+        f"tls-ca-cert-file {certificate}", f"sentinel monitor main 127.0.0.1 {server.port} 1",
+        "sentinel auth-user main chat", "sentinel auth-pass main of-chat",
+    ]  # fmt: skip
+    watching.write_text("\n".join(lines) + "\n")
+    with (tmp_path / "log").open("wb") as log:
+        sentinel = subprocess.Popen([redis_binary(), str(watching), "--sentinel"], stdout=log, stderr=log)
+    try:
+        server.start()
+        use_redis(settings, f"rediss+sentinel://chat:of-chat@127.0.0.1:{port}/main/0?ssl_ca_certs={certificate}")
+        store, session, turn = CacheStore("redis", Limits(60, 10, 100_000)), a_session(), a_turn()
+        eventually(lambda: reaches(store), "the sentinel names no primary")
+        store.append(session, turn)
+        assert store.load(session) == History.of([turn])
+    finally:
+        sentinel.kill()
+        sentinel.wait()
+        server.kill()
+
+
+def reaches(store: CacheStore) -> bool:
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return False
+    return True

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from tests.faults.injections import Fault, Run
 from tests.faults.proxy import Mode
+from tests.sentinels import Deployment
 from tests.servers import eventually
 
 
@@ -115,3 +116,30 @@ def corrupted(run: Run) -> Iterator[None]:
     if not run.terms.dual_write:
         run.terms.destroyed_at = time.monotonic()
     yield
+
+
+def failed_over(harm: str, cure: str) -> Fault:
+    """Harm the primary; when the sentinels have named another and turns go there, cure it."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        redis = run.stack.redis
+        assert isinstance(redis, Deployment)
+        before = redis.primary()
+        getattr(before, harm)()
+        yield
+        redis.promoted(before)
+        getattr(before, cure)()
+        eventually(redis.is_whole, "the old primary does not follow the new one", 30)
+
+    return fault
+
+
+@contextmanager
+def replaced(run: Run) -> Iterator[None]:
+    """Have the sentinels name another primary while the old one answers."""
+    redis = run.stack.redis
+    assert isinstance(redis, Deployment)
+    redis.fail_over()
+    yield
+    eventually(redis.is_whole, "the old primary does not follow the new one", 30)

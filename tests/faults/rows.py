@@ -22,6 +22,7 @@ _HOUR = 3600.0
 CALM = 0.1  # seconds between questions where stores copy everything meanwhile
 CLOCKS = Setup(workers=1, clock_shifts=(0.0, -_HOUR, _HOUR))  # the last one deletes
 AHEAD = Setup(workers=1, clock_shifts=(0.0, 120.0))
+SENTINEL = Setup(sentinel=True)
 TWO_MACHINES = Setup(workers=1, clock_shifts=(0.0, 0.0))
 
 
@@ -124,6 +125,35 @@ ROWS = (
         rolled_back("redis", at_once=True),
         BOTH_DUAL,
         pause=CALM,
+    ),
+    Row(
+        "primary killed",
+        "Sentinels name a replica in the place of a primary that is killed, and that comes back as a replica.",
+        redis_injections.failed_over("kill", "start"),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        out="redis",
+        setup=SENTINEL,
+    ),
+    Row(
+        "primary frozen",
+        "The same with a primary that stands still, and wakes when another has its place.",
+        redis_injections.failed_over("freeze", "thaw"),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        out="redis",
+        setup=SENTINEL,
+    ),
+    Row(
+        "primary replaced",
+        "Sentinels are told to name another server; the old one takes turns until it has heard of it, and loses them.",
+        redis_injections.replaced,
+        DUAL,
+        clients=16,
+        pause=CALM,
+        setup=SENTINEL,
     ),
     Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
     Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
+from tests.sentinels import PASSWORD, Deployment
 from tests.servers import MongoServer, RedisServer
 
 QUIET_SECONDS = 20.0  # breakers close within 5 s and count as recovering for 8 more; a watcher looks every second
@@ -37,6 +38,8 @@ class Setup:
     workers: int = 2
     clock_shifts: tuple[float, ...] = (0.0,)
     """A server for each, whose clock is so many seconds off."""
+    sentinel: bool = False
+    """Whether Redis is a primary with two replicas, which three sentinels watch. Nothing is before it then."""
 
 
 class Stack:
@@ -45,9 +48,11 @@ class Stack:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
-        self.redis = RedisServer(self.home / "redis")
+        self.redis: RedisServer | Deployment = (
+            Deployment(self.home / "redis") if setup.sentinel else RedisServer(self.home / "redis")
+        )
         self.mongo = MongoServer(self.home / "mongo")
-        self.links = [{"redis": Proxy(self.redis.port), "mongo": Proxy(self.mongo.port)} for _ in setup.clock_shifts]
+        self.links = [self._link() for _ in setup.clock_shifts]
         """Each server's way to either store."""
         self.services = [
             Service(self.home / f"server{number}", clock_shift=shift, **self._variables(number))
@@ -77,7 +82,13 @@ class Stack:
         self._answer_line()
         return self
 
-    def server(self, alias: str) -> RedisServer | MongoServer:
+    def _link(self) -> dict[str, Proxy]:
+        ports = {"mongo": self.mongo.port}
+        if isinstance(self.redis, RedisServer):
+            ports["redis"] = self.redis.port
+        return {alias: Proxy(port) for alias, port in ports.items()}
+
+    def server(self, alias: str) -> "RedisServer | Deployment | MongoServer":
         return self.redis if alias == "redis" else self.mongo
 
     def wire(self, alias: str, mode: Mode, milliseconds: int = 0) -> None:
@@ -156,9 +167,13 @@ class Stack:
         return [proxy for link in self.links for proxy in link.values()]
 
     def _variables(self, number: int) -> dict[str, str]:
-        redis, mongo = (self.links[number][alias].port for alias in ("redis", "mongo"))
+        mongo = self.links[number]["mongo"].port
+        if isinstance(self.redis, Deployment):
+            redis = {"REDIS_URL": self.redis.url, "REDIS_SENTINEL_PASSWORD": PASSWORD}
+        else:
+            redis = {"REDIS_URL": f"redis://127.0.0.1:{self.links[number]['redis'].port}/0"}
         return {
-            "REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+            **redis,
             # Direct, or the driver would ask where the replica set is and go round the proxy.
             "MONGO_URL": f"mongodb://127.0.0.1:{mongo}/onesource?directConnection=true",
             "WEB_CONCURRENCY": str(self.setup.workers),

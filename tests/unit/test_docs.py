@@ -18,7 +18,16 @@ from tests.deploy.files import DEPLOY, ROOT
 from tests.deploy.promql import selectors
 
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-MAY_BE_FILES = ("SECRET_KEY", "REDIS_URL", "MONGO_URL", "DATABASE_URL", "CHAT_KEYS", "LLM_API_KEY", "SYSTEM_PROMPT")
+MAY_BE_FILES = (
+    "SECRET_KEY",
+    "REDIS_URL",
+    "REDIS_SENTINEL_PASSWORD",
+    "MONGO_URL",
+    "DATABASE_URL",
+    "CHAT_KEYS",
+    "LLM_API_KEY",
+    "SYSTEM_PROMPT",
+)
 IN_WORDS = {"": "", "the SDK's": ""}  # defaults that are no value of ours to write down
 
 
@@ -122,6 +131,7 @@ class TestSettings:
         documented = re.findall(r"`(\w+)_FILE`", SETTINGS.partition("| variable |")[0])  # BACKUP_KEY_FILE is one itself
         assert sorted(documented) == sorted(MAY_BE_FILES)
         secrets = DEPLOYED | {"DATABASE_URL": "postgres://u:p@db:5432/name", "LLM_API_KEY": "a key"}
+        secrets |= {"REDIS_SENTINEL_PASSWORD": "another"}
         secrets |= {"SYSTEM_PROMPT": "Be brief.\nAnd kind.", "CHAT_KEYS": f"one:{LONG_SECRET}"}
         for name in documented:
             (tmp_path / name).write_text(f"{secrets[name]}\n")

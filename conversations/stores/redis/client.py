@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,8 @@ from django.core.cache import caches
 from django_redis.client import DefaultClient
 from django_redis.util import CacheKey
 from redis.commands.core import Script
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.sentinel import SentinelConnectionPool
 
 from conversations.stores import limits
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
@@ -140,6 +142,14 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
     def redis(self) -> Any:
         """The driver's client, of the server that takes writes."""
         return self.get_client(write=True)
+
+    def follow_sentinels(self) -> None:
+        """Ask the sentinels, where there are any, which server takes writes, and leave connections to another one:
+        it loses what it takes until it has been told. Nothing is changed where no sentinel answers."""
+        pool = self.redis.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            with suppress(RedisError):
+                pool.get_master_address()  # type: ignore[no-untyped-call]
 
     def run(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         """Run a script in one round trip; return its answer."""

@@ -71,6 +71,7 @@ class CacheControl(ControlStore):
 
     def beat(self, process: str, dataset: Dataset) -> int | None:
         with self._errors():
+            self._client.follow_sentinels()
             answer = self._client.run("beat", [DATASET, HEARTBEATS], [dataset.id, process, int(SILENT)])
         return None if answer is None else int(answer)
 

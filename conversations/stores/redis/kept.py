@@ -10,7 +10,7 @@ from typing import Any
 
 from hiredis import pack_command
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 Command = tuple[Any, ...]
 Connection = Any  # the driver's has no types
@@ -21,6 +21,7 @@ class KeptConnections:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
+        self._sentinels: Any = getattr(pool, "proxy", None)
         self._idle: list[Connection] = []
         os.register_at_fork(after_in_child=self._idle.clear)  # they are the parent's
 
@@ -30,6 +31,9 @@ class KeptConnections:
         try:
             connection.send_packed_command([pack_command(command)], check_health=False)
             answer = connection.read_response()
+        except ReadOnlyError:  # the name or the sentinels may lead to another server by now
+            self._drop(connection)
+            raise
         except ResponseError:  # an answer too
             self._idle.append(connection)
             raise
@@ -54,18 +58,22 @@ class KeptConnections:
 
     def _take(self) -> Connection:
         """Return a connection on which nothing is left to read. One that the server has closed is made anew, before
-        anything is sent: what is sent over it would be lost."""
+        anything is sent: what is sent over it would be lost. So is one to a server in whose place the sentinels have
+        named another: it takes writes for some seconds when it is woken, and loses them."""
         try:
             connection = self._idle.pop()
         except IndexError:
             return self._pool.get_connection()
         try:
-            clean = not connection.can_read()
+            clean = not connection.can_read() and (
+                self._sentinels is None or self._sentinels.master_address == (connection.host, connection.port)
+            )
         except (RedisError, OSError):
             clean = False
-        if not clean:
-            connection.disconnect()
-        return connection
+        if clean:
+            return connection
+        self._drop(connection)
+        return self._pool.get_connection()  # which asks the sentinels; a command of the connection's own does not
 
     def _drop(self, connection: Connection) -> None:
         connection.disconnect()

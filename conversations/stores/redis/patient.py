@@ -6,8 +6,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis import ConnectionPool, Redis
 from redis.exceptions import ResponseError
+from redis.sentinel import SentinelConnectionPool
 
 from conversations.errors import StoreUnavailable
 from conversations.stores.batches import PATIENCE
@@ -37,12 +38,19 @@ def patient_client(cache: Cache = histories) -> Any:
     """Return a client of the configured Redis whose socket timeout is PATIENCE, not a turn's."""
     client = turns_client(cache)
     pool = client.connection_pool
-    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        return client  # Sentinel's, or a cluster's: it finds its server itself
     if pool not in _clients:
         options = {**pool.connection_kwargs, "socket_timeout": PATIENCE}
-        _clients[pool] = Redis(connection_pool=ConnectionPool(pool.connection_class, **options))
+        _clients[pool] = Redis(connection_pool=_pool_like(pool, options))
     return _clients[pool]
+
+
+def _pool_like(pool: Any, options: dict[str, Any]) -> ConnectionPool:
+    """Return a pool of connections with these options to the same server, or to the one that its sentinels name."""
+    if not isinstance(pool, SentinelConnectionPool):
+        return ConnectionPool(pool.connection_class, **options)
+    options = {name: value for name, value in options.items() if name != "connection_pool"}
+    options["connection_class"] = pool.connection_class
+    return SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
 
 
 def give_time(seconds: float) -> None:

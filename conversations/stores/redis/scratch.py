@@ -19,7 +19,7 @@ def opened(url: str, number: int) -> Iterator[Scratch]:
     usual = settings.CACHES["conversations"]
     location = urlsplit(url)._replace(path=f"/{number}").geturl()
     options = usual["OPTIONS"] | {"SOCKET_TIMEOUT": PATIENCE, "SOCKET_CONNECT_TIMEOUT": PATIENCE}
-    backend = import_string(usual["BACKEND"])(location, usual | {"OPTIONS": options})
+    backend = import_string(usual["BACKEND"])((location,), usual | {"OPTIONS": options})
     client = patient_client(lambda: backend)
 
     def clear() -> None:

@@ -1,0 +1,70 @@
+"""The addresses that REDIS_URL takes: of one server, or of the sentinels that know which server takes writes."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+SCHEMES = ("redis", "rediss", "unix")
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+SENTINEL_PORT = 26379
+_MOST_SENTINELS = 15
+
+_URL = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://"
+    r"(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
+    r"(?P<hosts>[^@/?#]+)"
+    r"/(?P<service>[A-Za-z0-9._-]{1,128})"
+    r"(?:/(?P<number>[0-9]{1,5}))?"
+    r"(?:\?(?P<options>[^#]*))?"
+)
+_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """The sentinels of one service, and how the server that they name is used."""
+
+    hosts: tuple[tuple[str, int], ...]
+    service: str
+    username: str
+    password: str
+    """Of the servers. The sentinels have one of their own: see REDIS_SENTINEL_PASSWORD."""
+    number: int
+    """The database."""
+    tls: bool
+    """Whether the servers and the sentinels are reached by TLS."""
+    options: str
+    """What the driver takes after the `?` of a URL."""
+
+
+def is_of_sentinels(url: str) -> bool:
+    """Return whether the URL's scheme is that of sentinels."""
+    return url.partition("://")[0] in SENTINEL_SCHEMES
+
+
+def sentinels_in(url: str) -> Sentinels:
+    """Return what `redis+sentinel://user:password@host:port,host:port/service/number` says; user and password, ports
+    and number may be left out. Raise ValueError, whose text does not repeat the URL: it may hold a password."""
+    found = _URL.fullmatch(url)
+    if not found:
+        raise ValueError("it must look like redis+sentinel://user:password@host:26379,host:26379/service/0")
+    hosts = tuple(map(_host, found["hosts"].split(",")))
+    if len(hosts) > _MOST_SENTINELS:
+        raise ValueError(f"it names {len(hosts)} sentinels, and {_MOST_SENTINELS} are the most")
+    return Sentinels(
+        hosts,
+        found["service"],
+        unquote(found["user"] or ""),
+        unquote(found["password"] or ""),
+        int(found["number"] or 0),
+        found["scheme"] == "rediss",
+        found["options"] or "",
+    )
+
+
+def _host(text: str) -> tuple[str, int]:
+    found = _HOST.fullmatch(text)
+    port = int(found["port"] or SENTINEL_PORT) if found else 0
+    if not found or not 0 < port < 65536:
+        raise ValueError("each sentinel must look like host:port, or [address]:port where it is an IPv6 address")
+    return found["six"] or found["name"], port
