@@ -141,6 +141,12 @@ llm_tokens = Counter(
 )
 tokens_refused = Counter("tokens_refused", "Requests whose token was refused, by reason.", ["reason"])
 login_failures = Counter("login_failures", "Logins to the admin that failed, by outcome.", ["outcome"])
+requests_limited = Counter(
+    "requests_limited", "Requests that were refused because their client was over a limit.", ["limit"]
+)
+rate_fallbacks = Counter(
+    "rate_fallbacks", "Requests whose rate their process judged alone: what all processes count could not be asked."
+)
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
 responses = Counter("django_http_responses_total_by_status", "Responses by status.", ["status"])
 request_seconds = Histogram(
@@ -151,6 +157,7 @@ request_seconds = Histogram(
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
 TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
+LIMITS = ("rate",)
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
@@ -212,6 +219,8 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
         turns.labels(outcome=outcome)
     for reason in TOKEN_REFUSALS:
         tokens_refused.labels(reason=reason)
+    for limit in LIMITS:
+        requests_limited.labels(limit=limit)
     for outcome in LOGIN_OUTCOMES:
         login_failures.labels(outcome=outcome)
     for direction in TOKEN_DIRECTIONS:

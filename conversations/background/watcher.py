@@ -1,9 +1,9 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
 It has the stores pinged, and reads unsynced flags. A second thread follows switches, and a third learns of revoked
-tokens, in time also where a slow store delays the first. A fourth samples what changes slowly. In a process that
-answers no chat a fifth repairs unsynced conversations and compares everything, where it takes no CPU time from
-requests, and a sixth has the stores create indexes that they have lost.
+tokens, in time also where a slow store delays the first. A fourth samples what changes slowly, and a fifth reports what
+clients have asked. In a process that answers no chat a sixth repairs unsynced conversations and compares everything,
+where it takes no CPU time from requests, and a seventh has the stores create indexes that they have lost.
 """
 
 import atexit
@@ -25,6 +25,8 @@ from conversations.policy import Switch
 from conversations.runtime import datasets, gauges, revoked, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
+from conversations.runtime.rates import EVERY as REPORTED_EVERY
+from conversations.runtime.rates import rates
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, control, other, store
 from telemetry import metrics
@@ -61,6 +63,7 @@ def start(*, repairs: bool) -> None:
                 ("watcher", tick, EVERY),
                 ("follower", _follow, EVERY),
                 ("revoked", revoked.follow, revoked.EVERY),
+                ("rates", rates.report, REPORTED_EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
             ]
             if repairs:
