@@ -46,6 +46,13 @@ class TooLarge(ConversationError):
         return f"The request body is longer than {settings.MAX_BODY_BYTES} bytes."
 
 
+class TooManyAsks(ConversationError):
+    """So many questions of yours are being answered that no further one is taken. Try again when one has ended."""
+
+    code = "too_many_asks"
+    status = 429
+
+
 class CorruptHistory(ConversationError):
     """What is stored for this conversation is not a history"""
 

@@ -124,6 +124,7 @@ _BY_CODE: dict[str, tuple[int, type[OnesourceError]]] = {
     "too_large": (413, InvalidRequest),
     "idempotency_key_reused": (422, KeyReused),
     "throttled": (429, RateLimited),
+    "too_many_asks": (429, RateLimited),
     "answerer_failed": (502, AnswererFailed),
     "model_refused": (502, ModelRefused),
     "busy": (503, NotBegun),

@@ -157,7 +157,7 @@ request_seconds = Histogram(
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
 TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
-LIMITS = ("rate",)
+LIMITS = ("rate", "concurrent")
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 

@@ -39,6 +39,7 @@ for _name in (
     "ADMIN_OTP",
     "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",
+    "CHAT_CONCURRENT",
     "DATABASE_URL",
     "ANSWERER",
     "CONV_STORE_PRIMARY",

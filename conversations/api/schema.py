@@ -46,6 +46,11 @@ _TURN_ERRORS: dict[Any, Any] = {
     413: OpenApiResponse(ErrorSerializer, "The body is too long."),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
     422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question or answer."),
+    429: OpenApiResponse(
+        ErrorSerializer,
+        "Over CHAT_RATE (`throttled`), or as many questions of the client are being answered as CHAT_CONCURRENT allows "
+        "(`too_many_asks`); `Retry-After` says how many seconds to wait.",
+    ),
     503: OpenApiResponse(
         NotPersistedSerializer,
         "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "

@@ -22,7 +22,7 @@ class ChatRateThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         if not settings.CHAT_RATE:
             return True
-        self._wait = rates.wait(f"{self.scope}:{self.asker(request)}", parsed(settings.CHAT_RATE))
+        self._wait = rates.wait(f"{self.scope}:{asker(request)}", parsed(settings.CHAT_RATE))
         if self._wait:
             metrics.requests_limited.labels(limit="rate").inc()
         return not self._wait
@@ -30,19 +30,23 @@ class ChatRateThrottle(BaseThrottle):
     def wait(self) -> float:
         return self._wait
 
-    def asker(self, request: Request) -> str:
-        """Return the name under which requests are counted: no other token has it, but one of the same name and
-        tenant."""
-        client = client_of(request)
-        if client:
-            return f"{client.tenant}:{client.name}"
-        address = str(self.get_ident(request))
-        if len(address) > _LONGEST_ADDRESS:
-            address = blake2b(address.encode(errors="replace"), digest_size=16).hexdigest()
-        return f"@{address}"  # which is in no name
-
 
 class ReadRateThrottle(ChatRateThrottle):
     """Limits everything else at the same rate but counted apart: a client that reads can still ask."""
 
     scope = "read"
+
+
+def asker(request: Request) -> str:
+    """Return who asks, by the name under which its requests are counted: no other token has it, but one of the same
+    name and tenant."""
+    client = client_of(request)
+    if client:
+        return f"{client.tenant}:{client.name}"
+    address = str(_addresses.get_ident(request))
+    if len(address) > _LONGEST_ADDRESS:
+        address = blake2b(address.encode(errors="replace"), digest_size=16).hexdigest()
+    return f"@{address}"  # which is in no name
+
+
+_addresses = BaseThrottle()

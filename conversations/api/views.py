@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import orjson
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
@@ -25,7 +26,7 @@ from conversations.api.input_serializers import (
     question_fields,
 )
 from conversations.api.output_serializers import ConversationSerializer, PageSerializer, answer_fields
-from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
+from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle, asker
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
 from conversations.policy import FULL
@@ -87,7 +88,8 @@ class ChatView(_ChatViewSet):
         """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
         fields = question_fields(request.data)
         client = client_of(request)
-        question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request))
+        who = asker(request) if settings.CHAT_CONCURRENT else ""
+        question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request), who)
         if fields["stream"]:
             return event_stream(chat.stream(question), question.session_id)
         return _answered(question)

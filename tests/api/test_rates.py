@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
+from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from conversations import deadline
-from conversations.api.throttling import ChatRateThrottle
+from conversations.api.throttling import asker
 from conversations.runtime import rates as module
 from conversations.runtime.rates import Rates, parsed
 from conversations.runtime.state import state
@@ -113,16 +114,13 @@ class TestApart:
         assert [post(question, **one, **key).status_code for _ in range(3)] == [200, 200, 429]
         assert [post(question, **other, **key).status_code for _ in range(3)] == [200, 200, 429]
 
-    def test_no_address_is_counted_as_a_token(self) -> None:
-        throttle = ChatRateThrottle()
-        throttle.get_ident = lambda request: "tenant:name"  # type: ignore[method-assign]
-        assert throttle.asker(type("Request", (), {"user": None})()) == "@tenant:name"
+    @pytest.mark.parametrize(("address", "name"), [("tenant:name", "@tenant:name"), ("::1", "@::1")])
+    def test_no_address_is_counted_as_a_token(self, address: str, name: str) -> None:
+        assert asker(from_address(address)) == name
 
     def test_a_long_address_is_kept_short(self) -> None:
         """It comes from a header."""
-        throttle = ChatRateThrottle()
-        throttle.get_ident = lambda request: "\udcff" * 9000  # type: ignore[method-assign]
-        assert len(throttle.asker(type("Request", (), {"user": None})())) == 33
+        assert len(asker(from_address("\udcff" * 9000))) == 33
 
 
 class TestRoundTrips:
@@ -271,3 +269,7 @@ def reported(process: Rates, name: str) -> None:
 
 def fallbacks() -> float:
     return sample("rate_fallbacks_total")
+
+
+def from_address(address: str) -> Any:
+    return type("Request", (), {"user": None, "headers": {}, "META": {"REMOTE_ADDR": address}})()
