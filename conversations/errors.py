@@ -53,6 +53,14 @@ class TooManyAsks(ConversationError):
     status = 429
 
 
+class TenantFull(ConversationError):
+    """The conversations of your tenant take all the room that it may have. Delete some, and ask again some minutes
+    later."""
+
+    code = "tenant_full"
+    status = 413
+
+
 class CorruptHistory(ConversationError):
     """What is stored for this conversation is not a history"""
 

@@ -155,6 +155,7 @@ CHAT_CONCURRENT = _read(
     "int",
     validate=validate.Range(min=1, max=10_000, error="must be a whole number from 1 to 10000"),
 )
+TENANT_MAX_BYTES = _read("TENANT_MAX_BYTES", "", "int", validate=_at_least(1))
 SECRET_KEY = _read("SECRET_KEY", "")
 if not SECRET_KEY and _ALL_EMBEDDED:
     try:

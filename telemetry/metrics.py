@@ -144,6 +144,12 @@ login_failures = Counter("login_failures", "Logins to the admin that failed, by 
 requests_limited = Counter(
     "requests_limited", "Requests that were refused because their client was over a limit.", ["limit"]
 )
+tenants_full = Gauge("tenants_full", "Tenants that have reached TENANT_MAX_BYTES.", multiprocess_mode="livemostrecent")
+tenants_near = Gauge(
+    "tenants_near_full",
+    "Tenants that have at least 80 % of TENANT_MAX_BYTES, with those that have all of it.",
+    multiprocess_mode="livemostrecent",
+)
 rate_fallbacks = Counter(
     "rate_fallbacks", "Requests whose rate their process judged alone: what all processes count could not be asked."
 )
@@ -157,7 +163,7 @@ request_seconds = Histogram(
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
 TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
-LIMITS = ("rate", "concurrent")
+LIMITS = ("rate", "concurrent", "tenant")
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
@@ -197,7 +203,7 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
     """Create every series of these stores, so that the first scrape has it, with the gauges named after them; drop the
     live gauges of ended processes."""
     _drop_ended()
-    for gauge in (*named, backup_timestamp, clock_offset):
+    for gauge in (*named, backup_timestamp, clock_offset, tenants_full, tenants_near):
         _begin(gauge)
     for name in stores:
         persist_errors.labels(store=name)

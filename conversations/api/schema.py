@@ -43,7 +43,11 @@ _TURN_ERRORS: dict[Any, Any] = {
         "Another request with this Idempotency-Key is being answered; its turn was trimmed or deleted "
         "(`key_expired`); or no turn can follow: the conversation holds the last time there is.",
     ),
-    413: OpenApiResponse(ErrorSerializer, "The body is too long."),
+    413: OpenApiResponse(
+        ErrorSerializer,
+        "The body is too long (`too_large`), or the conversations of the token's tenant take all the room that it may "
+        "have (`tenant_full`); reading and deleting go on.",
+    ),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
     422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question or answer."),
     429: OpenApiResponse(

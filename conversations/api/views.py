@@ -30,6 +30,7 @@ from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle, ask
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
 from conversations.policy import FULL
+from conversations.runtime import tenants
 from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
@@ -86,6 +87,7 @@ class ChatView(_ChatViewSet):
     @schema.ask
     def ask(self, request: Request) -> HttpResponseBase:
         """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
+        tenants.check(self.tenant)
         fields = question_fields(request.data)
         client = client_of(request)
         who = asker(request) if settings.CHAT_CONCURRENT else ""
@@ -97,6 +99,7 @@ class ChatView(_ChatViewSet):
     @schema.add_turn
     def add_turn(self, request: Request, session_id: str) -> HttpResponseBase:
         """Store a turn that was answered elsewhere. A 200 means that it is stored."""
+        tenants.check(self.tenant)
         key = _idempotency_key(request)
         return _answered(make_turn_question(request.data, _checked(session_id), self.tenant, key))
 
