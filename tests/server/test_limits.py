@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from conversations.stores.sessions import make_key
+from conversations.turns import History
 from tests import environment
-from tests.builders import a_session, make_token
+from tests.builders import a_session, make_token, some_turns
 from tests.configured import LONG_SECRET
 from tests.faults.service import Service
 from tests.server import clients
@@ -17,13 +19,17 @@ from tests.server.answering import VARIABLE
 from tests.server.conftest import waiting
 from tests.servers import RedisServer, eventually
 
-PER_MINUTE, AT_ONCE, WORKERS = 20, 3, 2
+PER_MINUTE, AT_ONCE, WORKERS, TENANT_BYTES = 20, 3, 2, 50_000
+FULL = "full"
+"""A tenant that is over its limit when the service starts."""
 
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
+    with server.client() as client:
+        client.set(make_key(f"{FULL}:s"), History.of(some_turns(1, TENANT_BYTES)).lines(), ex=600)
     yield server
     server.kill()
 
@@ -33,6 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer, hold: 
     service = Service(
         tmp_path_factory.mktemp("service"), REDIS_URL=redis.url, MONGO_URL=environment.MONGO.url,
         SECRET_KEY=LONG_SECRET, CHAT_AUTH="token", CHAT_RATE=f"{PER_MINUTE}/min", CHAT_CONCURRENT=str(AT_ONCE),
+        TENANT_MAX_BYTES=str(TENANT_BYTES),
         WEB_CONCURRENCY=str(WORKERS), ANSWERER="tests.server.answering.Held", **{VARIABLE: str(hold)},
     ).start()  # fmt: skip
     try:
@@ -120,6 +127,16 @@ def test_the_places_of_killed_workers_come_back(service: Service, hold: Path) ->
         service.wait()
         begin(stack, service, *(a_question(token) for _ in range(AT_ONCE)))
         assert not begins(service, token)
+
+
+def test_every_worker_refuses_a_tenant_that_is_full(service: Service) -> None:
+    def refused() -> bool:
+        tokens = [make_token(a_session(), FULL) for _ in range(10)]  # each question may go to another worker
+        return {status for token in tokens for status in statuses(service, token, 1)} == {413}
+
+    eventually(refused, "it is not refused", patience=60)
+    assert statuses(service, make_token(a_session(), a_session()), 1) == [200]
+    assert sum(service.metric("tenants_full")) == 1
 
 
 def begin(stack: ExitStack, service: Service, *questions: bytes) -> list[clients.socket.socket]:
