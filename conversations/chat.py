@@ -30,6 +30,7 @@ from conversations.errors import (
     Unstored,
 )
 from conversations.ids import next_time, stamp, time_at, time_of
+from conversations.runtime.asking import asking
 from conversations.runtime.idempotency import idempotency_lock
 from conversations.stores.sessions import session_named
 from conversations.turns import Turn, make_turn, question_named
@@ -53,6 +54,8 @@ class Question:
     key: str | None = None
     fresh: bool = False
     """Whether the server made the session_id for this question: its client was given no turn of it yet."""
+    asker: str = ""
+    """Who asks, where the questions that are answered at once are limited: "" for nobody."""
     answer: str | None = None
     """The answer, where it was given elsewhere and only the turn is to be stored."""
 
@@ -91,8 +94,9 @@ def new_session_id(key: str | None = None, *scope: str) -> str:
 
 def ask(question: Question) -> Answer:
     """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, KeyExpired, NoLaterTurn,
-    AnswererFailed, or NotPersisted or OutcomeUnknown, which carry the answer that no store took or has confirmed."""
-    with idempotency_lock(question.session, question.key):
+    AnswererFailed, TooManyAsks, or NotPersisted or OutcomeUnknown, which carry the answer that no store took or has
+    confirmed."""
+    with asking(question.asker), idempotency_lock(question.session, question.key):
         return PendingTurn(question).finish()
 
 
@@ -103,9 +107,10 @@ def stream(question: Question) -> Iterator[str | Answer]:
     A thread answers and stores the turn, so that it is finished even when the client disconnects.
     """
     with ExitStack() as stack:
+        stack.enter_context(asking(question.asker))
         stack.enter_context(idempotency_lock(question.session, question.key))
         pending = PendingTurn(question)
-        lock = stack.pop_all()  # the thread releases it
+        held = stack.pop_all()  # the thread gives it back
     pieces: queue.SimpleQueue[str | Answer | ConversationError] = queue.SimpleQueue()
 
     def work() -> None:
@@ -117,7 +122,7 @@ def stream(question: Question) -> Iterator[str | Answer]:
             logger.exception("stream_failed")
             pieces.put(AnswererFailed("unexpectedly"))
         finally:
-            lock.close()
+            held.close()
             connections.close_all()
 
     go_on = copy_context().run  # with what is left until the deadline

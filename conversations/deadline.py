@@ -77,12 +77,14 @@ def excluded() -> Iterator[None]:
 
 
 class call:  # noqa: N801
-    """Bound what the block asks of a store. Raise StoreUnavailable where no time is left: nothing was sent then."""
+    """Bound what the block asks of a store, within a request by `most` seconds too. Raise StoreUnavailable where no
+    time is left: nothing was sent then."""
 
-    __slots__ = ("_begun", "_deadline", "_lent", "_token", "alias", "took")
+    __slots__ = ("_begun", "_deadline", "_lent", "_most", "_token", "alias", "took")
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, most: float = math.inf) -> None:
         self.alias = alias
+        self._most = most
         self.took = 0.0
         """How many seconds it took, once it has ended."""
 
@@ -93,6 +95,8 @@ class call:  # noqa: N801
         seconds = self._deadline.left(self.alias, self._begun)
         if seconds < _LEAST:
             raise StoreUnavailable(self.alias, "no time left")
+        if self._most < seconds:
+            seconds = self._most
         self._token = _call_ends.set(self._begun + seconds)
         self._lent = slots.lend()  # others run while it waits for the store
 

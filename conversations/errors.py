@@ -46,6 +46,21 @@ class TooLarge(ConversationError):
         return f"The request body is longer than {settings.MAX_BODY_BYTES} bytes."
 
 
+class TooManyAsks(ConversationError):
+    """So many questions of yours are being answered that no further one is taken. Try again when one has ended."""
+
+    code = "too_many_asks"
+    status = 429
+
+
+class TenantFull(ConversationError):
+    """The conversations of your tenant take all the room that it may have. Delete some, and ask again some minutes
+    later."""
+
+    code = "tenant_full"
+    status = 413
+
+
 class CorruptHistory(ConversationError):
     """What is stored for this conversation is not a history"""
 

@@ -162,6 +162,13 @@ CHAT_RATE = _read(
     "30/min" if CHAT_AUTH == "token" else "",
     validate=validate.Regexp(r"[1-9][0-9]*/(s|sec|second|m|min|minute|h|hour|d|day)\Z", error="must look like 30/min"),
 )
+CHAT_CONCURRENT = _read(
+    "CHAT_CONCURRENT",
+    64 if CHAT_AUTH == "token" else "",
+    "int",
+    validate=validate.Range(min=1, max=10_000, error="must be a whole number from 1 to 10000"),
+)
+TENANT_MAX_BYTES = _read("TENANT_MAX_BYTES", "", "int", validate=_at_least(1))
 SECRET_KEY = _read("SECRET_KEY", "")
 if not SECRET_KEY and _ALL_EMBEDDED:
     try:

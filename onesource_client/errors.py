@@ -61,6 +61,10 @@ class RateLimited(OnesourceError):
     """Too many requests (429); `retry_after` says when the next one is taken."""
 
 
+class TenantFull(OnesourceError):
+    """The conversations of the token's tenant take all the room that it may have (413): delete some."""
+
+
 class NotBegun(OnesourceError):
     """The service did not begin with the request: too many others wait (503), or its body came too slowly (408)."""
 
@@ -122,8 +126,10 @@ _BY_CODE: dict[str, tuple[int, type[OnesourceError]]] = {
     "key_expired": (409, KeyExpired),
     "no_later_turn": (409, NoLaterTurn),
     "too_large": (413, InvalidRequest),
+    "tenant_full": (413, TenantFull),
     "idempotency_key_reused": (422, KeyReused),
     "throttled": (429, RateLimited),
+    "too_many_asks": (429, RateLimited),
     "answerer_failed": (502, AnswererFailed),
     "model_refused": (502, ModelRefused),
     "busy": (503, NotBegun),

@@ -147,6 +147,18 @@ llm_tokens = Counter(
 )
 tokens_refused = Counter("tokens_refused", "Requests whose token was refused, by reason.", ["reason"])
 login_failures = Counter("login_failures", "Logins to the admin that failed, by outcome.", ["outcome"])
+requests_limited = Counter(
+    "requests_limited", "Requests that were refused because their client was over a limit.", ["limit"]
+)
+tenants_full = Gauge("tenants_full", "Tenants that have reached TENANT_MAX_BYTES.", multiprocess_mode="livemostrecent")
+tenants_near = Gauge(
+    "tenants_near_full",
+    "Tenants that have at least 80 % of TENANT_MAX_BYTES, with those that have all of it.",
+    multiprocess_mode="livemostrecent",
+)
+rate_fallbacks = Counter(
+    "rate_fallbacks", "Requests whose rate their process judged alone: what all processes count could not be asked."
+)
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
 responses = Counter("django_http_responses_total_by_status", "Responses by status.", ["status"])
 request_seconds = Histogram(
@@ -157,6 +169,7 @@ request_seconds = Histogram(
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
 TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
+LIMITS = ("rate", "concurrent", "tenant")
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
@@ -196,7 +209,7 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
     """Create every series of these stores, so that the first scrape has it, with the gauges named after them; drop the
     live gauges of ended processes."""
     _drop_ended()
-    for gauge in (*named, backup_timestamp, clock_offset):
+    for gauge in (*named, backup_timestamp, clock_offset, tenants_full, tenants_near):
         _begin(gauge)
     for name in stores:
         persist_errors.labels(store=name)
@@ -219,6 +232,8 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
         turns.labels(outcome=outcome)
     for reason in TOKEN_REFUSALS:
         tokens_refused.labels(reason=reason)
+    for limit in LIMITS:
+        requests_limited.labels(limit=limit)
     for outcome in LOGIN_OUTCOMES:
         login_failures.labels(outcome=outcome)
     for direction in TOKEN_DIRECTIONS:

@@ -81,7 +81,7 @@ def cost_of_asks(
         "PATH": os.environ["PATH"],  # and nothing else of what is set here: any setting has a part in the figures
         "REDIS_URL": redis_url, "MONGO_URL": mongo_url, "VAR_DIR": str(home), "SECRET_KEY": uuid4().hex * 2,
         "PROMETHEUS_MULTIPROC_DIR": str(home / "metrics"), "DJANGO_SETTINGS_MODULE": "onesource.settings",
-        "REDIS_SOCKET_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000", "CHAT_AUTH": "open", "CHAT_RATE": "9999/second",
+        "REDIS_SOCKET_TIMEOUT_MS": "2000", "MONGO_TIMEOUT_MS": "5000", "CHAT_AUTH": "open", "CHAT_RATE": "999999/min",
         "CONV_DUAL_WRITE": str(int(CASES[names[0]].dual_write)), "PYTHONHASHSEED": "0",
     }  # fmt: skip
     words = [sys.executable, "-m", "tests.cost", "count", json.dumps([list(names), list(slower)])]

@@ -40,6 +40,8 @@ for _name in (
     "ADMIN_OTP",
     "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",
+    "CHAT_CONCURRENT",
+    "TENANT_MAX_BYTES",
     "DATABASE_URL",
     "ANSWERER",
     "CONV_STORE_PRIMARY",

@@ -28,7 +28,7 @@ def body(error: ConversationError) -> dict[str, Any]:
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """Return the response to an error raised in a view, None for one that is not ours or DRF's."""
     if isinstance(error, ConversationError):
-        headers = {"Retry-After": "1"} if error.status == 503 else None
+        headers = {"Retry-After": "1"} if error.status in (429, 503) else None
         return Response(body(error), status=error.status, headers=headers)
     response = exception_handler(error, context)
     if response is None:

@@ -161,7 +161,7 @@ def _was_given(message_id: str) -> bool:
     return MESSAGE_ID.fullmatch(message_id) is not None and time_of(message_id) <= now() + MAX_AHEAD
 
 
-def make_question(fields: dict[str, Any], tenant: str, name: str, key: str | None) -> Question:
+def make_question(fields: dict[str, Any], tenant: str, name: str, key: str | None, asker: str) -> Question:
     """Return the question of validated fields. A session_id that is made for it belongs to the client of that name."""
     return Question(
         text=fields["question"],
@@ -171,6 +171,7 @@ def make_question(fields: dict[str, Any], tenant: str, name: str, key: str | Non
         require_context=fields["require_context"],
         key=key,
         fresh="session_id" not in fields,
+        asker=asker,
     )
 
 

@@ -43,9 +43,18 @@ _TURN_ERRORS: dict[Any, Any] = {
         "Another request with this Idempotency-Key is being answered; its turn was trimmed or deleted "
         "(`key_expired`); or no turn can follow: the conversation holds the last time there is.",
     ),
-    413: OpenApiResponse(ErrorSerializer, "The body is too long."),
+    413: OpenApiResponse(
+        ErrorSerializer,
+        "The body is too long (`too_large`), or the conversations of the token's tenant take all the room that it may "
+        "have (`tenant_full`); reading and deleting go on.",
+    ),
     415: OpenApiResponse(ErrorSerializer, "The body is not application/json."),
     422: OpenApiResponse(ErrorSerializer, "The Idempotency-Key was used with another question or answer."),
+    429: OpenApiResponse(
+        ErrorSerializer,
+        "Over CHAT_RATE (`throttled`), or as many questions of the client are being answered as CHAT_CONCURRENT allows "
+        "(`too_many_asks`); `Retry-After` says how many seconds to wait.",
+    ),
     503: OpenApiResponse(
         NotPersistedSerializer,
         "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import orjson
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
@@ -25,10 +26,11 @@ from conversations.api.input_serializers import (
     question_fields,
 )
 from conversations.api.output_serializers import ConversationSerializer, PageSerializer, answer_fields
-from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle
+from conversations.api.throttling import ChatRateThrottle, ReadRateThrottle, asker
 from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
 from conversations.policy import FULL
+from conversations.runtime import tenants
 from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
@@ -85,9 +87,11 @@ class ChatView(_ChatViewSet):
     @schema.ask
     def ask(self, request: Request) -> HttpResponseBase:
         """Answer in the light of the conversation so far. A 200 means that the turn is stored."""
+        tenants.check(self.tenant)
         fields = question_fields(request.data)
         client = client_of(request)
-        question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request))
+        who = asker(request) if settings.CHAT_CONCURRENT else ""
+        question = make_question(fields, self.tenant, client.name if client else "", _idempotency_key(request), who)
         if fields["stream"]:
             return event_stream(chat.stream(question), question.session_id)
         return _answered(question)
@@ -95,6 +99,7 @@ class ChatView(_ChatViewSet):
     @schema.add_turn
     def add_turn(self, request: Request, session_id: str) -> HttpResponseBase:
         """Store a turn that was answered elsewhere. A 200 means that it is stored."""
+        tenants.check(self.tenant)
         key = _idempotency_key(request)
         return _answered(make_turn_question(request.data, _checked(session_id), self.tenant, key))
 

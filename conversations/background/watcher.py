@@ -1,9 +1,10 @@
 """The watcher: a thread in each process that checks both stores every second, so that requests need not.
 
 It has the stores pinged, and reads unsynced flags. A second thread follows switches, and a third learns of revoked
-tokens, in time also where a slow store delays the first. A fourth samples what changes slowly. In a process that
-answers no chat a fifth repairs unsynced conversations and compares everything, where it takes no CPU time from
-requests, and a sixth has the stores create indexes that they have lost.
+tokens, in time also where a slow store delays the first. Others sample what changes slowly, report what clients have
+asked, and learn which tenants are full. In a process that answers no chat three more repair unsynced conversations and
+compare everything, where it takes no CPU time from requests, have the stores create indexes that they have lost, and
+count what tenants have stored.
 """
 
 import atexit
@@ -16,15 +17,18 @@ from contextlib import suppress
 from functools import partial
 
 from conversations import clock, policy
-from conversations.background import coverage, preparing, sampling, scrub
+from conversations.background import coverage, preparing, sampling, scrub, tenants
 from conversations.breaker import CLOSED
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
 from conversations.runtime import datasets, gauges, revoked, switching
+from conversations.runtime import tenants as known_tenants
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
+from conversations.runtime.rates import EVERY as REPORTED_EVERY
+from conversations.runtime.rates import rates
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, control, other, store
 from telemetry import metrics
@@ -54,17 +58,20 @@ def start(*, repairs: bool) -> None:
         if not _threads:
             gauges.start()
             tick = partial(_tick, eager=repairs)
-            for first in (tick, _follow, revoked.follow):
+            for first in (tick, _follow, revoked.follow, known_tenants.follow):
                 with suppress(Exception):
                     first()
             steps: list[Step] = [
                 ("watcher", tick, EVERY),
                 ("follower", _follow, EVERY),
                 ("revoked", revoked.follow, revoked.EVERY),
+                ("rates", rates.report, REPORTED_EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
+                ("tenants", known_tenants.follow, known_tenants.EVERY),
             ]
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
+                steps += [("counting", tenants.step, known_tenants.EVERY)]
             for name, step, every in steps:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:

@@ -219,6 +219,11 @@ def memory_store() -> str | None:
     return next((alias for alias in ALIASES if _bulk_class(alias).supports_memory), None)
 
 
+def permitting_store() -> str | None:
+    """Return the alias of the store in use that counts the asks of clients; None where neither does."""
+    return next((alias for alias in ALIASES if store_class(alias).gives_permits), None)
+
+
 def scratch(alias: str, url: str, number: int) -> AbstractContextManager[Scratch]:
     """Return what yields room, one of each number at a time, in a server of our own at that URL, which is as that
     store's are; it is "" where `embedded` has no such server, and the store brings the room itself."""

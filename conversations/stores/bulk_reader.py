@@ -121,6 +121,12 @@ class BulkReader(ABC):
         for names in self.sessions(size):
             yield self.histories(list(filter(SESSION.fullmatch, names)))
 
+    def all_sizes(self, size: int) -> Iterator[dict[str, int]]:
+        """Yield how many bytes of messages each session has stored, by batches as `sessions` does; what is no session's
+        may be named too."""
+        for found in self.all_histories(size):
+            yield {session: len(history.lines()) for session, history in found.items()}
+
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         """Return how many seconds those that hold turns have left; one TTL where something would never expire."""
         found = {session: self.store.ttl(session) for session in sessions}

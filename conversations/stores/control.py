@@ -5,8 +5,10 @@ them belongs to HistoryStore. Notes, leases and the store's identity have nothin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from typing import ClassVar
 
 from conversations.datasets import Dataset
 
@@ -40,11 +42,54 @@ class Report:
     """Those of the notes asked for that there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many asks in any so many seconds."""
+
+    limit: int
+    seconds: int
+
+    @property
+    def part(self) -> float:
+        """For how many seconds a permit may be kept until it is used."""
+        return self.seconds / 30
+
+
+@dataclass(frozen=True, slots=True)
+class PermitRequest:
+    """What a process has to report of a client's asks, and whether it wants permits for more."""
+
+    name: str
+    """The client's, and of what it asks; any text."""
+    rate: Rate
+    asked: int = 0
+    """How many asks were let through that no permit was for."""
+    unused: int = 0
+    """How many permits come back."""
+    period: int = 0
+    """The period that these were of."""
+    more: bool = True
+    """Whether permits are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """For how many asks a process needs not report again."""
+
+    number: int
+    period: int
+    """The period that they are counted in."""
+    wait: float
+    """Seconds until a further one can be given; 0.0 where some are left."""
+
+
 class ControlStore(ABC):
     """The same store, and mostly the same object, as a HistoryStore. Every method raises StoreUnavailable when the
     store cannot be used or did not answer in time."""
 
     alias: str
+    gives_permits: ClassVar[bool] = False
+    """Whether it counts the asks of clients, for all processes together."""
 
     @property
     def connections(self) -> int:
@@ -92,3 +137,10 @@ class ControlStore(ABC):
     @abstractmethod
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take the lease for so long, or renew it; return whether the holder has it: one atomic step."""
+
+    def permits(self, requests: Sequence[PermitRequest], seconds: float = inf) -> list[Permits]:
+        """Return for each request permits, some of those that are left: each is one atomic step, and all are one round
+        trip, of at most so many seconds within a request. Asks and permits are counted for the rate's time from their
+        use on, if that is within the rate's `part`, and no longer than a tenth more. Asks are counted over the limit
+        too. Only where `gives_permits`."""
+        raise NotImplementedError

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from math import inf
 
 from conversations import deadline
 from conversations.breaker import Breaker
@@ -9,7 +10,7 @@ from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.slots import slots
 from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.control import ControlStore, Flags, PermitRequest, Permits, Report
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys
 from telemetry import metrics, traces
@@ -111,6 +112,10 @@ class MeasuredStore(HistoryStore, ControlStore):
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._control.lease(name, holder, seconds)
+
+    def permits(self, requests: Sequence[PermitRequest], seconds: float = inf) -> list[Permits]:
+        with deadline.call(self.alias, seconds):
+            return self._control.permits(requests)
 
     @property
     def connections(self) -> int:

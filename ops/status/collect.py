@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 
 from conversations.background import sampling
@@ -16,6 +17,7 @@ from conversations.errors import StoreUnavailable
 from conversations.policy import Routing, Switch
 from conversations.runtime import datasets, switching
 from conversations.runtime.pings import p95
+from conversations.runtime.tenants import Use, newest
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served, window
@@ -92,6 +94,8 @@ class Status:
     scrub: ScrubStatus | None = None
     """None when no store can be asked."""
     counted: tuple[Counted, ...] = ()
+    tenants: Use | None = None
+    """The tenants near TENANT_MAX_BYTES; None where it is not set, or no store can be asked."""
 
     @property
     def trouble(self) -> str:
@@ -121,7 +125,10 @@ class Status:
         """Return it for machines."""
         stores = {alias: one.as_dict() for alias, one in self.stores.items()}
         counted = [one.as_dict() for one in self.counted]
-        return {**asdict(self), "stores": stores, "counted": counted, "trouble": self.trouble}
+        found = {**asdict(self), "stores": stores, "counted": counted, "trouble": self.trouble}
+        if self.tenants is None:
+            del found["tenants"]
+        return found
 
 
 def look(here: Served | None = None, followed: Switch | None = None) -> Status:
@@ -137,6 +144,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         asked = {alias: submit(partial(_ask, alias)) for alias in ALIASES}
         recorded = submit(switching.read)
         backups = submit(sampling.backups_recorded)
+        use = submit(newest) if settings.TENANT_MAX_BYTES else None
         counted = submit(served.served_metrics).result() if here is None else here
         answers = {alias: answer.result() for alias, answer in asked.items()}
         reports = {alias: report for alias, (_, report) in answers.items() if report}
@@ -145,6 +153,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
                 reports[alias] = submit(partial(datasets.ask, alias)).result()
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
+        used = use.result() if use else None
     lately = window.growth(counted) if counted is not None else None
     found = judged(reports)
     stores = {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
@@ -162,6 +171,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         backup,
         scrubs(reports),
         tuple(Counted(name, value(lately), value(counted), form) for name, value, form in _COUNTED),
+        used,
     )
 
 

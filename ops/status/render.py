@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
+
+from django.conf import settings
 
 from conversations.background.watcher import MOST_OFFSET
 from conversations.datasets import Scrubbed, Verdict
@@ -13,6 +16,7 @@ from conversations.stores.info import StoreInfo
 from ops.status.collect import Counted, Figure, Status, StoreStatus
 from ops.status.datasets import DatasetStatus
 
+MOST_TENANTS = 10  # that are named
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
 
 
@@ -84,6 +88,7 @@ def _routing(status: Status) -> list[tuple[str, Cell]]:
         ("breakers open", _breakers(status.breakers)),
         ("newest backup", Cell(_backup(status))),
         ("scrub", _scrub(status)),
+        *_tenants(status),
     ]
 
 
@@ -123,6 +128,19 @@ def _scrub(status: Status) -> Cell:
         parts.append(f"under way: {_compared(scrub.under_way, f' of about {total}' if total else '')}")
     wrong = any(one and one.out_of_step for one in (scrub.last, scrub.under_way))
     return Cell("; ".join(parts), Level.WARN if wrong else None)
+
+
+def _tenants(status: Status) -> list[tuple[str, Cell]]:
+    """Return the tenants near their limit, the fullest first; no row where there is no limit."""
+    use, limit = status.tenants, settings.TENANT_MAX_BYTES
+    if use is None or not limit:
+        return []
+    if not use.at:
+        return [("tenants near full", Cell("not counted yet"))]
+    shown = [f"{tenant or '(none)'} {size / limit:.0%}" for tenant, size in islice(use.bytes.items(), MOST_TENANTS)]
+    more = [f"{len(use.bytes) - len(shown)} more"] if len(use.bytes) > len(shown) else []
+    text = f"{', '.join(shown + more) or 'none'}; counted {_ago(status, use.at)}"
+    return [("tenants near full", Cell(text, Level.BAD if use.full else Level.WARN if shown else None))]
 
 
 def _compared(one: Scrubbed, of: str = "") -> str:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from conversations.api.throttling import ChatRateThrottle
 from conversations.runtime import state
+from conversations.runtime.rates import rates
 from conversations.stores import MONGO, REDIS, store
 from tests.api.talking import ask, contents, delete, post
 from tests.api.test_errors import refused
@@ -156,7 +156,7 @@ class TestRefused:
 
     def test_it_is_counted_with_the_questions(self, settings: Settings) -> None:
         settings.CHAT_AUTH, settings.CHAT_RATE = "token", "2/min"
-        ChatRateThrottle.cache.clear()
+        rates.forget()
         headers = {"Authorization": f"Bearer {make_token('tester', a_session())}"}
         ask("What is Redis?", headers=headers)
         added(a_session(), headers)

@@ -74,6 +74,13 @@ class Contract:
         found = [session for batch in bulk.sessions(2) for session in batch]
         assert sessions <= set(found)
 
+    def test_the_size_of_every_session_is_that_of_its_messages(self, bulk: BulkStore) -> None:
+        turns = some_turns(2, 100)
+        gone, session = self.expired(bulk), self.hold(bulk, *turns)
+        found = {name: size for page in bulk.all_sizes(2) for name, size in page.items()}
+        assert found[session] == len(History.of(turns).lines())
+        assert not found.get(gone)
+
     def test_what_has_expired_or_is_deleted_is_not_named(self, bulk: BulkStore) -> None:
         gone, deleted, turns = self.expired(bulk), a_session(), some_turns(1)
         bulk.store.append(deleted, turns[0])

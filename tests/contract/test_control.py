@@ -1,22 +1,26 @@
 """What processes agree on through every store, run once a store: see conversations/stores/control.py."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from conversations.datasets import Dataset
-from conversations.errors import StoreUnavailable
+from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.ids import tombstone_for
 from conversations.stores.base import Contents
+from conversations.stores.control import PermitRequest, Permits, Rate
 from conversations.stores.memory import MemoryStore
 from conversations.stores.mongo.patient import documents
 from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
-from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key
+from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key, rate_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import SESSION, History, Limits
-from tests import round_trips
+from tests import environment, round_trips
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
 from tests.contract.test_stores import LIMITS
@@ -226,6 +230,92 @@ class TestRedisControl(ControlContract):
         histories().client.get_client(write=True).set(note_key(name), b"\xff")
         assert store.report([name]).notes == {name: "\N{REPLACEMENT CHARACTER}"}
         assert store.note(name) == "\N{REPLACEMENT CHARACTER}"
+
+    def test_no_more_permits_are_given_than_the_limit(self, store: CacheStore) -> None:
+        """Whoever asks, and however many at once."""
+        request = PermitRequest(a_session(), Rate(100, 60))
+
+        def take_all() -> int:
+            taken = 0
+            while given := store.permits([request])[0].number:
+                taken += given
+            return taken
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(lambda _: take_all(), range(8))) == 100
+        assert 60 < store.permits([request])[0].wait <= 64
+
+    def test_of_few_permits_that_are_left_each_gets_few(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(16, 60))
+        assert [store.permits([request])[0].number for _ in range(4)] == [2, 2, 2, 2]
+        assert [store.permits([request])[0].number for _ in range(8)] == [1] * 8
+
+    def test_permits_that_come_back_are_given_again(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(8, 60))
+        given = store.permits([request] * 8)
+        assert [one.number for one in given] == [1] * 8
+        assert given[-1].wait > 0
+        back = replace(request, unused=3, period=given[0].period, more=False)
+        assert store.permits([back]) == [Permits(0, given[0].period, 0.0)]
+        assert [one.number for one in store.permits([request] * 4)] == [1, 1, 1, 0]
+
+    def test_what_comes_back_of_another_period_gives_nothing(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(1, 60))
+        assert store.permits([request])[0].number == 1
+        assert store.permits([replace(request, unused=5, period=7)])[0].number == 0
+
+    def test_asks_are_counted_over_the_limit(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(2, 60), asked=5)
+        assert store.permits([request])[0].number == 0
+
+    def test_what_was_asked_is_forgotten_after_the_time_of_the_rate(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(1, 1))
+        begun = time.monotonic()
+        assert store.permits([request])[0].number == 1
+        eventually(lambda: store.permits([request])[0].number, "no permit is given")
+        assert time.monotonic() - begun >= 1.0
+
+    def test_clients_and_rates_are_counted_apart(self, store: CacheStore) -> None:
+        name = a_session()
+        requests = [PermitRequest(one, rate) for one in (name, name + "é\udcff") for rate in (Rate(1, 1), Rate(1, 60))]
+        assert [one.number for one in store.permits(requests)] == [1, 1, 1, 1]
+
+    def test_what_is_counted_is_no_conversation_and_expires(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(1, 60))
+        store.permits([request])
+        key = rate_key(request.name, request.rate)
+        assert not key.startswith("conv:")
+        assert 60 < histories().client.get_client(write=True).ttl(key) <= 66
+
+    def test_the_script_is_sent_where_the_server_has_lost_it(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(2, 60))
+        with environment.REDIS.client() as client:
+            client.script_flush()
+        assert [one.number for one in store.permits([request] * 3)] == [1, 1, 0]
+
+    @pytest.mark.parametrize("fields", [{"x": "y"}, {"1": "99"}, {"9" * 15: "99"}, {"1": "x"}])
+    def test_what_another_program_has_counted_there_is_removed(self, store: CacheStore, fields: dict[str, str]) -> None:
+        request = PermitRequest(a_session(), Rate(1, 60))
+        client = histories().client.get_client(write=True)
+        client.hset(rate_key(request.name, request.rate), mapping=fields)
+        assert store.permits([request])[0].number == 1
+        assert len(client.hgetall(rate_key(request.name, request.rate))) == 1
+
+    def test_what_is_no_count_is_corrupt(self, store: CacheStore) -> None:
+        request = PermitRequest(a_session(), Rate(1, 60))
+        histories().client.get_client(write=True).set(rate_key(request.name, request.rate), "x", ex=60)
+        with pytest.raises(CorruptHistory):
+            store.permits([request])
+
+    def test_permits_of_many_clients_are_one_round_trip(self, store: CacheStore) -> None:
+        store.permits([PermitRequest(a_session(), Rate(1, 60))])
+        with round_trips.to_redis() as sent:
+            assert len(store.permits([PermitRequest(a_session(), Rate(1, 60)) for _ in range(50)])) == 50
+        assert sent == ["EVALSHA"]
+
+    def test_no_permits_in_an_outage(self, store: CacheStore, outage: None) -> None:
+        with pytest.raises(StoreUnavailable):
+            store.permits([PermitRequest(a_session(), Rate(1, 60))])
 
 
 class TestMongoControl(ControlContract):

@@ -122,6 +122,20 @@ def test_an_unknown_engine_of_mongodb_stops_the_start(tmp_path: Path) -> None:
     assert done.stderr == "onesource: MONGO_ENGINE is not usable: must be one of: mongodb, djongo\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("CHAT_CONCURRENT", "0", "must be a whole number from 1 to 10000"),
+        ("CHAT_CONCURRENT", "10001", "must be a whole number from 1 to 10000"),
+        ("TENANT_MAX_BYTES", "0", "must be a whole number of at least 1"),
+    ],
+)
+def test_a_limit_that_is_none_stops_the_start(tmp_path: Path, name: str, value: str, problem: str) -> None:
+    done = run("manage.py", "check", **DEPLOYED, VAR_DIR=str(tmp_path), **{name: value})
+    assert done.returncode == 2
+    assert done.stderr == f"onesource: {name} is not usable: {problem}\n"
+
+
 def test_an_engine_that_is_not_installed_stops_the_start_and_names_the_cure(tmp_path: Path) -> None:
     code = "import sys; sys.modules['djongo'] = None; import manage; sys.argv = ['manage.py', 'check']; manage.main()"
     done = run("-c", code, **DEPLOYED, VAR_DIR=str(tmp_path), MONGO_ENGINE="djongo")

@@ -72,6 +72,11 @@ class MongoReader(BulkReader):
     def all_histories(self, size: int) -> Iterator[dict[str, History]]:
         return map(histories_of, self._pages(unexpired(), size, {"messages": 1}))
 
+    def all_sizes(self, size: int) -> Iterator[dict[str, int]]:
+        for page in self._pages(living(), size, {"bytes": 1}):
+            sizes = ((one["_id"], one["bytes"]) for one in page if is_key(one["_id"]))
+            yield {session_of(key): int(number) for key, number in sizes if isinstance(number, int | float)}
+
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
         return {session_of(one["_id"]): round((expiry_in(one) - now()).total_seconds()) for one in held}

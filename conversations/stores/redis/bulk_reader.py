@@ -1,7 +1,7 @@
 """Redis read in bulk: pipelines of few commands, so that turns have theirs in between."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -105,6 +105,11 @@ class RedisReader(BulkReader):
         found = ((session, _history(value, self.limits.max_turns)) for session, value in values)
         return {session: history for session, history in found if history}
 
+    def all_sizes(self, size: int) -> Iterator[dict[str, int]]:
+        for names in self.sessions(size):
+            found = self._each(filter(SESSION.fullmatch, names), lambda pipeline, key: pipeline.strlen(key))
+            yield {session: length or 0 for session, length in found}
+
     def ttls(self, sessions: Collection[str]) -> dict[str, int]:
         found = self._each(sessions, lambda pipeline, key: pipeline.ttl(key))
         return {session: self.limits.ttl if ttl == -1 else ttl for session, ttl in found if ttl != -2}
@@ -157,7 +162,7 @@ class RedisReader(BulkReader):
     def _pipeline(self) -> Any:
         return patient_client(self._cache).pipeline(transaction=False)
 
-    def _each(self, sessions: Collection[str], command: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
+    def _each(self, sessions: Iterable[str], command: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
         """Yield the answer of one command for each session, None where something of another type is there."""
         for names in batches(sessions, BATCH):
             pipeline = self._pipeline()

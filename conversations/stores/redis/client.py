@@ -3,7 +3,7 @@
 `.get(session)` gives a History, `.set(session, history)` takes one; keys are `conv:<session>`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
@@ -160,6 +160,23 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         except NoScriptError:
             self._turns.call("SCRIPT", "LOAD", script.script)
             return self._turns.call(*command)
+
+    def run_for_each(self, name: str, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Run a script for one key after another, each with its arguments, in one round trip; return the answers.
+        Raise the first error."""
+        script = self._scripts[name]
+        commands = [("EVALSHA", script.sha, 1, key, *arguments) for key, arguments in calls]
+        answers = self._turns.call_each(commands)
+        unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            self._turns.call("SCRIPT", "LOAD", script.script)
+            again = self._turns.call_each([commands[place] for place in unknown])
+            for place, answer in zip(unknown, again, strict=True):
+                answers[place] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
     @cached_property
     def _turns(self) -> KeptConnections:

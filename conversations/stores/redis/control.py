@@ -1,24 +1,27 @@
 """What processes agree on through Redis: a hash of flags, and keys that belong to no conversation."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from math import inf
 from typing import Any
 
 from redis.exceptions import NoPermissionError, RedisError
 
 from conversations.datasets import SILENT, Dataset
-from conversations.stores.control import ControlStore, Flags, Report
+from conversations.stores.control import ControlStore, Flags, PermitRequest, Permits, Report
 from conversations.stores.redis import connection
 from conversations.stores.redis.client import HistoryClient, histories
 from conversations.stores.redis.faults import as_unavailable_or_corrupt
 from conversations.stores.redis.format import flag_bytes, flag_text
-from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, flags_key, lease_key, note_key
+from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, flags_key, lease_key, note_key, rate_key
 from conversations.turns import SESSION
 
 
 class CacheControl(ControlStore):
     """An unsynced flag is a field of a hash, a note or a lease a key of its own; what depends on what is there is one
     Lua script."""
+
+    gives_permits = True
 
     def flags(self, limit: int) -> Flags:
         found: set[str] = set()
@@ -48,6 +51,12 @@ class CacheControl(ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         with self._errors():
             return bool(self._client.run("lease", [lease_key(name)], [holder, int(seconds * 1000)]))
+
+    def permits(self, requests: Sequence[PermitRequest], seconds: float = inf) -> list[Permits]:
+        calls = [(rate_key(one.name, one.rate), _arguments(one)) for one in requests]
+        with self._errors():
+            answers = self._client.run_for_each("permits", calls)
+        return [Permits(number, period, wait / 1000) for number, period, wait in answers]
 
     @property
     def connections(self) -> int:
@@ -91,6 +100,10 @@ class CacheControl(ControlStore):
 
     def _errors(self) -> AbstractContextManager[None]:
         return as_unavailable_or_corrupt(self.alias)
+
+
+def _arguments(one: PermitRequest) -> list[int]:
+    return [one.rate.limit, one.rate.seconds * 1000, one.asked, one.unused, one.period, int(one.more)]
 
 
 def _hscan(client: Any, cursor: int, count: int) -> Any:

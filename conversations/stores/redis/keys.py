@@ -1,5 +1,8 @@
 """The keys in Redis beside a conversation's own, which Django's cache makes by its KEY_FUNCTION."""
 
+from hashlib import blake2b
+
+from conversations.stores.control import Rate
 from conversations.stores.sessions import KEY_BEGINS
 
 FLAGS = "onesource:unsynced"
@@ -69,3 +72,8 @@ def note_key(name: str) -> str:
 def lease_key(name: str) -> str:
     """Return the key of a lease."""
     return f"onesource:lease:{name}"
+
+
+def rate_key(name: str, rate: Rate) -> str:
+    """Return the key of what is counted of a client's asks. Its name may be long, and of any characters."""
+    return f"onesource:rate:{rate.seconds}:{blake2b(name.encode(errors='replace'), digest_size=16).hexdigest()}"
