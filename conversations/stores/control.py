@@ -92,3 +92,7 @@ class ControlStore(ABC):
     @abstractmethod
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take the lease for so long, or renew it; return whether the holder has it: one atomic step."""
+
+    @abstractmethod
+    def holder(self, name: str) -> str | None:
+        """Return who has the lease now, None where nobody has."""

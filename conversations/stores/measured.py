@@ -112,6 +112,9 @@ class MeasuredStore(HistoryStore, ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._control.lease(name, holder, seconds)
 
+    def holder(self, name: str) -> str | None:
+        return self._control.holder(name)
+
     @property
     def connections(self) -> int:
         return self._control.connections

@@ -49,6 +49,11 @@ class CacheControl(ControlStore):
         with self._errors():
             return bool(self._client.run("lease", [lease_key(name)], [holder, int(seconds * 1000)]))
 
+    def holder(self, name: str) -> str | None:
+        with self._errors():
+            holder = self._client.redis.get(lease_key(name))
+        return None if holder is None else _text(holder)
+
     @property
     def connections(self) -> int:
         return connection.made

@@ -7,7 +7,6 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from conversations.stores import BACKENDS, snapshot_store
-from ops import audit
 from ops.backup import create, verify
 from ops.backup.verify import SnapshotState, Verified
 from ops.errors import BadBackup
@@ -26,6 +25,9 @@ class Command(OperatorCommand):
         parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
         parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to write a backup to")
         parser.add_argument("--keep", type=int, default=14, metavar="N", help="complete backups kept in it (14)")
+
+    def is_audited(self, options: dict[str, Any]) -> bool:
+        return bool(options["to"]) and not options["action"]
 
     def run(self, *, action: str | None, file: Path | None, to: Path | None, keep: int, **options: Any) -> Result:
         if action and file and not to:
@@ -55,7 +57,6 @@ class Command(OperatorCommand):
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
         trouble += [f"{corrupt} corrupt conversations are not in the archive"] if corrupt else []
-        audit.record("backup", "; ".join(trouble) or "done", after=report)
         return Result(report, lines, trouble="; ".join(trouble))
 
     def verify(self, path: Path) -> Result:
