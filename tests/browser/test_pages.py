@@ -158,7 +158,8 @@ def long_names(service: Service) -> str:
     return f"conversations/conversation/{quote(f'conv:{session}')}/"
 
 
-LONG_PAGES = ["status/", "actions/", "actions/dual-write/on/", "conversations/conversation/", "conversations/conversation/?q=" + "none" * 32,
+LONG_PAGES = ["status/", "actions/", "actions/dual-write/on/", "conversations/conversation/",
+              "conversations/conversation/?q=" + "none" * 32,
               "conversations/conversation/" + quote(f"conv:{'u' * 128}:{'v' * 128}") + "/change/",
               "conversations/corruptconversation/", "ops/auditentry/", "{}change/", "{}delete/"]  # fmt: skip
 
