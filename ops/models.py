@@ -105,7 +105,13 @@ class Run(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.action} by {self.who}: {self.state}"
+        return f"{self.action} by {self.who}: {self.in_words}"
+
+    @property
+    def in_words(self) -> str:
+        """The state. What a plan has found is no trouble of the plan."""
+        ready = not self.applies and self.state in (self.State.DONE, self.State.TROUBLE)
+        return "ready" if ready else self.get_state_display().lower()
 
 
 class Deletion(models.Model):

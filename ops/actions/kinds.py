@@ -103,7 +103,50 @@ class Reconcile(Action):
         return looked + 0.004 * int(report.get("left", 0))
 
 
-ACTIONS: dict[str, Action] = {action.name: action for action in (Failover(), Failback(), Reconcile())}
+class Trim(Action):
+    name = "trim"
+    about = (
+        "Make room. What goes from both stores stays gone; what goes from one alone is read back from the other when "
+        "it is asked for."
+    )
+    form: type[Form] = forms.TrimForm
+    do = ("--apply",)
+
+    def words(self, chosen: Mapping[str, Any]) -> list[str]:
+        typed = [f"--{name.replace('_', '-')}={chosen[name]}" for name in forms.TRIMMED[:-1] if chosen[name]]
+        return [*typed, *(["--expired"] if chosen["expired"] else []), f"--store={chosen['store']}"]
+
+    def is_needed(self, report: Mapping[str, Any]) -> bool:
+        return _removed(report) > 0
+
+    def seconds(self, report: Mapping[str, Any], looked: float) -> float:
+        return looked + 0.001 * _removed(report)
+
+
+class Backup(Action):
+    name = "backup"
+    about = (
+        "Write both stores into one file in the folder backups of VAR_DIR, on the machine that serves this page, and "
+        "keep the newest 14 there."
+    )
+    look = ("--dry-run",)
+    again = "Plan it again: nothing is left of what was begun, and older backups are as they were."
+
+    def words(self, chosen: Mapping[str, Any]) -> list[str]:
+        return [f"--to={settings.VAR_DIR.absolute() / 'backups'}"]
+
+    def seconds(self, report: Mapping[str, Any], looked: float) -> float:
+        return looked + 0.0007 * max(report.get("conversations", {}).values(), default=0)
+
+
+def _removed(report: Mapping[str, Any]) -> int:
+    """Return how many conversations, or turns of one, a plan of `trim` would remove."""
+    counts = [*report.get("expired", {}).values(), *report.get("older_than", {}).values()]
+    counts += [report.get("max_turns", {}).get("turns", 0), report.get("to_memory", {}).get("removed", 0)]
+    return sum(counts)
+
+
+ACTIONS: dict[str, Action] = {action.name: action for action in (Failover(), Failback(), Reconcile(), Trim(), Backup())}
 
 
 def without_a_copy(report: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -169,15 +169,24 @@ def test_no_page_is_wider_than_the_window(service: Service, browser: Chrome, wid
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_the_run_of_a_killed_server_is_shown_as_interrupted(service: Service, browser: Chrome) -> None:
-    """The last one here: it ends the server, and begins it again."""
+@pytest.mark.parametrize("end", [Service.kill, Service.stop])
+def test_the_run_of_a_server_that_ended_is_interrupted_and_the_next_one_does_it(
+    service: Service, browser: Chrome, end: Callable[[Service], None]
+) -> None:
     open_as(OPERATOR, service, browser, "actions/")
     plan(service, browser, "failover")
     agree(browser, "mongo", "a test")
     shown(browser, ".lines", "precheck")
     address = browser.current_url
-    service.kill()
+    end(service)
     service.start().wait()
     browser.get(address)
     until_ended(browser, "interrupted")
     shown(browser, ".note.warn", "Plan it again")
+    eventually(lambda: service.follows("redis", False), "dual write is not as it was")
+    plan(service, browser, "failover")
+    agree(browser, "mongo", "again")
+    until_ended(browser)
+    plan(service, browser, "failback")
+    agree(browser, "redis", "back")
+    until_ended(browser)

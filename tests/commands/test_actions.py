@@ -1,22 +1,29 @@
 """The actions of the console: a plan, a typed yes with a reason, a process of its own, and what refuses one."""
 
+import os
 import re
+import shutil
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import DatabaseError
 from django.db.models.functions import Now
 from django.test import Client
+from pytest_django import Settings
 
 from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, REDIS
 from ops import lease
 from ops.actions import kinds, processes, rows, runs
+from ops.actions.forms import TrimForm
 from ops.models import AuditEntry, Run
+from tests.builders import some_turns
 from tests.commands.working import hold, turns_in
 from tests.servers import eventually
 
@@ -146,6 +153,95 @@ class TestFailover:
     def test_with_both_out_a_plan_says_so(self, redis_out: None, mongo_out: None) -> None:
         client = superuser()
         assert "cannot be used (" in text(client.get(planned(client)))
+
+
+class TestReconcile:
+    def test_a_plan_counts_and_agreed_to_it_repairs(self) -> None:
+        switching.record(Routing(REDIS, True), "a test")
+        session = hold(REDIS)
+        client = superuser()
+        address = planned(client, "reconcile")
+        output = text(client.get(address))
+        assert f"{session}: only in redis: mongo is missing 3 turns" in output
+        assert "ready 1 conversations are not in step" in output
+        assert turns_in(MONGO, session) == ()
+        run = ended(client.post(address, {"word": "reconcile", "reason": "a test"})["Location"])
+        assert (run.state, run.report["repaired"]) == ("done", 1)
+        assert turns_in(MONGO, session) == turns_in(REDIS, session)
+        assert session not in str(newest_entry().after)
+
+    def test_in_step_there_is_nothing_to_agree_to(self) -> None:
+        hold(REDIS, MONGO)
+        client = superuser()
+        assert "there is nothing to do" in text(client.get(planned(client, "reconcile")))
+
+
+class TestTrim:
+    CHOSEN = {"max_turns": "1", "store": "both"}  # noqa: RUF012
+
+    def test_a_plan_counts_and_agreed_to_it_removes(self) -> None:
+        turns = some_turns(3)
+        session = hold(REDIS, MONGO, turns=turns)
+        client = superuser()
+        address = planned(client, "trim", **self.CHOSEN)
+        output = text(client.get(address))
+        assert "turns would be removed: 2 of 1 conversations" in output
+        assert turns_in(REDIS, session) == turns
+        run = ended(client.post(address, {"word": "trim", "reason": "a test"})["Location"])
+        assert (run.words, run.state) == (["--max-turns=1", "--store=both", "--apply"], "done")
+        assert turns_in(REDIS, session) == turns_in(MONGO, session) == turns[2:]
+        assert (newest_entry().action, newest_entry().reason) == ("trim", "a test")
+
+    def test_where_nothing_would_go_nothing_is_asked(self) -> None:
+        client = superuser()
+        assert "there is nothing to do" in text(client.get(planned(client, "trim", **self.CHOSEN)))
+
+    @pytest.mark.parametrize(
+        ("chosen", "words"),
+        [
+            ({}, "Say what is to go."),
+            ({"older_than": "20"}, "is not an age: write it like 20d, 12h or 2w"),
+            ({"max_turns": "0"}, "is not a whole number of at least 1"),
+            ({"to_memory": "101%"}, "is not a size: write it like 80%, at most 100%, 2gb or 500mb"),
+            ({"expired": "on", "store": "elsewhere"}, "Select a valid choice"),
+        ],
+    )
+    def test_what_the_command_would_not_take_begins_nothing(self, chosen: dict[str, str], words: str) -> None:
+        response = superuser().post(f"{ACTIONS}trim/plan/", {"store": "both"} | chosen)
+        assert words in text(response)
+        assert not Run.objects.exists()
+
+    def test_only_what_was_chosen_is_an_option_of_the_command(self) -> None:
+        form = TrimForm({"older_than": "20d", "to_memory": "80%", "expired": "on", "store": "redis"})
+        assert form.is_valid()
+        words = kinds.ACTIONS["trim"].words(form.cleaned_data)
+        assert words == ["--older-than=20d", "--to-memory=80%", "--expired", "--store=redis"]
+
+
+class TestBackup:
+    def test_a_plan_says_where_and_agreed_to_it_is_written_and_audited(self, settings: Settings) -> None:
+        folder = Path(os.environ["VAR_DIR"]) / "backups"  # where the process has it
+        settings.VAR_DIR = folder.parent
+        hold(REDIS, MONGO)
+        client = superuser()
+        address = planned(client, "backup")
+        assert f"would write a backup to {folder}, where" in text(client.get(address))
+        assert not folder.exists()
+        try:
+            run = ended(client.post(address, {"word": "backup", "reason": "before an upgrade"})["Location"])
+            assert (run.state, run.outcome) == ("done", "done")
+            assert Path(run.report["file"]).parent == folder
+            assert "1 conversations" in text(client.get(f"{ACTIONS}runs/{run.pk}/"))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        entry = newest_entry()
+        assert (entry.action, entry.who, entry.reason) == ("backup", "root in the admin", "before an upgrade")
+
+    def test_with_a_store_out_that_is_in_the_way_of_a_whole_one(self, mongo_out: None) -> None:
+        client = superuser()
+        output = text(client.get(planned(client, "backup")))
+        assert "In the way Mongo cannot be reached and would not be in the backup." in output
+        assert "Type backup to agree" in output
 
 
 class TestRefused:
@@ -308,6 +404,17 @@ class TestWithoutDefault:
         assert response.status_code == 503
         assert "The database cannot be used" in text(response)
         assert not processes._living
+
+    def test_so_does_one_where_the_user_is_not_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = superuser()
+
+        def out(self: SessionStore) -> None:
+            raise DatabaseError
+
+        monkeypatch.setattr(SessionStore, "load", out)
+        for response in (client.get(ACTIONS), client.post(f"{ACTIONS}failover/plan/", {"to": "mongo"})):
+            assert response.status_code == 503
+            assert "Nothing was begun." in text(response)
 
 
 class TestDualWrite:
