@@ -21,6 +21,7 @@ from ops.actions import rows
 from telemetry.logs import event
 
 _STOP_SECONDS = 4.0  # less than the server waits for a worker after its last answer
+_BEAT_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,18 @@ def _wait(pk: int) -> str:
         return f"its process could not be started: {error.strerror}"
     _living.add(process)
     try:
-        code = process.wait()
+        code = _ended(process, pk)
     finally:
         _living.discard(process)
     return f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+
+
+def _ended(process: "subprocess.Popen[bytes]", pk: int) -> int:
+    """Return the exit code once there is one. Until then this process too notes that the other one lives: on a busy
+    machine that one takes long until it says so itself."""
+    while True:
+        try:
+            return process.wait(_BEAT_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(DatabaseError):
+                rows.alive(pk)

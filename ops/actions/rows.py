@@ -24,6 +24,11 @@ def sweep() -> None:
         interrupted(pk, "its process gave no sign of life any more")
 
 
+def alive(pk: int) -> None:
+    """Note that the run has a process now."""
+    Run.objects.filter(pk=pk, state=Run.State.RUNNING).update(beat_at=Now())
+
+
 def interrupted(pk: int, why: str) -> None:
     """Note, and audit, that the run has no process any more, unless it has come to its end."""
     running = Run.objects.filter(pk=pk, state=Run.State.RUNNING)
