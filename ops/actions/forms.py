@@ -69,7 +69,7 @@ class AgreedForm(forms.Form):
     def __init__(self, word: str, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self._word = word
-        self.fields["word"].label = f"Type {word} to agree"
+        self.fields["word"].label = f"Type “{word}” to agree"
 
     def clean_word(self) -> str:
         if self.cleaned_data["word"] != self._word:

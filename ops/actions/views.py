@@ -23,6 +23,7 @@ from ops.actions.forms import AgreedForm, DualWriteForm
 from ops.actions.kinds import ACTIONS, Action
 from ops.error_page import error_page
 from ops.errors import OperatorError
+from ops.management.base import FINE, TROUBLE
 from ops.models import Run
 from ops.status.render import in_words
 
@@ -153,6 +154,7 @@ def _run(request: HttpRequest, action: Action, found: Run, form: AgreedForm | No
         "title": f"{action.name.capitalize()}: the plan" if planned else action.name.capitalize(),
         "run": found,
         "action": action,
+        "idle": planned and ended and found.exit_code in (FINE, TROUBLE) and not action.is_needed(found.report),
         "problem": problem,
         "done_by": Run.objects.filter(plan=found).first() if planned else None,
         "form": form or _agreed_form(action, found) if planned and ended and not problem else None,

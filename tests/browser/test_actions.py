@@ -68,7 +68,7 @@ def plan(service: Service, browser: Chrome, action: str) -> None:
     """Plan an action; return when its page asks for the yes, or says why it does not."""
     browser.get(f"http://localhost:{service.port}/admin/actions/")
     follow(browser, By.CSS_SELECTOR, f"#{action} [type=submit]")
-    until(browser, "document.querySelector('.agree, .note.bad')")
+    until(browser, "document.querySelector('.agree, .note:not(.warn)')")
 
 
 def agree(browser: Chrome, word: str, reason: str) -> None:

@@ -93,7 +93,7 @@ class TestFailover:
         assert "backfill: would copy 1 of 1 conversations to mongo" in output
         assert "In the way Nothing." in output
         assert "How long it may take About" in output
-        assert "Type mongo to agree" in output
+        assert "Type “mongo” to agree" in output
         assert switching.read() == {REDIS: None, MONGO: None}
         assert turns_in(MONGO, session) == ()
         assert AuditEntry.objects.count() == audited
@@ -127,7 +127,7 @@ class TestFailover:
         client = superuser()
         output = text(client.get(planned(client, "failback")))
         assert "redis is the primary already; nothing to do" in output
-        assert "there is nothing to do" in output
+        assert "There is nothing to do." in output
         assert "to agree" not in output
 
     def test_a_store_that_is_out_is_left_without_a_copy_and_the_page_says_so(self, redis_out: None) -> None:
@@ -173,7 +173,7 @@ class TestReconcile:
     def test_in_step_there_is_nothing_to_agree_to(self) -> None:
         hold(REDIS, MONGO)
         client = superuser()
-        assert "there is nothing to do" in text(client.get(planned(client, "reconcile")))
+        assert "There is nothing to do." in text(client.get(planned(client, "reconcile")))
 
 
 class TestTrim:
@@ -194,7 +194,7 @@ class TestTrim:
 
     def test_where_nothing_would_go_nothing_is_asked(self) -> None:
         client = superuser()
-        assert "there is nothing to do" in text(client.get(planned(client, "trim", **self.CHOSEN)))
+        assert "There is nothing to do." in text(client.get(planned(client, "trim", **self.CHOSEN)))
 
     @pytest.mark.parametrize(
         ("chosen", "words"),
@@ -241,7 +241,7 @@ class TestBackup:
         client = superuser()
         output = text(client.get(planned(client, "backup")))
         assert "In the way Mongo cannot be reached and would not be in the backup." in output
-        assert "Type backup to agree" in output
+        assert "Type “backup” to agree" in output
 
 
 class TestRefused:

@@ -5,6 +5,7 @@
 const EVERY = 1500; // ms
 const part = document.querySelector("[data-part]");
 const told = document.getElementById("told");
+const step = document.getElementById("step"); // read out where it changes: what is replaced is not
 let waiting = 0;
 
 async function look() {
@@ -24,6 +25,7 @@ function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html").getElementById("run");
   if (!fresh) throw new Error("no run");
   if (fresh.dataset.state !== "running") location.reload();
+  if (step.textContent !== fresh.dataset.step) step.textContent = fresh.dataset.step;
   const lines = document.querySelector(".lines");
   const inLines = lines !== null && document.activeElement === lines;
   part.replaceChildren(fresh);
