@@ -13,13 +13,16 @@ from telemetry.logs import event
 
 logger = logging.getLogger(__name__)
 
+_acting: tuple[str, str] = ("", "")
+"""Who it is for whom this process acts, and why; it is the same for all that it does."""
+
 
 def record(
     action: str, outcome: str, *, who: str = "", reason: str = "", before: Any = None, after: Any = None
 ) -> bool:
     """Record the action; return whether the database has it. An unavailable audit database is logged, not
     raised: it must not block a failover."""
-    fields = {"who": who or operator(), "action": action, "reason": reason, "outcome": outcome[:200]}
+    fields = {"who": who or operator(), "action": action, "reason": reason or _acting[1], "outcome": outcome[:200]}
     changes = {"before": before or {}, "after": after or {}}
     event(logger, logging.WARNING, "audit", **fields, **changes)
     try:
@@ -30,8 +33,16 @@ def record(
     return True
 
 
+def act_for(who: str, reason: str) -> None:
+    """Record whatever this process does from now on as done by them, and for that reason."""
+    global _acting
+    _acting = (who, reason)
+
+
 def operator() -> str:
-    """Return who is at the command line, also behind sudo."""
+    """Return for whom this process acts, or else who is at the command line, also behind sudo."""
+    if _acting[0]:
+        return _acting[0]
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

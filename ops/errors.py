@@ -13,7 +13,17 @@ class Refused(OperatorError):
 
 
 class Busy(OperatorError):
-    """another operator's command is running; it keeps its lease until ten seconds after it ends"""
+    """Another operator is changing something"""
+
+    def __init__(self, holder: str | None) -> None:
+        super().__init__(holder)
+        self.holder = holder or "who is not known"
+
+    def __str__(self) -> str:
+        return (
+            f"another operator's command is running: {self.holder}. Nothing was changed; its lease ends ten seconds "
+            "after it at the latest"
+        )
 
 
 class Overtaken(OperatorError):

@@ -1,6 +1,8 @@
-"""On `default`, beside the users: the audit log, which tokens were issued, and the ledger of deletions."""
+"""On `default`, beside the users: the audit log, which tokens were issued, what the console runs, and the ledger of
+deletions."""
 
 from django.db import models
+from django.db.models.functions import Now
 
 
 class AuditEntry(models.Model):
@@ -43,6 +45,73 @@ class IssuedToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.name}"
+
+
+class Run(models.Model):
+    """One run of an action of the console, or the plan of one: as far as its process has come.
+
+    Every worker of the server reads it; the process of the run writes it, about once a second.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        DONE = "done"
+        TROUBLE = "trouble", "ended with trouble"
+        FAILED = "failed", "could not be done"
+        INTERRUPTED = "interrupted"
+
+    action = models.CharField(max_length=20)
+    words = models.JSONField(default=list)
+    """The command's options."""
+    applies = models.BooleanField()
+    """Whether it does it; else it is a plan, which changes nothing."""
+    plan = models.OneToOneField("self", null=True, on_delete=models.SET_NULL, related_name="done_by")
+    """The plan that was agreed to: it is carried out once."""
+    who = models.CharField(max_length=200)
+    reason = models.CharField(max_length=200, blank=True)
+    since = models.FloatField(default=0.0)
+    """When the switch was made that was the newest one at the beginning, 0.0 for none."""
+    state = models.CharField(max_length=20, choices=State, default=State.RUNNING)
+    step = models.CharField(max_length=100, blank=True)
+    done = models.BigIntegerField(default=0)
+    of = models.BigIntegerField(default=0)
+    lines = models.JSONField(default=list)
+    report = models.JSONField(default=dict)
+    outcome = models.CharField(max_length=500, blank=True)
+    exit_code = models.SmallIntegerField(null=True)
+    started_at = models.DateTimeField(db_default=Now())
+    beat_at = models.DateTimeField(db_default=Now())
+    """When its process was last known to live, by the clock of the database."""
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-id",)
+        default_permissions = ()
+        permissions = (
+            ("run_failover", "Can run failover"),
+            ("run_failback", "Can run failback"),
+            ("run_reconcile", "Can run reconcile"),
+            ("run_trim", "Can run trim"),
+            ("run_backup", "Can run backup"),
+            ("switch_dual_write", "Can switch dual write on and off"),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=("applies",), condition=models.Q(applies=True, state="running"), name="one_action_at_a_time"
+            ),
+            models.UniqueConstraint(
+                fields=("who",), condition=models.Q(applies=False, state="running"), name="one_plan_of_each_at_a_time"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.who}: {self.in_words}"
+
+    @property
+    def in_words(self) -> str:
+        """The state. What a plan has found is no trouble of the plan."""
+        ready = not self.applies and self.state in (self.State.DONE, self.State.TROUBLE)
+        return "ready" if ready else self.get_state_display().lower()
 
 
 class Deletion(models.Model):

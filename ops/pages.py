@@ -1,20 +1,17 @@
-"""The status page of the admin: what `manage.py status` reports, and for superusers a switch of the routing."""
+"""The status page of the admin: what `manage.py status` reports."""
 
 from datetime import datetime
 from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
-from conversations.errors import ConversationError
 from conversations.runtime.state import state
 from conversations.stores import ALIASES
-from ops.errors import OperatorError
-from ops.forms import NAMES, SwitchForm
+from ops.actions.forms import NAMES
+from ops.actions.views import may_act
 from ops.status import collect, render, served
 from telemetry.requests import page
 
@@ -25,24 +22,7 @@ def status_page(request: HttpRequest) -> HttpResponse:
     return _status(request)
 
 
-@require_POST
-def switch(request: HttpRequest) -> HttpResponse:
-    """Ask for a confirmation; switch once it is given."""
-    if not request.user.is_superuser:
-        raise PermissionDenied
-    form = SwitchForm(request.POST)
-    if not form.is_valid():
-        return _status(request, form)
-    if not form.cleaned_data["confirmed"]:
-        return _confirmation(request, form)
-    try:
-        messages.success(request, form.switch(request.user.get_username()))
-    except (ConversationError, OperatorError) as error:
-        messages.error(request, str(error))
-    return HttpResponseRedirect(reverse("admin:status"))
-
-
-def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
+def _status(request: HttpRequest) -> HttpResponse:
     seen = _look(request)
     routing, stores, figures, counted = render.tables(seen)
     context = {
@@ -55,21 +35,9 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
         "figures": figures.rows,
         "counted": counted.rows,
         "names": [NAMES[alias] for alias in ALIASES],
-        "form": form or SwitchForm.of(seen),
+        "may_act": may_act(request.user),
     }
     return _page(request, "status", context)
-
-
-def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:
-    seen = _look(request)
-    context = {
-        "title": "Switch?",
-        "form": form,
-        "before": render.in_words(seen.routing),
-        "after": render.in_words(form.routing()),
-        "warnings": form.warnings(seen),
-    }
-    return _page(request, "switch", context)
 
 
 def _look(request: HttpRequest) -> collect.Status:

@@ -42,20 +42,32 @@ class Site(admin.AdminSite):
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         from ops import pages, second_factor  # they need the models, which are not there yet when this module is
+        from ops.actions import views
+
+        def acting(route: str, view: views.View, name: str) -> URLPattern:
+            return path(f"actions/{route}", views.needs_default(self.admin_view(view)), name=name)
 
         return [
             path("second-factor/", second_factor.page, name="second_factor"),
             path("status/", self.admin_view(pages.status_page), name="status"),
-            path("status/switch/", self.admin_view(pages.switch), name="switch"),
+            acting("", views.index, "actions"),
+            acting("runs/<int:pk>/", views.run, "run"),
+            acting("runs/<int:pk>/part/", views.part, "run_part"),
+            acting("dual-write/<slug:wanted>/", views.switch_dual_write, "dual_write"),
+            acting("<slug:name>/plan/", views.plan, "plan"),
             *super().get_urls(),
         ]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return what the index and the sidebar list: the status first."""
+        from ops.actions.views import may_act  # as in get_urls
+
         listed = super().get_app_list(request, app_label)
         if app_label:
             return listed
         pages = [_listed("Status", "status")]
+        if may_act(request.user):
+            pages.append(_listed("Actions", "actions"))
         if settings.ADMIN_OTP:
             pages.append(_listed("Second factor", "second_factor"))
         url = reverse("admin:status")

@@ -144,3 +144,7 @@ class ControlStore(ABC):
         use on, if that is within the rate's `part`, and no longer than a tenth more. Asks are counted over the limit
         too. Only where `gives_permits`."""
         raise NotImplementedError
+
+    @abstractmethod
+    def holder(self, name: str) -> str | None:
+        """Return who has the lease now, None where nobody has."""

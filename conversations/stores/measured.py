@@ -117,6 +117,9 @@ class MeasuredStore(HistoryStore, ControlStore):
         with deadline.call(self.alias, seconds):
             return self._control.permits(requests)
 
+    def holder(self, name: str) -> str | None:
+        return self._control.holder(name)
+
     @property
     def connections(self) -> int:
         return self._control.connections

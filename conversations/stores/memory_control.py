@@ -53,6 +53,11 @@ class MemoryControl(ControlStore):
             self._leases[name] = (holder, self._clock() + seconds)
             return True
 
+    def holder(self, name: str) -> str | None:
+        with self._usable():
+            holder, until = self._leases.get(name, ("", 0.0))
+            return holder if until > self._clock() else None
+
     def report(self, notes: Collection[str] = ()) -> Report:
         with self._usable():
             now = self._clock()

@@ -141,7 +141,7 @@ class _Census:
 
     def lines(self, aliases: Iterable[str], created: datetime, advance: Advance) -> Iterator[bytes]:
         """Return what the stores have, a page of each in turn: one store reads while the other one's is packed."""
-        expected = sum(map(_about, aliases))
+        expected = sum(map(about, aliases))
         number = 0
         unread = deque((alias, prefetched(bulk(alias).entries(_PAGE))) for alias in aliases)
         while unread:
@@ -173,7 +173,7 @@ class _Census:
         return line
 
 
-def _about(alias: str) -> int:
+def about(alias: str) -> int:
     """Return about how many conversations a store has, 0 where counting them takes long: it is for progress alone."""
     try:
         return bulk(alias).estimate(_COUNT_SECONDS)
@@ -216,8 +216,18 @@ def _writer(folder: Path, known: Keys, tenant: str | None) -> Iterator[tuple[Wri
 
 def _retain(folder: Path, keep: int, newest: Path) -> tuple[str, ...]:
     """Remove the oldest of our own complete backups beyond so many; nothing else, whatever its name."""
-    named = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink())
-    surplus = [path for path in named if path != newest and is_ours(path)][: -(keep - 1) or None]
-    for path in surplus:
+    removed = surplus([path for path in backups(folder) if path != newest], keep)
+    for path in removed:
         path.unlink()
-    return tuple(path.name for path in surplus)
+    return tuple(path.name for path in removed)
+
+
+def backups(folder: Path) -> list[Path]:
+    """Return our own complete backups in the folder, the oldest first."""
+    named = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name) and not path.is_symlink())
+    return [path for path in named if is_ours(path)]
+
+
+def surplus(older: list[Path], keep: int) -> list[Path]:
+    """Return those of the older backups that are too many beside a new one."""
+    return older[: -(keep - 1) or None]

@@ -8,7 +8,7 @@ import os
 import sys
 from abc import abstractmethod
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +61,12 @@ def tenant_named(text: str) -> str:
     return text
 
 
+def begin_work() -> None:
+    """Prepare this process for a command, before its first call to a store."""
+    collect_seldom()
+    give_time(CALL_SECONDS)
+
+
 def end_at_once() -> None:
     """Have this process end at once. Python would wait for drivers' threads and look for garbage among all objects,
     which takes most of a second; in an emergency an operator waits for each command."""
@@ -74,6 +80,10 @@ class OperatorCommand(BaseCommand):
     requires_system_checks = ()  # a check may ask a database, and this must work when it is down
     changes = True
     """Whether it can change anything: then it holds the operators' lease and is audited."""
+    result: Result | None = None
+    """What was done, once it is."""
+    shown: Callable[[str], AbstractContextManager[Advance]] | None = None
+    """Shows the progress where it is no terminal that shows it."""
 
     @abstractmethod
     def run(self, *args: Any, **options: Any) -> Result:
@@ -87,9 +97,12 @@ class OperatorCommand(BaseCommand):
         """Return whether it can change anything when it is called with these options."""
         return self.changes
 
+    def is_audited(self, options: dict[str, Any]) -> bool:
+        """Return whether what it does with these options is for the audit log."""
+        return self.would_change(options)
+
     def run_from_argv(self, argv: list[str]) -> None:
-        collect_seldom()
-        give_time(CALL_SECONDS)
+        begin_work()
         try:
             super().run_from_argv(argv)
         finally:
@@ -103,9 +116,10 @@ class OperatorCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.as_json = bool(options.pop("json"))
-        self._changing = self.would_change(options)
+        self._changing, self._audited = self.would_change(options), self.is_audited(options)
         try:
-            self._print(self._attempt(options))
+            self.result = self._attempt(options)
+            self._print(self.result)
         except CommandError as error:
             raise CommandError(visible(str(error)), returncode=error.returncode) from error
 
@@ -165,7 +179,11 @@ class OperatorCommand(BaseCommand):
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Advance]:
-        """Show the progress of slow work, on a terminal only."""
+        """Show the progress of slow work, on a terminal or where it is followed."""
+        if self.shown:
+            with self.shown(what) as advance:
+                yield advance
+            return
         console = Console(stderr=True)
         if self.as_json or not console.is_terminal:
             yield lambda done, total: None
@@ -185,14 +203,18 @@ class OperatorCommand(BaseCommand):
 
     def _alone(self) -> AbstractContextManager[None]:
         """Return what holds the operators' lease, if anything can be changed."""
-        return lease.held(f"{audit.operator()}:{os.getpid()}") if self._changing else nullcontext()
+        by = f"{self._name} by {audit.operator()}, process {os.getpid()}"
+        return lease.held(by) if self._changing else nullcontext()
+
+    @property
+    def _name(self) -> str:
+        return self.__module__.rpartition(".")[2]
 
     def _audit(self, outcome: str, options: dict[str, Any], result: Result | None) -> None:
-        if not self._changing:
+        if not self._audited:
             return
-        action = self.__module__.rpartition(".")[2]
         audit.record(
-            action,
+            self._name,
             outcome,
             reason=str(options.get("reason", "")),
             before=result.before if result else None,

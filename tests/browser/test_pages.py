@@ -12,12 +12,10 @@ from django.contrib.admin.utils import quote
 from django.db import connections
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
-from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, store
 from tests import environment
-from tests.browser.looking import PATIENCE, follow, hosts_asked, see
+from tests.browser.looking import follow, hosts_asked, see
 from tests.builders import a_session, a_turn
 from tests.faults.service import ROOT, Service
 
@@ -115,17 +113,7 @@ def test_a_conversation_is_deleted_with_its_name_and_a_reason(
     assert "It has no messages" in see(browser, ".transcript")
 
 
-@pytest.fixture
-def no_switch() -> Iterator[None]:
-    """Leave no switch to other tests of these stores."""
-    yield
-    for alias in ALIASES:
-        store(alias).write_note(switching.NOTE, "")
-
-
-def test_the_status_is_found_and_a_switch_is_made_there(
-    service: Service, browser: Chrome, tmp_path: Path, no_switch: None
-) -> None:
+def test_the_status_is_found_and_shown(service: Service, browser: Chrome, tmp_path: Path) -> None:
     hosts_asked(browser), browser.get_log("browser")
     open_in_admin(service, browser, "")
     follow(browser, By.CSS_SELECTOR, ".model-status a")
@@ -133,15 +121,6 @@ def test_the_status_is_found_and_a_switch_is_made_there(
     assert see(browser, ".badge.ok") == "up"
     assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
     browser.save_screenshot(str(tmp_path / "status.png"))
-    browser.find_element(By.NAME, "dual_write").click()
-    browser.find_element(By.NAME, "reason").send_keys("MongoDB is to be copied")
-    follow(browser, By.CSS_SELECTOR, "#switch [type=submit]")
-    assert "MongoDB is to be copied" in see(browser, "#content-main", "dual write on")
-    browser.save_screenshot(str(tmp_path / "switch.png"))
-    follow(browser, By.CSS_SELECTOR, "[value='Yes, switch']")
-    see(browser, ".messagelist .success", "recorded in redis and mongo")
-    assert "op in the admin" in see(browser, ".tables", "primary redis, dual write on")
-    WebDriverWait(browser, PATIENCE).until(lambda _: service.follows("redis", True))
     assert hosts_asked(browser) == {f"localhost:{service.port}"}
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [message for message in severe if "/favicon.ico" not in message] == []  # browsers ask for one unbidden
@@ -149,7 +128,8 @@ def test_the_status_is_found_and_a_switch_is_made_there(
 
 ADMIN_PAGES = ["", "auth/user/", "auth/user/add/", "auth/user/1/change/", "auth/user/1/password/",
                "auth/user/1/delete/", "auth/user/1/history/", "auth/group/add/", "ops/auditentry/", "password_change/",
-               "conversations/conversation/", "conversations/corruptconversation/"]  # fmt: skip
+               "conversations/conversation/", "conversations/corruptconversation/", "actions/",
+               "actions/dual-write/on/"]  # fmt: skip
 
 
 def test_the_policy_stops_nothing_that_a_page_of_the_admin_needs(service: Service, browser: Chrome) -> None:
@@ -178,7 +158,8 @@ def long_names(service: Service) -> str:
     return f"conversations/conversation/{quote(f'conv:{session}')}/"
 
 
-LONG_PAGES = ["status/", "conversations/conversation/", "conversations/conversation/?q=" + "none" * 32,
+LONG_PAGES = ["status/", "actions/", "actions/dual-write/on/", "conversations/conversation/",
+              "conversations/conversation/?q=" + "none" * 32,
               "conversations/conversation/" + quote(f"conv:{'u' * 128}:{'v' * 128}") + "/change/",
               "conversations/corruptconversation/", "ops/auditentry/", "{}change/", "{}delete/"]  # fmt: skip
 

@@ -31,6 +31,7 @@ from ops.backup import archive, create, restore, verify
 from ops.backup.manifest import Manifest
 from ops.backup.record import Record
 from ops.backup.writer import Writer
+from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.servers import RedisServer, eventually
@@ -414,6 +415,34 @@ def test_turns_made_while_it_runs_do_not_disturb_it(tmp_path: Path) -> None:
     with archive.Archive(writer.path) as opened:
         assert [len(record.history) for record in opened.records()] == [6, 6]
     assert len(turns_in(REDIS, session)) == 4
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_be_removed(tmp_path: Path) -> None:
+    hold(REDIS, MONGO)
+    folder = tmp_path / "backups"
+    assert run_json("backup", "--to", str(folder), "--dry-run")[1]["newest"] == ""
+    assert not folder.exists()
+    first = make(folder)
+    audited, there = AuditEntry.objects.count(), sorted(folder.iterdir())
+    code, output = run("backup", "--to", str(folder), "--keep", "1", "--dry-run")
+    assert code == 0
+    assert f"the newest one there: {first.name}, {first.stat().st_size:,} bytes" in output
+    assert "redis: about 1 conversations" in output
+    assert f"would remove: {first.name}" in output
+    assert run_json("backup", "--to", str(folder), "--keep", "2", "--dry-run")[1]["removed"] == []
+    assert sorted(folder.iterdir()) == there
+    assert AuditEntry.objects.count() == audited
+
+
+def test_without_any_store_a_dry_run_says_so(tmp_path: Path, redis_out: None, mongo_out: None) -> None:
+    assert run("backup", "--to", str(tmp_path), "--dry-run")[0] == 2
+
+
+def test_one_that_failed_is_audited(tmp_path: Path, redis_out: None, mongo_out: None) -> None:
+    run("backup", "--to", str(tmp_path))
+    entry = AuditEntry.objects.order_by("id").last()
+    assert entry and entry.action == "backup"
+    assert entry.outcome.startswith("failed: ")
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The status page of the admin: what `status` reports, also where a store is out, and a switch for superusers."""
+"""The status page of the admin: what `status` reports, also where a store is out."""
 
 import re
 from typing import Any
@@ -11,16 +11,13 @@ from conversations.policy import Routing, Switch
 from conversations.runtime import pings, switching
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops import lease
 from ops.backup.create import NOTE
-from ops.models import AuditEntry
 from tests import environment
 from tests.builders import a_session
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
-PAGE, SWITCH = "/admin/status/", "/admin/status/switch/"
-TO_MONGO = {"primary": "mongo", "dual_write": "on", "reason": "Redis <b>is</b> slow", "since": "0.0"}
+PAGE = "/admin/status/"
 
 
 def who(name: str, **rights: bool) -> Client:
@@ -39,11 +36,6 @@ def text(response: Any) -> str:
     """Return the words of a page, without its tags."""
     page = re.sub(r"<(style|script).*?</\1>", "", response.content.decode(), flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", page).split())
-
-
-def recorded() -> list[Routing]:
-    """Return the routing of the newest switch in each store that has one."""
-    return [switch.routing for switch in switching.read().values() if switch]
 
 
 class TestLooking:
@@ -113,79 +105,3 @@ class TestLooking:
     def test_nothing_is_fetched_from_elsewhere(self) -> None:
         page = superuser().get(PAGE).content.decode()
         assert not re.findall(r"""(?:src|href|action)=["'](?:https?:)?//""", page)
-
-
-class TestSwitching:
-    def test_a_confirmation_is_asked_for_and_nothing_has_changed(self) -> None:
-        output = text(superuser().post(SWITCH, TO_MONGO))
-        assert "now primary redis, dual write off" in output
-        assert "then primary mongo, dual write on" in output
-        assert "Redis &lt;b&gt;is&lt;/b&gt; slow" in output
-        assert "manage.py failover --to mongo" in output
-        assert recorded() == []
-
-    def test_confirmed_it_is_recorded_in_both_stores_and_audited(self) -> None:
-        client = superuser()
-        response = client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True)
-        assert recorded() == [Routing(MONGO, True)] * 2
-        output = text(response)
-        assert "Primary mongo, dual write on; recorded in redis and mongo." in output
-        assert "switched by root in the admin at" in output
-        entry = AuditEntry.objects.order_by("id").last()
-        assert entry
-        assert (entry.action, entry.who, entry.reason, entry.outcome) == (
-            "switch", "root in the admin", "Redis <b>is</b> slow", "done"
-        )  # fmt: skip
-        assert (entry.before, entry.after) == (
-            {"primary": "redis", "dual_write": False}, {"primary": "mongo", "dual_write": True}
-        )  # fmt: skip
-
-    def test_with_a_store_out_the_other_one_takes_it(self, redis_out: None) -> None:
-        client = superuser()
-        assert "Redis is out (" in text(client.post(SWITCH, TO_MONGO))
-        assert "recorded in mongo." in text(client.post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-
-    def test_with_both_out_nothing_changes_and_that_is_reported(self, redis_out: None, mongo_out: None) -> None:
-        output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "A store that is needed for this cannot be reached now" in output
-        entry = AuditEntry.objects.order_by("id").last()
-        assert entry and entry.outcome.startswith("failed: A store that is needed")
-
-    def test_a_form_from_before_another_switch_is_refused(self) -> None:
-        switching.record(Routing(REDIS, True), "bob", "meanwhile")
-        output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "Somebody has switched since this page was shown" in output
-        assert recorded() == [Routing(REDIS, True)] * 2
-
-    def test_while_an_operators_command_runs_it_waits(self) -> None:
-        with lease.held("alice"):
-            output = text(superuser().post(SWITCH, TO_MONGO | {"confirmed": "on"}, follow=True))
-        assert "Another operator" in output
-        assert recorded() == []
-
-    def test_a_switch_to_the_same_routing_is_not_recorded(self) -> None:
-        same = TO_MONGO | {"primary": "redis", "confirmed": "on"}
-        del same["dual_write"]
-        assert "It is so already" in text(superuser().post(SWITCH, same, follow=True))
-        assert recorded() == []
-
-    @pytest.mark.parametrize(
-        "fields", [{"primary": "elsewhere"}, {"reason": ""}, {"reason": "x" * 201}, {"since": ""}, {"since": "nan"}]
-    )
-    def test_an_invalid_form_changes_nothing(self, fields: dict[str, str]) -> None:
-        response = superuser().post(SWITCH, TO_MONGO | fields | {"confirmed": "on"})
-        assert response.status_code == 200
-        assert "errorlist" in response.content.decode()
-        assert recorded() == []
-
-    def test_only_superusers_may_and_only_by_a_form_of_this_site(self) -> None:
-        confirmed = TO_MONGO | {"confirmed": "on"}
-        staff = who("staff", is_staff=True, is_superuser=False)
-        assert 'id="switch"' not in staff.get(PAGE).content.decode()
-        assert staff.post(SWITCH, confirmed).status_code == 403
-        assert Client().post(SWITCH, confirmed).status_code == 302
-        assert superuser().get(SWITCH).status_code == 405
-        forged = Client(enforce_csrf_checks=True)
-        forged.force_login(User.objects.get(username="root"))
-        assert forged.post(SWITCH, confirmed).status_code == 403
-        assert recorded() == []

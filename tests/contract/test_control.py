@@ -96,7 +96,9 @@ class ControlContract:
 
     def test_a_lease_has_one_holder_until_it_ends(self) -> None:
         store, name = self.make(Limits(1, 16, 262_144)), a_session()
+        assert store.holder(name) is None
         assert store.lease(name, "a", 1) is True
+        assert store.holder(name) == "a"
         assert store.lease(name, "b", 1) is False
         assert store.lease(name, "a", 1) is True
         self.pass_ttl(store)
@@ -145,6 +147,7 @@ class ControlContract:
             lambda: store.clear_flag(a_session(), ""),
             lambda: store.note("switch"),
             lambda: store.lease("test", "me", 1),
+            lambda: store.holder("test"),
             store.report,
             lambda: store.beat("me", Dataset("", 0)),
             lambda: store.identify(Dataset("", 0), None),

@@ -206,6 +206,9 @@ class Link(HistoryStore, ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self.call(lambda: self._store.lease(name, holder, seconds), write=True)
 
+    def holder(self, name: str) -> str | None:
+        return self.call(lambda: self._store.holder(name))
+
     @property
     def connections(self) -> int:
         return self._connections

@@ -58,6 +58,11 @@ class DocumentControl(ControlStore):
                 return False
         return True
 
+    def holder(self, name: str) -> str | None:
+        with failing_fast():
+            found = documents(NOTES).find_one({"_id": f"lease:{name}", "until": {"$gt": now()}})
+        return None if found is None else str(found["holder"])
+
     @property
     def connections(self) -> int:
         return connection.made

@@ -58,6 +58,11 @@ class CacheControl(ControlStore):
             answers = self._client.run_for_each("permits", calls)
         return [Permits(number, period, wait / 1000) for number, period, wait in answers]
 
+    def holder(self, name: str) -> str | None:
+        with self._errors():
+            holder = self._client.redis.get(lease_key(name))
+        return None if holder is None else _text(holder)
+
     @property
     def connections(self) -> int:
         return connection.made

@@ -7,8 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from conversations.stores import BACKENDS, snapshot_store
-from ops import audit
-from ops.backup import create, verify
+from ops.backup import create, foreseen, verify
 from ops.backup.verify import SnapshotState, Verified
 from ops.errors import BadBackup
 from ops.management.base import COULD_NOT_RUN, OperatorCommand, Result, tenant_named
@@ -25,11 +24,23 @@ class Command(OperatorCommand):
         parser.add_argument("action", nargs="?", choices=["verify"], help="try out the FILE instead")
         parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
         parser.add_argument("--to", type=Path, metavar="DIR", help="the folder to write a backup to")
+        parser.add_argument("--dry-run", action="store_true", help="with --to: say what would be done, and do nothing")
         parser.add_argument("--keep", type=int, default=14, metavar="N", help="complete backups kept in it (14)")
         parser.add_argument("--tenant", type=tenant_named, help="only this tenant's conversations; '': those of none")
 
+    def is_audited(self, options: dict[str, Any]) -> bool:
+        return bool(options["to"]) and not (options["action"] or options["dry_run"])
+
     def run(
-        self, *, action: str | None, file: Path | None, to: Path | None, keep: int, tenant: str | None, **options: Any
+        self,
+        *,
+        action: str | None,
+        file: Path | None,
+        to: Path | None,
+        keep: int,
+        tenant: str | None,
+        dry_run: bool,
+        **options: Any,
     ) -> Result:
         if action and file and not to and tenant is None:
             return self.verify(file)
@@ -37,7 +48,20 @@ class Command(OperatorCommand):
             raise CommandError("say either --to DIR or verify FILE", returncode=COULD_NOT_RUN)
         if keep < 1:
             raise CommandError("--keep must be at least 1", returncode=COULD_NOT_RUN)
-        return self.create(to, keep, tenant)
+        return self.foresee(to, keep, tenant) if dry_run else self.create(to, keep, tenant)
+
+    def foresee(self, folder: Path, keep: int, tenant: str | None) -> Result:
+        found = foreseen.foresee(folder, keep, tenant)
+        lines = [f"would write a backup to {folder}, where {found.free:,} bytes are free"]
+        lines += [f"  {alias}: about {number:,} conversations" for alias, number in found.conversations.items()]
+        newest = f"{found.newest}, {found.newest_bytes:,} bytes" if found.newest else "none"
+        lines.append(f"  the newest one there: {newest}")
+        lines.append(
+            f"  encrypted with the key {found.key}" if found.key else "  not encrypted: BACKUP_KEY_FILE is not set"
+        )
+        lines += [f"  would remove: {name}" for name in found.removed]
+        out = [f"{alias} cannot be reached and would not be in the backup" for alias in found.missing]
+        return Result(found.as_dict(), lines, trouble="; ".join(out))
 
     def create(self, folder: Path, keep: int, tenant: str | None) -> Result:
         with self.progress("Reading conversations") as advance:
@@ -61,7 +85,6 @@ class Command(OperatorCommand):
         trouble = [f"{alias} could not be reached and is not in the backup" for alias in made.missing]
         corrupt = sum(count["corrupt"] for count in counts.values())
         trouble += [f"{corrupt} corrupt conversations are not in the archive"] if corrupt else []
-        audit.record("backup", "; ".join(trouble) or "done", after=report)
         return Result(report, lines, trouble="; ".join(trouble))
 
     def verify(self, path: Path) -> Result:
