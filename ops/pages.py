@@ -25,6 +25,12 @@ def status_page(request: HttpRequest) -> HttpResponse:
     return _status(request)
 
 
+@require_safe
+def status_live(request: HttpRequest) -> HttpResponse:
+    """The parts of the status page that its script renews."""
+    return TemplateResponse(request, "admin/ops/status_live.html", _shown(_look(request)))
+
+
 @require_POST
 def switch(request: HttpRequest) -> HttpResponse:
     """Ask for a confirmation; switch once it is given."""
@@ -44,9 +50,14 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
     seen = _look(request)
-    routing, stores, figures, counted = render.tables(seen)
-    context = {
-        "title": "Status",
+    context = {"title": "Status", **_shown(seen), "form": form or SwitchForm.of(seen)}
+    return _page(request, "status", context)
+
+
+def _shown(seen: collect.Status) -> dict[str, Any]:
+    """Return what the parts of the page show that are renewed."""
+    routing, stores, figures, counted, machines = render.tables(seen)
+    return {
         "seen": seen,
         "at": datetime.fromisoformat(seen.at),
         "wrong": seen.wrong,
@@ -54,10 +65,9 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
         "stores": stores.rows,
         "figures": figures.rows,
         "counted": counted.rows,
+        "machines": machines.rows,
         "names": [NAMES[alias] for alias in ALIASES],
-        "form": form or SwitchForm.of(seen),
     }
-    return _page(request, "status", context)
 
 
 def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:

@@ -46,6 +46,7 @@ class Site(admin.AdminSite):
         return [
             path("second-factor/", second_factor.page, name="second_factor"),
             path("status/", self.admin_view(pages.status_page), name="status"),
+            path("status/live/", self.admin_view(pages.status_live), name="status_live"),
             path("status/switch/", self.admin_view(pages.switch), name="switch"),
             *super().get_urls(),
         ]

@@ -19,7 +19,7 @@ from conversations.runtime.pings import p95
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
 from ops.status import served, window
-from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, doubtful, judged, scrubs
+from ops.status.datasets import Asked, DatasetStatus, Machine, ScrubStatus, doubtful, judged, machines, scrubs
 from ops.status.pings import ping_ms
 from ops.status.served import Served, server_url
 
@@ -75,6 +75,14 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Repaired:
+    """What the server of this machine has repaired in the last ten minutes, or since its start where that is later."""
+
+    conversations: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it, at one moment."""
 
@@ -92,6 +100,10 @@ class Status:
     scrub: ScrubStatus | None = None
     """None when no store can be asked."""
     counted: tuple[Counted, ...] = ()
+    machines: tuple[Machine, ...] = ()
+    """Those with a heartbeat in a store."""
+    repaired: Repaired | None = None
+    """None where no server of this machine answers."""
 
     @property
     def trouble(self) -> str:
@@ -162,6 +174,8 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         backup,
         scrubs(reports),
         tuple(Counted(name, value(lately), value(counted), form) for name, value, form in _COUNTED),
+        machines(reports),
+        _repaired(counted if lately is None else lately),
     )
 
 
@@ -229,6 +243,12 @@ def _hit_rate(served: Served | None) -> float | None:
     hits, rescues = (_sum(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
     missing = _sum(served, "context_missing_total")
     return hits / (hits + rescues + missing) if hits + rescues + missing else 1.0
+
+
+def _repaired(served: Served | None) -> Repaired | None:
+    if served is None:
+        return None
+    return Repaired(*(int(_sum(served, f"{name}_total")) for name in ("healed_conversations", "repair_errors")))
 
 
 def _calls_p95(served: Served | None) -> float | None:

@@ -25,7 +25,7 @@ EVERY = 10.0  # seconds
 SECONDS = 600.0
 CALLS = "store_duration_seconds_bucket"
 _COUNTERS = ("history_persist_attempts_total", "history_persist_errors_total", "history_reads_total",
-             "context_missing_total")  # fmt: skip
+             "context_missing_total", "healed_conversations_total", "repair_errors_total")  # fmt: skip
 
 Sample = tuple[float, Served]
 """When the counters were read, on the monotonic clock, which all processes share; and what they were."""

@@ -8,6 +8,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.faults.service import Service
+
 PATIENCE = 20  # seconds
 
 
@@ -34,3 +36,12 @@ def follow(browser: Chrome, by: str, what: str) -> None:
     page = browser.find_element(By.TAG_NAME, "html")
     browser.find_element(by, what).click()
     WebDriverWait(browser, PATIENCE).until(staleness_of(page))
+
+
+def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
+    """Open a page of the admin, and log in if nobody has yet."""
+    browser.get(f"http://localhost:{service.port}/admin/{path}")
+    if browser.find_elements(By.NAME, "username"):
+        browser.find_element(By.NAME, "username").send_keys("op")
+        browser.find_element(By.NAME, "password").send_keys("correct horse")
+        follow(browser, By.CSS_SELECTOR, "[type=submit]")

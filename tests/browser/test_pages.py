@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,32 +14,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, store
-from tests import environment
-from tests.browser.looking import PATIENCE, follow, hosts_asked, see
+from tests.browser.looking import PATIENCE, follow, hosts_asked, open_in_admin, see
 from tests.builders import a_session, a_turn
-from tests.faults.service import ROOT, Service
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterator[Service]:
-    """A server on this process' stores, with an operator who may log in."""
-    started = Service(
-        tmp_path_factory.mktemp("browser"),
-        REDIS_URL=environment.REDIS.url,
-        MONGO_URL=environment.MONGO.url,
-        ANSWERER="recall",
-        WEB_CONCURRENCY="1",
-    ).start()
-    started.wait()
-    subprocess.run(
-        [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username=op", "--email=op@example.org"],
-        env={**started.environment, "DJANGO_SUPERUSER_PASSWORD": "correct horse"},
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    yield started
-    started.stop()
+from tests.faults.service import Service
 
 
 def ask(service: Service, question: str, session: str) -> None:
@@ -50,15 +25,6 @@ def ask(service: Service, question: str, session: str) -> None:
     connection.request("POST", "/api/chat/ask", body, {"Content-Type": "application/json"})
     assert connection.getresponse().status == 200
     connection.close()
-
-
-def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
-    """Open a page of the admin, and log in if nobody has yet."""
-    browser.get(f"http://localhost:{service.port}/admin/{path}")
-    if browser.find_elements(By.NAME, "username"):
-        browser.find_element(By.NAME, "username").send_keys("op")
-        browser.find_element(By.NAME, "password").send_keys("correct horse")
-        follow(browser, By.CSS_SELECTOR, "[type=submit]")
 
 
 def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome) -> None:

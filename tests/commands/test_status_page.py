@@ -19,7 +19,7 @@ from tests.builders import a_session
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
-PAGE, SWITCH = "/admin/status/", "/admin/status/switch/"
+PAGE, LIVE, SWITCH = "/admin/status/", "/admin/status/live/", "/admin/status/switch/"
 TO_MONGO = {"primary": "mongo", "dual_write": "on", "reason": "Redis <b>is</b> slow", "since": "0.0"}
 
 
@@ -79,6 +79,19 @@ class TestLooking:
         for client in (Client(), who("guest", is_staff=False, is_superuser=False)):
             response = client.get(PAGE)
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
+
+    def test_what_is_renewed_has_the_same_parts_and_nothing_else(self) -> None:
+        client = superuser()
+        page, live = (client.get(path).content.decode() for path in (PAGE, LIVE))
+        parts = re.findall(r'id="(status-[a-z]+)"', live)
+        assert parts == re.findall(r'id="(status-[a-z]+)"', page) != []
+        assert "<form" not in live and "<html" not in live
+        assert re.search(rf'data-live="{LIVE}"', page)
+
+    def test_what_is_renewed_is_for_staff(self) -> None:
+        assert who("staff", is_staff=True, is_superuser=False).get(LIVE).status_code == 200
+        for client in (Client(), who("guest", is_staff=False, is_superuser=False)):
+            assert client.get(LIVE).status_code == 302
 
     @pytest.mark.parametrize("out", ALIASES)
     def test_with_a_store_out_it_is_named(self, out: str, request: pytest.FixtureRequest) -> None:
