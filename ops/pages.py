@@ -1,10 +1,11 @@
 """The status page of the admin: what `manage.py status` reports, and for superusers a switch of the routing."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -15,7 +16,7 @@ from conversations.runtime.state import state
 from conversations.stores import ALIASES
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
-from ops.status import collect, render, served
+from ops.status import charts, collect, day, render, served
 from telemetry.requests import page
 
 
@@ -29,6 +30,12 @@ def status_page(request: HttpRequest) -> HttpResponse:
 def status_live(request: HttpRequest) -> HttpResponse:
     """The parts of the status page that its script renews."""
     return TemplateResponse(request, "admin/ops/status_live.html", _shown(_look(request)))
+
+
+@require_safe
+def status_charts(request: HttpRequest) -> HttpResponse:
+    """The charts of the last day, which the script of the status page renews too."""
+    return TemplateResponse(request, "admin/ops/status_charts.html", _day())
 
 
 @require_POST
@@ -50,7 +57,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpResponse:
     seen = _look(request)
-    context = {"title": "Status", **_shown(seen), "form": form or SwitchForm.of(seen)}
+    context = {"title": "Status", **_shown(seen), **_day(), "form": form or SwitchForm.of(seen)}
     return _page(request, "status", context)
 
 
@@ -68,6 +75,17 @@ def _shown(seen: collect.Status) -> dict[str, Any]:
         "machines": machines.rows,
         "names": [NAMES[alias] for alias in ALIASES],
     }
+
+
+def _day() -> dict[str, Any]:
+    """Return what the charts show; nothing where `default` cannot be read or has not been migrated yet."""
+    try:
+        points = day.points(datetime.now(UTC))
+    except DatabaseError:
+        return {}
+    heads, rows = charts.table(points)
+    hours = points[:: len(points) // 4]
+    return {"charts": charts.charts(points), "chart_heads": heads, "chart_rows": rows, "hours": hours}
 
 
 def _confirmation(request: HttpRequest, form: SwitchForm) -> HttpResponse:

@@ -47,6 +47,7 @@ class Site(admin.AdminSite):
             path("second-factor/", second_factor.page, name="second_factor"),
             path("status/", self.admin_view(pages.status_page), name="status"),
             path("status/live/", self.admin_view(pages.status_live), name="status_live"),
+            path("status/charts/", self.admin_view(pages.status_charts), name="status_charts"),
             path("status/switch/", self.admin_view(pages.switch), name="switch"),
             *super().get_urls(),
         ]

@@ -21,7 +21,8 @@ from conversations.stores.info import StoreInfo
 from ops.status import served, window
 from ops.status.datasets import Asked, DatasetStatus, Machine, ScrubStatus, doubtful, judged, machines, scrubs
 from ops.status.pings import ping_ms
-from ops.status.served import Served, server_url
+from ops.status.served import Served, server_url, total
+from ops.status.served import reads as served_reads
 
 COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count
 FEW = 1000  # with fewer conversations the memory of one cannot be estimated
@@ -232,23 +233,21 @@ def _persist_errors(served: Served | None) -> float | None:
     """Return which part of the turns that were written to a store it did not take."""
     if served is None:
         return None
-    attempts, errors = (_sum(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))
+    attempts, errors = (total(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))
     return errors / attempts if attempts else 0.0
 
 
 def _hit_rate(served: Served | None) -> float | None:
-    """Return how often the primary had a conversation that there was: a first question finds none, and is no miss."""
     if served is None:
         return None
-    hits, rescues = (_sum(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
-    missing = _sum(served, "context_missing_total")
-    return hits / (hits + rescues + missing) if hits + rescues + missing else 1.0
+    hits, reads = served_reads(served)
+    return hits / reads if reads else 1.0
 
 
 def _repaired(served: Served | None) -> Repaired | None:
     if served is None:
         return None
-    return Repaired(*(int(_sum(served, f"{name}_total")) for name in ("healed_conversations", "repair_errors")))
+    return Repaired(*(int(total(served, f"{name}_total")) for name in ("healed_conversations", "repair_errors")))
 
 
 def _calls_p95(served: Served | None) -> float | None:
@@ -269,7 +268,3 @@ def _memory(stores: dict[str, StoreStatus]) -> float | None:
         if used is not None and number >= FEW:
             return used * 10_000 / number / MEMORY_PER_10K
     return None
-
-
-def _sum(served: Served, name: str, label: str = "") -> float:
-    return sum(value for (key, _, other), value in served.items() if key == name and (not label or other == label))

@@ -41,3 +41,15 @@ def parse(page: str) -> Served:
             label = labels.get("outcome") or labels.get("kind") or labels.get("le", "")
             found[sample.name, labels.get("store", ""), label] += sample.value
     return dict(found)
+
+
+def total(served: Served, name: str, label: str = "") -> float:
+    """Return the sum of a metric over the stores, of one outcome where it is named."""
+    return sum(value for (key, _, other), value in served.items() if key == name and (not label or other == label))
+
+
+def reads(served: Served) -> tuple[float, float]:
+    """Return how often the primary had a conversation that there was, and how often there was one: a first question
+    finds none, and is no miss."""
+    hits, rescues = (total(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
+    return hits, hits + rescues + total(served, "context_missing_total")

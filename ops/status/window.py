@@ -57,7 +57,13 @@ def growth(counted: Served) -> Served | None:
     if not samples:
         return None
     before = next((counts for _, counts in samples if not _restarted(counts, now)), {})
-    return {key: value - before.get(key, 0.0) for key, value in now.items()}
+    return _less(now, before)
+
+
+def between(before: Served, counted: Served) -> Served:
+    """Return how much each counter grew between two looks, or since the service was started meanwhile."""
+    then, now = _counters(before), _counters(counted)
+    return _less(now, {} if _restarted(then, now) else then)
 
 
 def p95_ms(counted: Served) -> float | None:
@@ -91,6 +97,10 @@ def _counters(counted: Served) -> Served:
 def _restarted(before: Served, now: Served) -> bool:
     """Return whether the service began to count anew in between."""
     return any(value > now.get(key, 0.0) for key, value in before.items())
+
+
+def _less(now: Served, before: Served) -> Served:
+    return {key: value - before.get(key, 0.0) for key, value in now.items()}
 
 
 def _read() -> list[Sample]:
