@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from conversations.errors import ConversationError
 from conversations.runtime.state import state
 from conversations.stores import ALIASES
+from ops import runbook
 from ops.errors import OperatorError
 from ops.forms import NAMES, SwitchForm
 from ops.status import charts, collect, day, render, served
@@ -30,6 +31,15 @@ def status_page(request: HttpRequest) -> HttpResponse:
 def status_live(request: HttpRequest) -> HttpResponse:
     """The parts of the status page that its script renews."""
     return TemplateResponse(request, "admin/ops/status_live.html", _shown(_look(request)))
+
+
+@require_safe
+def runbook_page(request: HttpRequest) -> HttpResponse:
+    """The runbook."""
+    try:
+        return _page(request, "runbook", {"title": "Runbook", "text": runbook.as_html()})
+    except OSError:
+        raise Http404("The runbook is no part of this installation.") from None
 
 
 @require_safe
@@ -63,11 +73,10 @@ def _status(request: HttpRequest, form: SwitchForm | None = None) -> HttpRespons
 
 def _shown(seen: collect.Status) -> dict[str, Any]:
     """Return what the parts of the page show that are renewed."""
-    routing, stores, figures, counted, machines = render.tables(seen)
+    routing, stores, figures, counted, machines, _ = render.tables(seen)
     return {
         "seen": seen,
         "at": datetime.fromisoformat(seen.at),
-        "wrong": seen.wrong,
         "routing": routing.rows,
         "stores": stores.rows,
         "figures": figures.rows,

@@ -45,6 +45,7 @@ class Site(admin.AdminSite):
 
         return [
             path("second-factor/", second_factor.page, name="second_factor"),
+            path("runbook/", self.admin_view(pages.runbook_page), name="runbook"),
             path("status/", self.admin_view(pages.status_page), name="status"),
             path("status/live/", self.admin_view(pages.status_live), name="status_live"),
             path("status/charts/", self.admin_view(pages.status_charts), name="status_charts"),
@@ -57,7 +58,7 @@ class Site(admin.AdminSite):
         listed = super().get_app_list(request, app_label)
         if app_label:
             return listed
-        pages = [_listed("Status", "status")]
+        pages = [_listed("Status", "status"), _listed("Runbook", "runbook")]
         if settings.ADMIN_OTP:
             pages.append(_listed("Second factor", "second_factor"))
         url = reverse("admin:status")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops.status import collect
+from ops.status import limits
 from ops.status.day import STEP, Point
 
 HEIGHT = 100.0
@@ -46,9 +46,9 @@ class _Kind:
 
 
 _KINDS = (
-    _Kind("p95", "P95 latency", lambda one: one.p95_ms, "{:.1f} ms", limit=collect.P95_MS),
+    _Kind("p95", "P95 latency", lambda one: one.p95_ms, "{:.1f} ms", limit=limits.P95_MS),
     _Kind("memory", "Redis memory", lambda one: _part(one.memory_bytes, _MEGABYTE), "{:,.1f} MB"),
-    _Kind("hits", "Hit rate", lambda one: _part(one.hit_rate, 0.01), "{:.1f} %", 100 * collect.HIT_RATE, True, 100.0),
+    _Kind("hits", "Hit rate", lambda one: _part(one.hit_rate, 0.01), "{:.1f} %", 100 * limits.HIT_RATE, True, 100.0),
     _Kind("errors", "Persist errors", lambda one: one.persist_errors, "{:.0f} in 5 min"),
     _Kind("unsynced", "Unsynced conversations", lambda one: one.unsynced, "{:.0f}"),
 )

@@ -10,10 +10,10 @@ from conversations.datasets import Scrubbed, Verdict
 from conversations.policy import Routing
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
+from ops.status import limits
 from ops.status.collect import Counted, Figure, Status, StoreStatus
 from ops.status.datasets import DatasetStatus, Machine, Presence
-
-FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
+from ops.status.findings import Finding
 
 
 class Level(StrEnum):
@@ -43,8 +43,9 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def tables(status: Status) -> tuple[Table, Table, Table, Table, Table]:
-    """Return the routing, the stores, the figures, those of them that are counted, of two times, and the machines."""
+def tables(status: Status) -> tuple[Table, Table, Table, Table, Table, Table]:
+    """Return the routing, the stores, the figures, those of them that are counted, of two times, the machines, and the
+    alerts."""
     stores = tuple((Cell(name), *(cell(status.stores[alias]) for alias in ALIASES)) for name, cell in _STORE.items())
     return (
         Table(("routing", ""), tuple((Cell(name), cell) for name, cell in _routing(status))),
@@ -52,6 +53,9 @@ def tables(status: Status) -> tuple[Table, Table, Table, Table, Table]:
         Table(("figure", "now", "normal", ""), tuple(map(_figure, status.figures))),
         Table(("counted", "last 10 min", "since start"), tuple(map(_counted, status.counted))),
         Table(("machine", *ALIASES), tuple(map(_machine, status.machines))),
+        Table(
+            ("finding", "alert", "runbook"), tuple(map(_found, status.findings)) or ((Cell("none"), *[Cell("")] * 2),)
+        ),
     )
 
 
@@ -72,6 +76,19 @@ def _counted(one: Counted) -> tuple[Cell, ...]:
 
 
 _VERDICTS = {True: Cell("ok", Level.OK), False: Cell("NOT NORMAL", Level.BAD), None: Cell("not known", Level.UNKNOWN)}
+
+# --- findings -------------------------------------------------------------------------------------
+
+
+def _found(one: Finding) -> tuple[Cell, ...]:
+    names = ", ".join(f"{alert.name} ({alert.severity})" for alert in one.alerts)
+    sections = dict.fromkeys(alert.section for alert in one.alerts) or {one.section: None}
+    return (
+        Cell(one.text, Level.BAD if one.serious else Level.WARN),
+        Cell(names or "-"),
+        Cell(f"#{next(iter(sections))}"),
+    )
+
 
 # --- routing --------------------------------------------------------------------------------------
 
@@ -220,7 +237,7 @@ def _memory(info: StoreInfo) -> Cell:
     if not most:
         return Cell(f"{_megabytes(used)}{', no maxmemory' if most == 0 else ''}")
     part = used / most
-    level = Level.BAD if part >= FULL else Level.WARN if part >= ALMOST_FULL else None
+    level = Level.BAD if part >= limits.FULL else Level.WARN if part >= limits.ALMOST_FULL else None
     return Cell(f"{_megabytes(used)} of {_megabytes(most)} ({part:.0%})", level, part)
 
 

@@ -9,7 +9,9 @@ from ops.errors import NoServer
 from ops.service import Service
 
 Served = dict[tuple[str, str, str], float]
-"""Each sample by its name, store, and outcome, kind or bucket."""
+"""Each sample by its name, store, and outcome, kind, reason or bucket."""
+
+_LABELS = ("outcome", "kind", "reason", "le")
 
 
 def server_url() -> str:
@@ -38,7 +40,7 @@ def parse(page: str) -> Served:
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             labels = sample.labels
-            label = labels.get("outcome") or labels.get("kind") or labels.get("le", "")
+            label = next((labels[name] for name in _LABELS if name in labels), "")
             found[sample.name, labels.get("store", ""), label] += sample.value
     return dict(found)
 

@@ -214,7 +214,7 @@ def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level
 def test_the_report_has_the_same_fields() -> None:
     report = run_json("status")[1]
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
-                            "backup", "scrub", "counted", "machines", "repaired", "trouble"]  # fmt: skip
+                            "backup", "scrub", "counted", "machines", "repaired", "findings", "trouble"]  # fmt: skip
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",

@@ -80,6 +80,11 @@ class TestLooking:
             response = client.get(PAGE)
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
 
+    def test_the_runbook_is_a_page_of_the_admin(self) -> None:
+        page = who("staff", is_staff=True, is_superuser=False).get("/admin/runbook/").content.decode()
+        assert '<h2 id="alert-redisdown">Alert: RedisDown</h2>' in page
+        assert Client().get("/admin/runbook/").status_code == 302
+
     def test_what_is_renewed_has_the_same_parts_and_nothing_else(self) -> None:
         client = superuser()
         page, live = (client.get(path).content.decode() for path in (PAGE, LIVE))
@@ -99,7 +104,11 @@ class TestLooking:
         request.getfixturevalue(f"{out}_out")
         response = superuser().get(PAGE)
         assert response.status_code == 200
-        assert f"Something is wrong {out} is out (" in text(response)
+        assert "Something is wrong" in text(response)
+        page = response.content.decode()
+        assert re.search(
+            rf'<li>{out} is out \([^<]+\)\s*<a class="alert \w+" href="/admin/runbook/#alert-{out}down">', page
+        )
         assert '<span class="badge bad">OUT (' in response.content.decode()
 
     def test_with_both_out_it_still_answers(self, redis_out: None, mongo_out: None) -> None:

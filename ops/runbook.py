@@ -1,0 +1,37 @@
+"""docs/RUNBOOK.md as a page of the admin, so that what to do stands one link away from what is wrong."""
+
+import re
+from functools import cache
+
+from django.conf import settings
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+@cache
+def as_html() -> SafeString:
+    """Return it with an id for each heading, as other readers of Markdown make it, and without links to documents that
+    are not here. Raise OSError where the file is no part of this installation."""
+    tokens = _markdown.parse((settings.BASE_DIR / "docs" / "RUNBOOK.md").read_text())
+    for token, inline in zip(tokens, tokens[1:], strict=False):
+        if token.type == "heading_open":
+            token.attrSet("id", section(inline.content))
+    _unlink(tokens)
+    html = str(_markdown.renderer.render(tokens, _markdown.options, {}))
+    # A block that scrolls has to be reached with the keyboard.
+    return mark_safe(html.replace("<pre>", '<pre tabindex="0">'))  # noqa: S308  (our own file, without HTML of its own)
+
+
+def section(heading: str) -> str:
+    """Return the id of the section with this heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def _unlink(tokens: list[Token]) -> None:
+    for token in tokens:
+        _unlink(token.children or [])
+        if token.type == "link_open" and not re.match("#|https?:", str(token.attrGet("href"))):
+            del token.attrs["href"]
