@@ -16,13 +16,17 @@ def as_html() -> SafeString:
     """Return it with an id for each heading, as other readers of Markdown make it, and without links to documents that
     are not here. Raise OSError where the file is no part of this installation."""
     tokens = _markdown.parse((settings.BASE_DIR / "docs" / "RUNBOOK.md").read_text())
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    above = 0
+    for number, token in enumerate(tokens):
         if token.type == "heading_open":
-            token.attrSet("id", section(inline.content))
+            above = min(int(token.tag[1:]), above + 1)  # the older runbook leaves out a level here and there
+            token.attrSet("id", section(tokens[number + 1].content))
+            token.tag = tokens[number + 2].tag = f"h{above}"
     _unlink(tokens)
     html = str(_markdown.renderer.render(tokens, _markdown.options, {}))
-    # A block that scrolls has to be reached with the keyboard.
-    return mark_safe(html.replace("<pre>", '<pre tabindex="0">'))  # noqa: S308  (our own file, without HTML of its own)
+    # A block that scrolls has to be reached with the keyboard, and a head without words is none.
+    html = re.sub("<(pre|table)>", r'<\1 tabindex="0">', html).replace("<th></th>", "<td></td>")
+    return mark_safe(html)  # noqa: S308  (our own file, without HTML of its own)
 
 
 def section(heading: str) -> str:

@@ -37,8 +37,8 @@ class Site(admin.AdminSite):
         return second_factor.LoginForm if settings.ADMIN_OTP else None
 
     @property
-    def login_template(self) -> str | None:  # type: ignore[override]
-        return "admin/ops/login.html" if settings.ADMIN_OTP else None
+    def login_template(self) -> str:  # type: ignore[override]
+        return "admin/ops/login_otp.html" if settings.ADMIN_OTP else "admin/ops/login.html"
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         from ops import pages, second_factor  # they need the models, which are not there yet when this module is

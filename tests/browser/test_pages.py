@@ -3,7 +3,6 @@
 import http.client
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.contrib.admin.utils import quote
@@ -14,7 +13,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from conversations.runtime import switching
 from conversations.stores import ALIASES, MONGO, store
-from tests.browser.looking import PATIENCE, follow, hosts_asked, open_in_admin, see
+from tests.browser.looking import PATIENCE, follow, hosts_asked, on_a_screen, open_in_admin, photograph, see
 from tests.builders import a_session, a_turn
 from tests.faults.service import Service
 
@@ -36,9 +35,7 @@ def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome
     assert severe == []
 
 
-def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
-    service: Service, browser: Chrome, tmp_path: Path
-) -> None:
+def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(service: Service, browser: Chrome) -> None:
     """Escaped: what a client said is shown, never run."""
     name = a_session()
     session = f"{name}-1"
@@ -48,7 +45,7 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     # A page of all conversations may have only those of the tests before.
     open_in_admin(service, browser, f"conversations/conversation/?q={name}")
     see(browser, "#result_list", session)
-    browser.save_screenshot(str(tmp_path / "list.png"))
+    photograph(browser, "list")
     browser.find_element(By.NAME, "q").clear()
     browser.find_element(By.NAME, "q").send_keys(session)
     follow(browser, By.CSS_SELECTOR, "#changelist-search [type=submit]")
@@ -56,12 +53,10 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     assert "You just asked:" in see(browser, ".transcript .assistant", "You just asked:")
     assert "Redis: 4 messages" in see(browser, ".facts")
     assert browser.title != "run"
-    browser.save_screenshot(str(tmp_path / "transcript.png"))
+    photograph(browser, "transcript")
 
 
-def test_a_conversation_is_deleted_with_its_name_and_a_reason(
-    service: Service, browser: Chrome, tmp_path: Path
-) -> None:
+def test_a_conversation_is_deleted_with_its_name_and_a_reason(service: Service, browser: Chrome) -> None:
     session = a_session()
     ask(service, "What is to go?", session)
     open_in_admin(service, browser, f"conversations/conversation/conv_3A{session}/change/")
@@ -72,10 +67,10 @@ def test_a_conversation_is_deleted_with_its_name_and_a_reason(
     assert "Nothing was deleted" in see(browser, ".errorlist")
     browser.find_element(By.NAME, "session").clear()
     browser.find_element(By.NAME, "session").send_keys(session)
-    browser.save_screenshot(str(tmp_path / "delete.png"))
+    photograph(browser, "delete")
     follow(browser, By.CSS_SELECTOR, "[value='Delete for good']")
     assert "2 deleted" in see(browser, ".receipt")
-    browser.save_screenshot(str(tmp_path / "receipt.png"))
+    photograph(browser, "receipt")
     browser.get(f"http://localhost:{service.port}/admin/conversations/conversation/conv_3A{session}/change/")
     assert "deleted" in see(browser, ".facts")
     assert "It has no messages" in see(browser, ".transcript")
@@ -89,21 +84,19 @@ def no_switch() -> Iterator[None]:
         store(alias).write_note(switching.NOTE, "")
 
 
-def test_the_status_is_found_and_a_switch_is_made_there(
-    service: Service, browser: Chrome, tmp_path: Path, no_switch: None
-) -> None:
+def test_the_status_is_found_and_a_switch_is_made_there(service: Service, browser: Chrome, no_switch: None) -> None:
     hosts_asked(browser), browser.get_log("browser")
     open_in_admin(service, browser, "")
     follow(browser, By.CSS_SELECTOR, ".model-status a")
     see(browser, ".verdict h1")
     assert see(browser, ".badge.ok") == "up"
     assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
-    browser.save_screenshot(str(tmp_path / "status.png"))
+    photograph(browser, "status")
     browser.find_element(By.NAME, "dual_write").click()
     browser.find_element(By.NAME, "reason").send_keys("MongoDB is to be copied")
     follow(browser, By.CSS_SELECTOR, "#switch [type=submit]")
     assert "MongoDB is to be copied" in see(browser, "#content-main", "dual write on")
-    browser.save_screenshot(str(tmp_path / "switch.png"))
+    photograph(browser, "switch")
     follow(browser, By.CSS_SELECTOR, "[value='Yes, switch']")
     see(browser, ".messagelist .success", "recorded in redis and mongo")
     assert "op in the admin" in see(browser, ".tables", "primary redis, dual write on")
@@ -152,15 +145,10 @@ LONG_PAGES = ["status/", "conversations/conversation/", "conversations/conversat
 @pytest.mark.parametrize("page", LONG_PAGES)
 @pytest.mark.parametrize("width", [390, 1440])
 def test_pages_are_no_wider_than_the_window(
-    service: Service, browser: Chrome, long_names: str, page: str, width: int, tmp_path: Path
+    service: Service, browser: Chrome, long_names: str, page: str, width: int
 ) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    )
-    try:
+    with on_a_screen(browser, width):
         open_in_admin(service, browser, page.format(long_names))
         see(browser, "#content-main")
-        browser.save_screenshot(str(tmp_path / "page.png"))
+        photograph(browser, f"{page}-{width}")
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
