@@ -55,7 +55,7 @@ def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
 @contextmanager
 def on_a_screen(browser: Chrome, width: int, scheme: str = "light") -> Iterator[None]:
     """A window of this width, in light or dark colours."""
-    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 768}
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     preferred = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
