@@ -1,5 +1,5 @@
-"""On `default`, beside the users: the audit log, which tokens were issued, what the console runs, and the ledger of
-deletions."""
+"""On `default`, beside the users: the audit log, which tokens were issued, what the console runs, the ledger of
+deletions, and the figures of the last day."""
 
 from django.db import models
 from django.db.models.functions import Now
@@ -128,3 +128,25 @@ class Deletion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} up to {self.upto}"
+
+
+class Sample(models.Model):
+    """The figures of one minute on one machine, for the charts of the status page; a day of them is kept. What is not
+    known is NULL, never zero."""
+
+    machine = models.CharField(max_length=255)
+    at = models.DateTimeField(db_index=True)
+    """When the minute began."""
+    p95_ms = models.FloatField(null=True)
+    memory_bytes = models.FloatField(null=True)
+    hits = models.FloatField(null=True)
+    """Of the `reads` those that found the conversation in the primary."""
+    reads = models.FloatField(null=True)
+    persist_errors = models.FloatField(null=True)
+    unsynced = models.FloatField(null=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("machine", "at"), name="one_row_a_minute"),)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.machine}"

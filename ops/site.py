@@ -37,8 +37,8 @@ class Site(admin.AdminSite):
         return second_factor.LoginForm if settings.ADMIN_OTP else None
 
     @property
-    def login_template(self) -> str | None:  # type: ignore[override]
-        return "admin/ops/login.html" if settings.ADMIN_OTP else None
+    def login_template(self) -> str:  # type: ignore[override]
+        return "admin/ops/login_otp.html" if settings.ADMIN_OTP else "admin/ops/login.html"
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         from ops import pages, second_factor  # they need the models, which are not there yet when this module is
@@ -49,12 +49,15 @@ class Site(admin.AdminSite):
 
         return [
             path("second-factor/", second_factor.page, name="second_factor"),
+            path("runbook/", self.admin_view(pages.runbook_page), name="runbook"),
             path("status/", self.admin_view(pages.status_page), name="status"),
             acting("", views.index, "actions"),
             acting("runs/<int:pk>/", views.run, "run"),
             acting("runs/<int:pk>/part/", views.part, "run_part"),
             acting("dual-write/<slug:wanted>/", views.switch_dual_write, "dual_write"),
             acting("<slug:name>/plan/", views.plan, "plan"),
+            path("status/live/", self.admin_view(pages.status_live), name="status_live"),
+            path("status/charts/", self.admin_view(pages.status_charts), name="status_charts"),
             *super().get_urls(),
         ]
 
@@ -65,7 +68,7 @@ class Site(admin.AdminSite):
         listed = super().get_app_list(request, app_label)
         if app_label:
             return listed
-        pages = [_listed("Status", "status")]
+        pages = [_listed("Status", "status"), _listed("Runbook", "runbook")]
         if may_act(request.user):
             pages.append(_listed("Actions", "actions"))
         if settings.ADMIN_OTP:

@@ -154,13 +154,14 @@ def _work(listening: Listening) -> None:
     from conversations.background import watcher
     from ops import ledger
     from ops.server import asgi
-    from ops.status import window
+    from ops.status import day, window
     from telemetry import traces
 
     watcher.start(repairs=listening.probes_only)  # in the process that answers no chat
     if listening.probes_only:
         ledger.start()  # there too: it is the only one that uses `default` by itself
         window.start()
+        day.start()
     with traces.exported():
         asgi.run(application, listening)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from django.conf import settings
@@ -20,14 +20,15 @@ from conversations.runtime.pings import p95
 from conversations.runtime.tenants import Use, newest
 from conversations.stores import ALIASES, bulk, connect, info, store
 from conversations.stores.info import StoreInfo
-from ops.status import served, window
-from ops.status.datasets import Asked, DatasetStatus, ScrubStatus, doubtful, judged, scrubs
+from ops.status import findings, limits, served, window
+from ops.status.datasets import Asked, DatasetStatus, Machine, ScrubStatus, doubtful, judged, machines, scrubs
+from ops.status.findings import Finding
 from ops.status.pings import ping_ms
-from ops.status.served import Served, server_url
+from ops.status.served import Served, server_url, total
+from ops.status.served import reads as served_reads
 
 COUNT_SECONDS = 0.2  # the rest of the status must not wait for a count
 FEW = 1000  # with fewer conversations the memory of one cannot be estimated
-P95_MS, PERSIST_ERRORS, MEMORY_PER_10K, HIT_RATE = 50.0, 0.001, 100 * 1_048_576, 0.9  # the runbook's
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,14 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Repaired:
+    """What the server of this machine has repaired in the last ten minutes, or since its start where that is later."""
+
+    conversations: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it, at one moment."""
 
@@ -96,25 +105,28 @@ class Status:
     counted: tuple[Counted, ...] = ()
     tenants: Use | None = None
     """The tenants near TENANT_MAX_BYTES; None where it is not set, or no store can be asked."""
+    machines: tuple[Machine, ...] = ()
+    """Those with a heartbeat in a store."""
+    repaired: Repaired | None = None
+    """None where no server of this machine answers."""
+    findings: tuple[Finding, ...] = ()
 
     @property
     def trouble(self) -> str:
-        """What is wrong, in one line, "" for nothing."""
+        """What is wrong now, in one line, "" for nothing."""
         return "; ".join(self.wrong)
 
     @property
     def wrong(self) -> list[str]:
-        """Each thing that is wrong, in words."""
-        wrong = [f"{alias} is out ({one.error})" for alias, one in self.stores.items() if not one.up]
-        wrong += [
-            f"{figure.name} is {figure.text}, not {figure.limit}" for figure in self.figures if figure.ok is False
-        ]
-        wrong += [
-            f"{alias} evicts unsynced flags when its memory is full ({one.info.policy})"
-            for alias, one in self.stores.items()
-            if one.info.evicts_all
-        ]
-        return wrong
+        """Each thing that is wrong now, in words."""
+        return [one.text for one in self.findings if one.serious]
+
+    @property
+    def verdict(self) -> str:
+        """How things are, in a few words."""
+        if not self.findings:
+            return "All is well"
+        return "Something is wrong" if self.wrong else "Something needs attention"
 
     @property
     def blind(self) -> bool:
@@ -154,12 +166,18 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         switch = switching.newest_of({**recorded.result(), "followed": followed})
         backup = max(backups.result().values(), default=None)
         used = use.result() if use else None
-    lately = window.growth(counted) if counted is not None else None
+    samples = window.read()
+
+    @cache
+    def grown(seconds: float) -> Served | None:
+        return None if counted is None else window.growth(counted, seconds, samples)
+
+    lately = grown(window.SECONDS)
     found = judged(reports)
     stores = {alias: replace(one, dataset=found.get(alias)) for alias, (one, _) in answers.items()}
     environment = switching.environment()
     where = server_url()
-    return Status(
+    seen = Status(
         datetime.now(UTC).isoformat(timespec="seconds"),
         switch.routing if switch else environment,
         environment,
@@ -172,7 +190,10 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         scrubs(reports),
         tuple(Counted(name, value(lately), value(counted), form) for name, value, form in _COUNTED),
         used,
+        machines(reports),
+        _repaired(counted if lately is None else lately),
     )
+    return replace(seen, findings=findings.find(seen, grown))
 
 
 def _closing(call: Callable[[], Any]) -> Any:
@@ -211,10 +232,12 @@ def _figures(stores: dict[str, StoreStatus], served: Served | None, lately: Serv
     first = stores[ALIASES[0]]
     latency = (served or {}).get((f"{ALIASES[0]}_latency_p95_ms", "", "")) or first.p95_ms if first.up else None
     return (
-        _figure("P95 latency", latency, "< 50 ms", lambda value: value < P95_MS, "{:.1f} ms"),
-        _figure("persist errors", _persist_errors(lately), "< 0.1 %", lambda value: value < PERSIST_ERRORS, "{:.3%}"),
+        _figure("P95 latency", latency, "< 50 ms", lambda value: value < limits.P95_MS, "{:.1f} ms"),
+        _figure(
+            "persist errors", _persist_errors(lately), "< 0.1 %", lambda value: value < limits.PERSIST_ERRORS, "{:.3%}"
+        ),
         _figure("memory per 10K", _memory(stores), "about 100 MB", lambda value: value <= 1.5, "{:.2f} of it"),
-        _figure("hit rate", _hit_rate(lately), "> 90 %", lambda value: value > HIT_RATE, "{:.1%}"),
+        _figure("hit rate", _hit_rate(lately), "> 90 %", lambda value: value > limits.HIT_RATE, "{:.1%}"),
     )
 
 
@@ -228,17 +251,21 @@ def _persist_errors(served: Served | None) -> float | None:
     """Return which part of the turns that were written to a store it did not take."""
     if served is None:
         return None
-    attempts, errors = (_sum(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))
+    attempts, errors = (total(served, f"history_persist_{name}_total") for name in ("attempts", "errors"))
     return errors / attempts if attempts else 0.0
 
 
 def _hit_rate(served: Served | None) -> float | None:
-    """Return how often the primary had a conversation that there was: a first question finds none, and is no miss."""
     if served is None:
         return None
-    hits, rescues = (_sum(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
-    missing = _sum(served, "context_missing_total")
-    return hits / (hits + rescues + missing) if hits + rescues + missing else 1.0
+    hits, reads = served_reads(served)
+    return hits / reads if reads else 1.0
+
+
+def _repaired(served: Served | None) -> Repaired | None:
+    if served is None:
+        return None
+    return Repaired(*(int(total(served, f"{name}_total")) for name in ("healed_conversations", "repair_errors")))
 
 
 def _calls_p95(served: Served | None) -> float | None:
@@ -257,9 +284,5 @@ def _memory(stores: dict[str, StoreStatus]) -> float | None:
     for one in stores.values():
         used, number = one.info.data_bytes, one.conversations or 0
         if used is not None and number >= FEW:
-            return used * 10_000 / number / MEMORY_PER_10K
+            return used * 10_000 / number / limits.MEMORY_PER_10K
     return None
-
-
-def _sum(served: Served, name: str, label: str = "") -> float:
-    return sum(value for (key, _, other), value in served.items() if key == name and (not label or other == label))

@@ -42,6 +42,26 @@ class ScrubStatus:
     under_way: Scrubbed | None
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The processes of one machine, as their heartbeats in one store have it."""
+
+    processes: int
+    """Those that were there within the last five seconds."""
+    cut_off: int
+    """Those that have stopped coming without removing their heartbeat."""
+    seconds: float
+    """How old the newest of their heartbeats is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine, and its heartbeats in each store that has any."""
+
+    name: str
+    stores: dict[str, Presence]
+
+
 Asked = tuple[Report, float]
 """A store's report, and how many seconds its clock is ahead of the monotonic one."""
 
@@ -72,6 +92,26 @@ def scrubs(asked: Mapping[str, Asked]) -> ScrubStatus | None:
     now = max(report.time for report, _ in asked.values())
     goes_on = known.scrubbing.at > max(known.scrubbed.at, now - UNDER_WAY_SECONDS)
     return ScrubStatus(known.scrubbed if known.scrubbed.at else None, known.scrubbing if goes_on else None)
+
+
+def machines(asked: Mapping[str, Asked]) -> tuple[Machine, ...]:
+    """Return the machines with a heartbeat in a store that answered, by their names."""
+    found: dict[str, dict[str, Presence]] = {}
+    for alias, (report, _) in asked.items():
+        for name, presences in _by_machine(report).items():
+            found.setdefault(name, {})[alias] = presences
+    return tuple(Machine(name, found[name]) for name in sorted(found))
+
+
+def _by_machine(report: Report) -> dict[str, Presence]:
+    lost, ages = datasets.cut_off(report), dict[str, dict[str, float]]()
+    for process, age in report.heartbeats.items():
+        if age <= STALE or process in lost:
+            ages.setdefault(process.rpartition(":")[0], {})[process] = age
+    return {
+        name: Presence(len(theirs.keys() - lost), len(theirs.keys() & lost), round(max(min(theirs.values()), 0.0), 1))
+        for name, theirs in ages.items()
+    }
 
 
 def _known_and_verdicts(asked: Mapping[str, Asked]) -> tuple[Known, dict[str, Verdict]]:

@@ -25,7 +25,7 @@ def _aligned(table: Table) -> list[str]:
 
 def on_a_terminal(status: Status) -> Group:
     """Return tables; what is wrong is red."""
-    title = Text(visible(f"onesource at {status.at}: {status.trouble or 'all is well'}"), style="bold")
+    title = Text(visible(f"onesource at {status.at}: {status.trouble or status.verdict.lower()}"), style="bold")
     return Group(title, *map(_coloured, tables(status)))
 
 

@@ -13,11 +13,12 @@ from conversations.datasets import Scrubbed, Verdict
 from conversations.policy import Routing
 from conversations.stores import ALIASES
 from conversations.stores.info import StoreInfo
+from ops.status import limits
 from ops.status.collect import Counted, Figure, Status, StoreStatus
-from ops.status.datasets import DatasetStatus
+from ops.status.datasets import DatasetStatus, Machine, Presence
+from ops.status.findings import Finding
 
 MOST_TENANTS = 10  # that are named
-FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory, as the runbook's alerts have it
 
 
 class Level(StrEnum):
@@ -47,14 +48,19 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def tables(status: Status) -> tuple[Table, Table, Table, Table]:
-    """Return the routing, the stores, the figures, and those of them that are counted, of two times."""
+def tables(status: Status) -> tuple[Table, Table, Table, Table, Table, Table]:
+    """Return the routing, the stores, the figures, those of them that are counted, of two times, the machines, and the
+    alerts."""
     stores = tuple((Cell(name), *(cell(status.stores[alias]) for alias in ALIASES)) for name, cell in _STORE.items())
     return (
         Table(("routing", ""), tuple((Cell(name), cell) for name, cell in _routing(status))),
         Table(("store", *ALIASES), stores),
         Table(("figure", "now", "normal", ""), tuple(map(_figure, status.figures))),
         Table(("counted", "last 10 min", "since start"), tuple(map(_counted, status.counted))),
+        Table(("machine", *ALIASES), tuple(map(_machine, status.machines))),
+        Table(
+            ("finding", "alert", "runbook"), tuple(map(_found, status.findings)) or ((Cell("none"), *[Cell("")] * 2),)
+        ),
     )
 
 
@@ -76,6 +82,19 @@ def _counted(one: Counted) -> tuple[Cell, ...]:
 
 _VERDICTS = {True: Cell("ok", Level.OK), False: Cell("NOT NORMAL", Level.BAD), None: Cell("not known", Level.UNKNOWN)}
 
+# --- findings -------------------------------------------------------------------------------------
+
+
+def _found(one: Finding) -> tuple[Cell, ...]:
+    names = ", ".join(f"{alert.name} ({alert.severity})" for alert in one.alerts)
+    sections = dict.fromkeys(alert.section for alert in one.alerts) or {one.section: None}
+    return (
+        Cell(one.text, Level.BAD if one.serious else Level.WARN),
+        Cell(names or "-"),
+        Cell(f"#{next(iter(sections))}"),
+    )
+
+
 # --- routing --------------------------------------------------------------------------------------
 
 
@@ -87,6 +106,7 @@ def _routing(status: Status) -> list[tuple[str, Cell]]:
         ("server", Cell(status.server)),
         ("breakers open", _breakers(status.breakers)),
         ("newest backup", Cell(_backup(status))),
+        ("repair", _repair(status)),
         ("scrub", _scrub(status)),
         *_tenants(status),
     ]
@@ -116,6 +136,25 @@ def _backup(status: Status) -> str:
     if not status.backup:
         return "not known" if status.backup is None else "none is recorded"
     return _ago(status, status.backup)
+
+
+def _repair(status: Status) -> Cell:
+    if status.blind:
+        return Cell("not known")
+    left = sum(one.unsynced or 0 for one in status.stores.values())
+    uncovered = [alias for alias in status.routing.wanted if _is_uncovered(status.stores[alias].dataset)]
+    parts = [f"{left} left"] if left else []
+    if uncovered:
+        parts.append(f"everything is compared: {' and '.join(uncovered)} may be missing some")
+    if parts and not all(one.up for one in status.stores.values()):
+        parts.append("it waits for both stores")
+    if status.repaired and (status.repaired.conversations or status.repaired.failed):
+        parts.append(f"{status.repaired.conversations} repaired and {status.repaired.failed} failed in 10 min")
+    return Cell("; ".join(parts) or "nothing is left", Level.WARN if left or uncovered else None)
+
+
+def _is_uncovered(one: DatasetStatus | None) -> bool:
+    return one is not None and not one.complete
 
 
 def _scrub(status: Status) -> Cell:
@@ -151,6 +190,21 @@ def _ago(status: Status, moment: float) -> str:
     at = datetime.fromtimestamp(moment, UTC)
     hours = (datetime.fromisoformat(status.at) - at).total_seconds() / 3600
     return f"{max(hours, 0):.1f} hours ago, at {at.isoformat(timespec='seconds')}"
+
+
+# --- machines -------------------------------------------------------------------------------------
+
+
+def _machine(one: Machine) -> tuple[Cell, ...]:
+    return Cell(one.name), *(_presence(one.stores.get(alias)) for alias in ALIASES)
+
+
+def _presence(one: Presence | None) -> Cell:
+    if one is None:
+        return Cell("-")
+    lost = f", {one.cut_off} cut off" if one.cut_off else ""
+    text = f"{one.processes} process{'es' * (one.processes != 1)}{lost}, {one.seconds:.1f} s ago"
+    return Cell(text, Level.WARN if lost else None)
 
 
 # --- stores ---------------------------------------------------------------------------------------
@@ -202,7 +256,7 @@ def _memory(info: StoreInfo) -> Cell:
     if not most:
         return Cell(f"{_megabytes(used)}{', no maxmemory' if most == 0 else ''}")
     part = used / most
-    level = Level.BAD if part >= FULL else Level.WARN if part >= ALMOST_FULL else None
+    level = Level.BAD if part >= limits.FULL else Level.WARN if part >= limits.ALMOST_FULL else None
     return Cell(f"{_megabytes(used)} of {_megabytes(most)} ({part:.0%})", level, part)
 
 

@@ -9,7 +9,9 @@ from ops.errors import NoServer
 from ops.service import Service
 
 Served = dict[tuple[str, str, str], float]
-"""Each sample by its name, store, and outcome, kind or bucket."""
+"""Each sample by its name, store, and outcome, kind, reason or bucket."""
+
+_LABELS = ("outcome", "kind", "reason", "le")
 
 
 def server_url() -> str:
@@ -38,6 +40,18 @@ def parse(page: str) -> Served:
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             labels = sample.labels
-            label = labels.get("outcome") or labels.get("kind") or labels.get("le", "")
+            label = next((labels[name] for name in _LABELS if name in labels), "")
             found[sample.name, labels.get("store", ""), label] += sample.value
     return dict(found)
+
+
+def total(served: Served, name: str, label: str = "") -> float:
+    """Return the sum of a metric over the stores, of one outcome where it is named."""
+    return sum(value for (key, _, other), value in served.items() if key == name and (not label or other == label))
+
+
+def reads(served: Served) -> tuple[float, float]:
+    """Return how often the primary had a conversation that there was, and how often there was one: a first question
+    finds none, and is no miss."""
+    hits, rescues = (total(served, "history_reads_total", outcome) for outcome in ("hit", "rescue"))
+    return hits, hits + rescues + total(served, "context_missing_total")

@@ -1,7 +1,8 @@
 """What the server of this machine counted in the last ten minutes: its counters now, less what they were then.
 
 Counters grow from the start of the service: a fault of last week would be shown as one of today. So the process of the
-management port keeps what they were, each ten seconds, in a file of VAR_DIR, which `status` reads.
+management port keeps what they were, each ten seconds, in a file of VAR_DIR, which `status` reads. For what is judged
+over an hour the file has one sample a minute of the time before.
 """
 
 import logging
@@ -23,9 +24,22 @@ logger = logging.getLogger(__name__)
 
 EVERY = 10.0  # seconds
 SECONDS = 600.0
+KEPT = 3700.0  # an hour, and what may be between two samples of it
+THIN = 60.0
 CALLS = "store_duration_seconds_bucket"
-_COUNTERS = ("history_persist_attempts_total", "history_persist_errors_total", "history_reads_total",
-             "context_missing_total")  # fmt: skip
+_COUNTERS = (
+    "history_persist_attempts_total",
+    "history_persist_errors_total",
+    "history_not_persisted_total",
+    "history_reads_total",
+    "history_corrupt_total",
+    "context_expected_total",
+    "context_missing_total",
+    "dataset_changes_total",
+    "out_of_step_conversations_total",
+    "healed_conversations_total",
+    "repair_errors_total",
+)
 
 Sample = tuple[float, Served]
 """When the counters were read, on the monotonic clock, which all processes share; and what they were."""
@@ -39,7 +53,7 @@ def start() -> None:
 def sample() -> None:
     """Keep what the counters are now, and drop what is older than the window. Raise OSError."""
     counted = _counters(served.parse(page().content.decode()))
-    kept = [one for one in _read() if not _restarted(one[1], counted)]
+    kept = _thinned([one for one in read() if not _restarted(one[1], counted)])
     lines = [
         (at, [[*key, value] for key, value in counts.items()]) for at, counts in [*kept, (time.monotonic(), counted)]
     ]
@@ -50,14 +64,21 @@ def sample() -> None:
     draft.rename(file)
 
 
-def growth(counted: Served) -> Served | None:
-    """Return how much each counter grew in the window, or since the service was started where that is later; None where
-    that was not kept."""
-    now, samples = _counters(counted), _read()
+def growth(counted: Served, seconds: float = SECONDS, samples: list[Sample] | None = None) -> Served | None:
+    """Return how much each counter grew in so many seconds, or since the service was started where that is later; None
+    where that was not kept. A caller with several times reads the samples once."""
+    now, begin = _counters(counted), time.monotonic() - seconds
+    samples = [one for one in (read() if samples is None else samples) if one[0] >= begin]
     if not samples:
         return None
     before = next((counts for _, counts in samples if not _restarted(counts, now)), {})
-    return {key: value - before.get(key, 0.0) for key, value in now.items()}
+    return _less(now, before)
+
+
+def between(before: Served, counted: Served) -> Served:
+    """Return how much each counter grew between two looks, or since the service was started meanwhile."""
+    then, now = _counters(before), _counters(counted)
+    return _less(now, {} if _restarted(then, now) else then)
 
 
 def p95_ms(counted: Served) -> float | None:
@@ -88,20 +109,33 @@ def _counters(counted: Served) -> Served:
     return {key: value for key, value in counted.items() if key[0] in _COUNTERS or key[:2] == calls}
 
 
+def _thinned(samples: list[Sample]) -> list[Sample]:
+    """Return all of the last ten minutes, and one a minute of the time before."""
+    begin, kept = time.monotonic() - SECONDS - EVERY, list[Sample]()
+    for one in samples:
+        if one[0] >= begin or not kept or one[0] - kept[-1][0] >= THIN:
+            kept.append(one)
+    return kept
+
+
 def _restarted(before: Served, now: Served) -> bool:
     """Return whether the service began to count anew in between."""
     return any(value > now.get(key, 0.0) for key, value in before.items())
 
 
-def _read() -> list[Sample]:
-    """Return the samples of the window, the oldest first; none where there is no file of ours."""
+def _less(now: Served, before: Served) -> Served:
+    return {key: value - before.get(key, 0.0) for key, value in now.items()}
+
+
+def read() -> list[Sample]:
+    """Return the samples that are kept, the oldest first; none where there is no file of ours."""
     now = time.monotonic()
     try:
         samples = [_sample(fields) for fields in orjson.loads(_file().read_bytes())]
     except (OSError, ValueError, TypeError):
         return []
     # One that is later than now was written before the machine started.
-    return [one for one in samples if now - SECONDS <= one[0] <= now]
+    return [one for one in samples if now - KEPT <= one[0] <= now]
 
 
 def _sample(fields: Any) -> Sample:

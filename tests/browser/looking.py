@@ -1,6 +1,9 @@
 """What a page shows and does, waited for."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver import Chrome
@@ -8,7 +11,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.faults.service import ROOT, Service
+
 PATIENCE = 20  # seconds
+SCREENSHOTS = ROOT / "var" / "screenshots"
+"""What the tests have seen, for people to look at; CI keeps it."""
 
 
 def hosts_asked(browser: Chrome) -> set[str]:
@@ -38,3 +45,32 @@ def follow(browser: Chrome, by: str, what: str) -> None:
     page = browser.find_element(By.TAG_NAME, "html")
     browser.find_element(by, what).click()
     WebDriverWait(browser, PATIENCE).until(staleness_of(page))
+
+
+def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
+    """Open a page of the admin, and log in if nobody has yet."""
+    browser.get(f"http://localhost:{service.port}/admin/{path}")
+    if browser.find_elements(By.NAME, "username"):
+        browser.find_element(By.NAME, "username").send_keys("op")
+        browser.find_element(By.NAME, "password").send_keys("correct horse")
+        follow(browser, By.CSS_SELECTOR, "[type=submit]")
+
+
+@contextmanager
+def on_a_screen(browser: Chrome, width: int, scheme: str = "light") -> Iterator[None]:
+    """A window of this width, in light or dark colours."""
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    preferred = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def photograph(browser: Chrome, name: str) -> None:
+    """Keep a picture of the page under this name."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    browser.save_screenshot(str(SCREENSHOTS / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.png"))

@@ -2,10 +2,6 @@
 
 import http.client
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.contrib.admin.utils import quote
@@ -14,32 +10,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from conversations.stores import ALIASES, MONGO, store
-from tests import environment
-from tests.browser.looking import follow, hosts_asked, see
+from tests.browser.looking import follow, hosts_asked, on_a_screen, open_in_admin, photograph, see
 from tests.builders import a_session, a_turn
-from tests.faults.service import ROOT, Service
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterator[Service]:
-    """A server on this process' stores, with an operator who may log in."""
-    started = Service(
-        tmp_path_factory.mktemp("browser"),
-        REDIS_URL=environment.REDIS.url,
-        MONGO_URL=environment.MONGO.url,
-        ANSWERER="recall",
-        WEB_CONCURRENCY="1",
-    ).start()
-    started.wait()
-    subprocess.run(
-        [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username=op", "--email=op@example.org"],
-        env={**started.environment, "DJANGO_SUPERUSER_PASSWORD": "correct horse"},
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    yield started
-    started.stop()
+from tests.faults.service import Service
 
 
 def ask(service: Service, question: str, session: str) -> None:
@@ -48,15 +21,6 @@ def ask(service: Service, question: str, session: str) -> None:
     connection.request("POST", "/api/chat/ask", body, {"Content-Type": "application/json"})
     assert connection.getresponse().status == 200
     connection.close()
-
-
-def open_in_admin(service: Service, browser: Chrome, path: str) -> None:
-    """Open a page of the admin, and log in if nobody has yet."""
-    browser.get(f"http://localhost:{service.port}/admin/{path}")
-    if browser.find_elements(By.NAME, "username"):
-        browser.find_element(By.NAME, "username").send_keys("op")
-        browser.find_element(By.NAME, "password").send_keys("correct horse")
-        follow(browser, By.CSS_SELECTOR, "[type=submit]")
 
 
 def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome) -> None:
@@ -68,9 +32,7 @@ def test_the_documentation_needs_no_other_host(service: Service, browser: Chrome
     assert severe == []
 
 
-def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
-    service: Service, browser: Chrome, tmp_path: Path
-) -> None:
+def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(service: Service, browser: Chrome) -> None:
     """Escaped: what a client said is shown, never run."""
     name = a_session()
     session = f"{name}-1"
@@ -80,7 +42,7 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     # A page of all conversations may have only those of the tests before.
     open_in_admin(service, browser, f"conversations/conversation/?q={name}")
     see(browser, "#result_list", session)
-    browser.save_screenshot(str(tmp_path / "list.png"))
+    photograph(browser, "list")
     browser.find_element(By.NAME, "q").clear()
     browser.find_element(By.NAME, "q").send_keys(session)
     follow(browser, By.CSS_SELECTOR, "#changelist-search [type=submit]")
@@ -88,12 +50,10 @@ def test_a_conversation_is_found_by_its_session_and_read_as_a_transcript(
     assert "You just asked:" in see(browser, ".transcript .assistant", "You just asked:")
     assert "Redis: 4 messages" in see(browser, ".facts")
     assert browser.title != "run"
-    browser.save_screenshot(str(tmp_path / "transcript.png"))
+    photograph(browser, "transcript")
 
 
-def test_a_conversation_is_deleted_with_its_name_and_a_reason(
-    service: Service, browser: Chrome, tmp_path: Path
-) -> None:
+def test_a_conversation_is_deleted_with_its_name_and_a_reason(service: Service, browser: Chrome) -> None:
     session = a_session()
     ask(service, "What is to go?", session)
     open_in_admin(service, browser, f"conversations/conversation/conv_3A{session}/change/")
@@ -104,23 +64,23 @@ def test_a_conversation_is_deleted_with_its_name_and_a_reason(
     assert "Nothing was deleted" in see(browser, ".errorlist")
     browser.find_element(By.NAME, "session").clear()
     browser.find_element(By.NAME, "session").send_keys(session)
-    browser.save_screenshot(str(tmp_path / "delete.png"))
+    photograph(browser, "delete")
     follow(browser, By.CSS_SELECTOR, "[value='Delete for good']")
     assert "2 deleted" in see(browser, ".receipt")
-    browser.save_screenshot(str(tmp_path / "receipt.png"))
+    photograph(browser, "receipt")
     browser.get(f"http://localhost:{service.port}/admin/conversations/conversation/conv_3A{session}/change/")
     assert "deleted" in see(browser, ".facts")
     assert "It has no messages" in see(browser, ".transcript")
 
 
-def test_the_status_is_found_and_shown(service: Service, browser: Chrome, tmp_path: Path) -> None:
+def test_the_status_is_found_and_shown(service: Service, browser: Chrome) -> None:
     hosts_asked(browser), browser.get_log("browser")
     open_in_admin(service, browser, "")
     follow(browser, By.CSS_SELECTOR, ".model-status a")
     see(browser, ".verdict h1")
     assert see(browser, ".badge.ok") == "up"
     assert "primary redis, dual write off" in see(browser, ".tables", "traffic")
-    browser.save_screenshot(str(tmp_path / "status.png"))
+    photograph(browser, "status")
     assert hosts_asked(browser) == {f"localhost:{service.port}"}
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [message for message in severe if "/favicon.ico" not in message] == []  # browsers ask for one unbidden
@@ -167,15 +127,10 @@ LONG_PAGES = ["status/", "actions/", "actions/dual-write/on/", "conversations/co
 @pytest.mark.parametrize("page", LONG_PAGES)
 @pytest.mark.parametrize("width", [390, 1440])
 def test_pages_are_no_wider_than_the_window(
-    service: Service, browser: Chrome, long_names: str, page: str, width: int, tmp_path: Path
+    service: Service, browser: Chrome, long_names: str, page: str, width: int
 ) -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    )
-    try:
+    with on_a_screen(browser, width):
         open_in_admin(service, browser, page.format(long_names))
         see(browser, "#content-main")
-        browser.save_screenshot(str(tmp_path / "page.png"))
+        photograph(browser, f"{page}-{width}")
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -213,7 +214,7 @@ def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level
 def test_the_report_has_the_same_fields() -> None:
     report = run_json("status")[1]
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
-                            "backup", "scrub", "counted", "trouble"]  # fmt: skip
+                            "backup", "scrub", "counted", "machines", "repaired", "findings", "trouble"]  # fmt: skip
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",
@@ -292,6 +293,36 @@ def test_what_is_known_of_the_datasets_is_shown(redis_server: RedisServer) -> No
     _, output = run("status")
     assert row(output, "dataset")[1] == "wiped"
     assert row(output, "complete")[1:] == ["no", "no"]
+
+
+def test_machines_are_shown_by_their_heartbeats(redis_server: RedisServer) -> None:
+    for alias in ALIASES:
+        datasets.compare(Known(), alias, beat=True)
+    with redis_server.client() as client:
+        client.hset("onesource:{control}:heartbeats", "elsewhere:7", str(int((time.time() - 30) * 1000)))
+    _, output = run("status")
+    for cell in row(output, socket.gethostname())[1:]:
+        assert re.fullmatch(r"1 process, \d\.\d s ago", cell)
+    lost, nothing = row(output, "elsewhere")[1:]
+    assert (lost.startswith("0 processes, 1 cut off, 3"), nothing) == (True, "-")
+
+
+def test_what_is_left_to_repair_is_shown() -> None:
+    assert "1 left" not in row(run("status")[1], "repair")[1]
+    store(MONGO).append(a_session(), None, flag=True)
+    assert row(run("status")[1], "repair")[1].startswith("1 left")
+
+
+@pytest.mark.usefixtures("redis_out")
+def test_repair_waits_for_both_stores() -> None:
+    store(MONGO).append(a_session(), None, flag=True)
+    shown = row(run("status")[1], "repair")[1]
+    assert (shown.startswith("1 left"), shown.endswith("it waits for both stores")) == (True, True)
+
+
+@pytest.mark.usefixtures("redis_out", "mongo_out")
+def test_with_both_out_what_is_left_is_not_known() -> None:
+    assert row(run("status")[1], "repair")[1] == "not known"
 
 
 def test_how_far_scrubs_are_is_shown() -> None:

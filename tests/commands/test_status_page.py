@@ -17,7 +17,7 @@ from tests.builders import a_session
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
-PAGE = "/admin/status/"
+PAGE, LIVE = "/admin/status/", "/admin/status/live/"
 
 
 def who(name: str, **rights: bool) -> Client:
@@ -72,12 +72,35 @@ class TestLooking:
             response = client.get(PAGE)
             assert (response.status_code, response["Location"].partition("?")[0]) == (302, "/admin/login/")
 
+    def test_the_runbook_is_a_page_of_the_admin(self) -> None:
+        page = who("staff", is_staff=True, is_superuser=False).get("/admin/runbook/").content.decode()
+        assert '<h2 id="alert-redisdown">Alert: RedisDown</h2>' in page
+        assert Client().get("/admin/runbook/").status_code == 302
+
+    def test_what_is_renewed_has_the_same_parts_and_nothing_else(self) -> None:
+        client = superuser()
+        page, live = (client.get(path).content.decode() for path in (PAGE, LIVE))
+        live += client.get("/admin/status/charts/").content.decode()
+        parts = re.findall(r'id="(status-[a-z]+)"', live)
+        assert sorted(parts) == sorted(re.findall(r'id="(status-[a-z]+)"', page)) != []
+        assert "<form" not in live and "<html" not in live
+        assert re.search(rf'data-live="{LIVE}"', page)
+
+    def test_what_is_renewed_is_for_staff(self) -> None:
+        assert who("staff", is_staff=True, is_superuser=False).get(LIVE).status_code == 200
+        for client in (Client(), who("guest", is_staff=False, is_superuser=False)):
+            assert client.get(LIVE).status_code == 302
+
     @pytest.mark.parametrize("out", ALIASES)
     def test_with_a_store_out_it_is_named(self, out: str, request: pytest.FixtureRequest) -> None:
         request.getfixturevalue(f"{out}_out")
         response = superuser().get(PAGE)
         assert response.status_code == 200
-        assert f"Something is wrong {out} is out (" in text(response)
+        assert "Something is wrong" in text(response)
+        page = response.content.decode()
+        assert re.search(
+            rf'<li>{out} is out \([^<]+\)\s*<a class="alert \w+" href="/admin/runbook/#alert-{out}down">', page
+        )
         assert '<span class="badge bad">OUT (' in response.content.decode()
 
     def test_with_both_out_it_still_answers(self, redis_out: None, mongo_out: None) -> None:

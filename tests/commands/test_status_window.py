@@ -53,7 +53,7 @@ def test_a_fault_is_shown_while_it_lasts_and_no_longer_than_the_window(
     ask(client)
     assert "persist errors is" in collect.look().trouble, "the fault is in the window"
     window.sample()
-    counts = window._read()[-1][1]
+    counts = window.read()[-1][1]
     keep((window.SECONDS + 10, {}), (window.SECONDS - 10, counts))
     ask(client)
     code, output = run("status")
