@@ -7,7 +7,6 @@ from a file instead: `NAME_FILE` holds the path.
 import re
 import sys
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
 
 import embedded
+from conversations.addresses import is_loopback, is_private
 from conversations.stores import ALIASES, BACKENDS
 from conversations.stores.sessions import PREFIX
 
@@ -62,14 +62,6 @@ def _url(name: str, *schemes: str) -> str:
 
 def _switch(name: str, default: str) -> bool:
     return bool(_read(name, default, validate=_one_of("0", "1")) == "1")
-
-
-def _is_loopback(address: str) -> bool:
-    """Return whether only this machine reaches the address. Other names than localhost are not looked up."""
-    try:
-        return address == "localhost" or ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_weak(secret: str) -> bool:
@@ -139,7 +131,7 @@ LLM_WINDOW_TOKENS = _read("LLM_WINDOW_TOKENS", 16_384, "int", validate=_at_least
 # --- Who may ask, and from where -------------------------------------------------------------------
 # An embedded store means one person's machine; otherwise whatever stands in front must be able to reach us.
 BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
-BIND_IS_LOOPBACK = _is_loopback(BIND)
+BIND_IS_LOOPBACK = is_loopback(BIND)
 CHAT_AUTH = _read(
     "CHAT_AUTH", "open" if _ALL_EMBEDDED and BIND_IS_LOOPBACK else "token", validate=_one_of("token", "open")
 )
@@ -166,6 +158,19 @@ if _is_weak(SECRET_KEY) and not (_ALL_EMBEDDED and BIND_IS_LOOPBACK):
         f" and not to begin with {security.SECRET_KEY_INSECURE_PREFIX}"
     )
 CHAT_KEYS = _keys(_read("CHAT_KEYS", ""))
+# An OpenID Connect issuer whose tokens are accepted beside our own: docs/tokens.md.
+OIDC_ISSUER = _url("OIDC_ISSUER", "https", "http")
+OIDC_AUDIENCE = _read("OIDC_AUDIENCE", "")
+OIDC_JWKS_URL = _url("OIDC_JWKS_URL", "https", "http")
+OIDC_TENANT_CLAIM = _read("OIDC_TENANT_CLAIM", "tenant")
+OIDC_SCOPES_CLAIM = _read("OIDC_SCOPES_CLAIM", "scope")
+for _name, _value in (("OIDC_ISSUER", OIDC_ISSUER), ("OIDC_JWKS_URL", OIDC_JWKS_URL)):
+    if _value and not is_private(_value):
+        raise ImproperlyConfigured(f"{_name} is not usable: it must be https, or http on this machine")
+if OIDC_ISSUER and not OIDC_AUDIENCE:
+    raise ImproperlyConfigured("OIDC_AUDIENCE is not set: with OIDC_ISSUER it is needed, or tokens for others would do")
+if not OIDC_ISSUER and (OIDC_AUDIENCE or OIDC_JWKS_URL):
+    raise ImproperlyConfigured("OIDC_ISSUER is not set: with OIDC_AUDIENCE or OIDC_JWKS_URL it is needed")
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
 _PORTS = validate.Range(min=1, max=65_535, error="must be 1 to 65535")

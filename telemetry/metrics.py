@@ -140,6 +140,7 @@ llm_tokens = Counter(
     "llm_tokens", "Tokens that the model's service counted: in what it was sent, and in its answers.", ["direction"]
 )
 tokens_refused = Counter("tokens_refused", "Requests whose token was refused, by reason.", ["reason"])
+issuer_fetches = Counter("issuer_fetches", "Fetches of the keys of OIDC_ISSUER, by outcome.", ["outcome"])
 login_failures = Counter("login_failures", "Logins to the admin that failed, by outcome.", ["outcome"])
 turns = Counter("turns", "Questions by outcome.", ["outcome"])
 responses = Counter("django_http_responses_total_by_status", "Responses by status.", ["status"])
@@ -150,7 +151,8 @@ request_seconds = Histogram(
 )
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
-TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
+TOKEN_REFUSALS = ("invalid", "unknown_key", "expired", "revoked", "scope")
+ISSUER_FETCHES = ("fetched", "failed")
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
 
@@ -212,6 +214,8 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
         turns.labels(outcome=outcome)
     for reason in TOKEN_REFUSALS:
         tokens_refused.labels(reason=reason)
+    for outcome in ISSUER_FETCHES:
+        issuer_fetches.labels(outcome=outcome)
     for outcome in LOGIN_OUTCOMES:
         login_failures.labels(outcome=outcome)
     for direction in TOKEN_DIRECTIONS:

@@ -36,6 +36,11 @@ os.environ.update(
 )
 for _name in (
     "CHAT_KEYS",
+    "OIDC_ISSUER",
+    "OIDC_AUDIENCE",
+    "OIDC_JWKS_URL",
+    "OIDC_TENANT_CLAIM",
+    "OIDC_SCOPES_CLAIM",
     "ADMIN_OTP",
     "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",

@@ -3,7 +3,8 @@
 It has the stores pinged, and reads unsynced flags. A second thread follows switches, and a third learns of revoked
 tokens, in time also where a slow store delays the first. A fourth samples what changes slowly. In a process that
 answers no chat a fifth repairs unsynced conversations and compares everything, where it takes no CPU time from
-requests, and a sixth has the stores create indexes that they have lost.
+requests, and a sixth has the stores create indexes that they have lost. In one that answers chat another thread fetches
+the keys of the issuer of tokens, where there is one.
 """
 
 import atexit
@@ -15,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from django.conf import settings
+
 from conversations import clock, policy
 from conversations.background import coverage, preparing, sampling, scrub
 from conversations.breaker import CLOSED
@@ -22,7 +25,7 @@ from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import datasets, gauges, revoked, switching
+from conversations.runtime import datasets, gauges, issuer, revoked, switching
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
 from conversations.runtime.state import state
@@ -63,6 +66,9 @@ def start(*, repairs: bool) -> None:
                 ("revoked", revoked.follow, revoked.EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
             ]
+            if settings.OIDC_ISSUER and not repairs:
+                issuer.restore()
+                steps.append(("issuer", issuer.follow, issuer.LOOK_SECONDS))
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
             for name, step, every in steps:
