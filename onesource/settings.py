@@ -298,7 +298,9 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Databases and cache ---------------------------------------------------------------------------
 try:
     _default = dj_database_url.parse(
-        str(_read("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onesource.sqlite3'}")), conn_max_age=60
+        str(_read("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onesource.sqlite3'}")),
+        conn_max_age=60,
+        conn_health_checks=True,  # a restart of the database breaks the connections that are kept
     )
 except ValueError:
     raise ImproperlyConfigured(
@@ -306,6 +308,11 @@ except ValueError:
     ) from None
 if _default["ENGINE"].endswith("sqlite3"):
     _default["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+elif _default["ENGINE"].endswith("postgresql"):
+    # libpq has none: an operator's command would wait for minutes for a database that does not even refuse.
+    _default["OPTIONS"] = {"connect_timeout": 3, **_default.get("OPTIONS", {})}
+# How many servers may run at the same time: each would have an SQLite of its own.
+REPLICAS = _read("REPLICAS", 1, "int", validate=_at_least(1))
 
 # Long enough for sixteen writers queueing at one long document, short enough that a turn which finds both
 # stores frozen still says so within a second.

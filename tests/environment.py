@@ -45,6 +45,7 @@ for _name in (
     "ADMIN_LOCKOUT_SECONDS",
     "CHAT_RATE",
     "DATABASE_URL",
+    "REPLICAS",
     "ANSWERER",
     "CONV_STORE_PRIMARY",
     "CONV_DUAL_WRITE",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from django.db import connections
+from django.db import connection, connections
 
 from conversations.background import sampling
 from conversations.errors import StoreUnavailable
@@ -110,6 +110,9 @@ class Status:
             for alias, one in self.stores.items()
             if one.info.evicts_all
         ]
+        others = max((one.dataset.machines for one in self.stores.values() if one.dataset), default=0)
+        if others and connection.vendor == "sqlite":
+            wrong.append(f"servers on other machines: {others}, and SQLite is not shared with them: set DATABASE_URL")
         return wrong
 
     @property

@@ -10,6 +10,7 @@ from conversations.runtime import datasets
 from conversations.stores import limits
 from conversations.stores.control import Report
 
+_HERE = datasets.machine_of(datasets.PROCESS)
 UNDER_WAY_SECONDS = 60.0  # without a step, after which a scrub is taken for cut off
 
 
@@ -31,6 +32,8 @@ class DatasetStatus:
     """Those that have stopped coming without removing their heartbeat."""
     clock_ahead: float
     """Seconds that the store's clock is ahead of this machine's."""
+    machines: int = 0
+    """On how many others than this one there were such processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +94,5 @@ def _status(alias: str, asked: Asked, verdict: Verdict, known: Known) -> Dataset
         processes=sum(age <= STALE for age in report.heartbeats.values()),
         cut_off=len(datasets.cut_off(report)),
         clock_ahead=round(clock.ahead(measured), 3),
+        machines=len({datasets.machine_of(name) for name, age in report.heartbeats.items() if age <= STALE} - {_HERE}),
     )

@@ -19,7 +19,7 @@ from tests.servers import eventually, free_port
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds: two busy cores start a server slowly
 _OURS = ("ADMIN_", "REDIS_", "MONGO_", "CONV_", "CHAT_", "OIDC_", "WEB_", "LLM_", "DATABASE_URL", "PROMETHEUS_",
-         "DJANGO_", "ANSWERER", "SECRET_KEY", "VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND",
+         "DJANGO_", "ANSWERER", "SECRET_KEY", "VAR_DIR", "REPLICAS", "PORT", "MANAGEMENT_PORT", "BIND",
          "HTTPS", "DEBUG", "PYTHONPATH", "CLOCK_", "OTEL_")  # fmt: skip
 
 
