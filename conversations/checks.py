@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.db import connection
 from django.utils.module_loading import import_string
 
 from conversations.answerers import BUILT_IN
@@ -64,6 +65,20 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # a package above it is missing
         return False
+
+
+@register("onesource")
+def default_of_all(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Several servers have one database for Django's own tables: what one records the others have to see."""
+    if settings.REPLICAS == 1 or connection.vendor != "sqlite":
+        return []
+    return [
+        Error(
+            f"REPLICAS={settings.REPLICAS} needs a database that all of them share, and SQLite is each one's own.",
+            hint="Set DATABASE_URL to a PostgreSQL, or run one server with REPLICAS=1.",
+            id="conversations.E005",
+        )
+    ]
 
 
 @register("onesource")

@@ -92,6 +92,13 @@ class NoStore(ConversationError):
     status = 503
 
 
+class NoIssuerKeys(ConversationError):
+    """Whether the token is good is not known: its issuer's keys could not be fetched. Try again."""
+
+    code = "issuer_unavailable"
+    status = 503
+
+
 class Behind(ConversationError):
     """What was read may be missing messages that you were given, and `require_context` asks for them. Try again."""
 

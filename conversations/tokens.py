@@ -26,7 +26,22 @@ _DAY = 86_400
 
 
 class BadToken(Exception):
-    """It was not signed with one of our keys, or does not say what a token says."""
+    """The token is not one of ours."""
+
+    reason = "invalid"
+    """The label that it is counted by."""
+
+
+class ExpiredToken(BadToken):
+    """The token has expired."""
+
+    reason = "expired"
+
+
+class UnknownKey(BadToken):
+    """The token is of a key that is not known, or not yet: a new one is, soon."""
+
+    reason = "unknown_key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from a file instead: `NAME_FILE` holds the path.
 import re
 import sys
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError, FileAwareEnv, validate
 
 import embedded
+from conversations.addresses import is_loopback, is_private
 from conversations.stores import ALIASES, BACKENDS
 from conversations.stores.redis.address import SCHEMES, is_of_sentinels, sentinels_in
 from conversations.stores.sessions import PREFIX
@@ -74,14 +74,6 @@ def _redis_url() -> str:
 
 def _switch(name: str, default: str) -> bool:
     return bool(_read(name, default, validate=_one_of("0", "1")) == "1")
-
-
-def _is_loopback(address: str) -> bool:
-    """Return whether only this machine reaches the address. Other names than localhost are not looked up."""
-    try:
-        return address == "localhost" or ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_weak(secret: str) -> bool:
@@ -152,7 +144,7 @@ LLM_WINDOW_TOKENS = _read("LLM_WINDOW_TOKENS", 16_384, "int", validate=_at_least
 # --- Who may ask, and from where -------------------------------------------------------------------
 # An embedded store means one person's machine; otherwise whatever stands in front must be able to reach us.
 BIND = _read("BIND", "127.0.0.1" if EMBEDDED else "0.0.0.0")  # noqa: S104
-BIND_IS_LOOPBACK = _is_loopback(BIND)
+BIND_IS_LOOPBACK = is_loopback(BIND)
 CHAT_AUTH = _read(
     "CHAT_AUTH", "open" if _ALL_EMBEDDED and BIND_IS_LOOPBACK else "token", validate=_one_of("token", "open")
 )
@@ -186,6 +178,19 @@ if _is_weak(SECRET_KEY) and not (_ALL_EMBEDDED and BIND_IS_LOOPBACK):
         f" and not to begin with {security.SECRET_KEY_INSECURE_PREFIX}"
     )
 CHAT_KEYS = _keys(_read("CHAT_KEYS", ""))
+# An OpenID Connect issuer whose tokens are accepted beside our own: docs/tokens.md.
+OIDC_ISSUER = _url("OIDC_ISSUER", "https", "http")
+OIDC_AUDIENCE = _read("OIDC_AUDIENCE", "")
+OIDC_JWKS_URL = _url("OIDC_JWKS_URL", "https", "http")
+OIDC_TENANT_CLAIM = _read("OIDC_TENANT_CLAIM", "tenant")
+OIDC_SCOPES_CLAIM = _read("OIDC_SCOPES_CLAIM", "scope")
+for _name, _value in (("OIDC_ISSUER", OIDC_ISSUER), ("OIDC_JWKS_URL", OIDC_JWKS_URL)):
+    if _value and not is_private(_value):
+        raise ImproperlyConfigured(f"{_name} is not usable: it must be https, or http on this machine")
+if OIDC_ISSUER and not OIDC_AUDIENCE:
+    raise ImproperlyConfigured("OIDC_AUDIENCE is not set: with OIDC_ISSUER it is needed, or tokens for others would do")
+if not OIDC_ISSUER and (OIDC_AUDIENCE or OIDC_JWKS_URL):
+    raise ImproperlyConfigured("OIDC_ISSUER is not set: with OIDC_AUDIENCE or OIDC_JWKS_URL it is needed")
 ALLOWED_HOSTS = _read("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], "list")
 DEBUG = _switch("DEBUG", "0")
 _PORTS = validate.Range(min=1, max=65_535, error="must be 1 to 65535")
@@ -316,7 +321,9 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Databases and cache ---------------------------------------------------------------------------
 try:
     _default = dj_database_url.parse(
-        str(_read("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onesource.sqlite3'}")), conn_max_age=60
+        str(_read("DATABASE_URL", f"sqlite:///{VAR_DIR / 'onesource.sqlite3'}")),
+        conn_max_age=60,
+        conn_health_checks=True,  # a restart of the database breaks the connections that are kept
     )
 except ValueError:
     raise ImproperlyConfigured(
@@ -324,6 +331,11 @@ except ValueError:
     ) from None
 if _default["ENGINE"].endswith("sqlite3"):
     _default["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+elif _default["ENGINE"].endswith("postgresql"):
+    # libpq has none: an operator's command would wait for minutes for a database that does not even refuse.
+    _default["OPTIONS"] = {"connect_timeout": 3, **_default.get("OPTIONS", {})}
+# How many servers may run at the same time: each would have an SQLite of its own.
+REPLICAS = _read("REPLICAS", 1, "int", validate=_at_least(1))
 
 # Long enough for sixteen writers queueing at one long document, short enough that a turn which finds both
 # stores frozen still says so within a second.

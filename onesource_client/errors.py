@@ -66,7 +66,8 @@ class TenantFull(OnesourceError):
 
 
 class NotBegun(OnesourceError):
-    """The service did not begin with the request: too many others wait (503), or its body came too slowly (408)."""
+    """The service did not begin with the request: too many others wait (503), the keys of the token's issuer are not
+    known to it (503), or the body came too slowly (408)."""
 
 
 class AnswererFailed(OnesourceError):
@@ -133,6 +134,7 @@ _BY_CODE: dict[str, tuple[int, type[OnesourceError]]] = {
     "answerer_failed": (502, AnswererFailed),
     "model_refused": (502, ModelRefused),
     "busy": (503, NotBegun),
+    "issuer_unavailable": (503, NotBegun),
     "context_behind": (503, ContextBehind),
     "not_persisted": (503, NotPersisted),
     "outcome_unknown": (503, OutcomeUnknown),

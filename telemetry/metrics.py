@@ -146,6 +146,7 @@ llm_tokens = Counter(
     "llm_tokens", "Tokens that the model's service counted: in what it was sent, and in its answers.", ["direction"]
 )
 tokens_refused = Counter("tokens_refused", "Requests whose token was refused, by reason.", ["reason"])
+issuer_fetches = Counter("issuer_fetches", "Fetches of the keys of OIDC_ISSUER, by outcome.", ["outcome"])
 login_failures = Counter("login_failures", "Logins to the admin that failed, by outcome.", ["outcome"])
 requests_limited = Counter(
     "requests_limited", "Requests that were refused because their client was over a limit.", ["limit"]
@@ -168,7 +169,8 @@ request_seconds = Histogram(
 )
 DATASET_REASONS = ("new", "restarted", "wiped", "rolled_back")
 TOKEN_DIRECTIONS = ("in", "out")
-TOKEN_REFUSALS = ("invalid", "expired", "revoked", "scope")
+TOKEN_REFUSALS = ("invalid", "unknown_key", "expired", "revoked", "scope")
+ISSUER_FETCHES = ("fetched", "failed")
 LIMITS = ("rate", "concurrent", "tenant")
 LOGIN_OUTCOMES = ("failed", "locked_out", "refused")
 TURN_OUTCOMES = ("answered", "replayed", "not_persisted", "outcome_unknown", "answerer_failed")
@@ -234,6 +236,8 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
         tokens_refused.labels(reason=reason)
     for limit in LIMITS:
         requests_limited.labels(limit=limit)
+    for outcome in ISSUER_FETCHES:
+        issuer_fetches.labels(outcome=outcome)
     for outcome in LOGIN_OUTCOMES:
         login_failures.labels(outcome=outcome)
     for direction in TOKEN_DIRECTIONS:

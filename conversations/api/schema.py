@@ -30,11 +30,16 @@ from conversations.turns import SESSION_ID
 _ERRORS = {
     400: OpenApiResponse(InvalidSerializer, "The request is not valid; `detail` names what is wrong."),
     401: OpenApiResponse(
-        ErrorSerializer, "CHAT_AUTH is `token`; there is none, or one that is invalid, expired or revoked."
+        ErrorSerializer,
+        "CHAT_AUTH is `token`; there is none, or one that is invalid, expired, revoked or of an unknown key.",
     ),
     403: OpenApiResponse(ErrorSerializer, "The token lacks the scope of this operation (`scope_missing`)."),
     429: OpenApiResponse(ErrorSerializer, "Over CHAT_RATE; `Retry-After` says how many seconds to wait."),
-    503: OpenApiResponse(ErrorSerializer, "A store that is needed cannot be reached."),
+    503: OpenApiResponse(
+        ErrorSerializer,
+        "A store that is needed cannot be reached, or the keys that the token is checked with are not known "
+        "(`issuer_unavailable`).",
+    ),
 }
 _TURN_ERRORS: dict[Any, Any] = {
     **_ERRORS,
@@ -58,7 +63,7 @@ _TURN_ERRORS: dict[Any, Any] = {
     503: OpenApiResponse(
         NotPersistedSerializer,
         "No store can be reached, none took the turn (`not_persisted`), or none has confirmed it and one may have it "
-        "(`outcome_unknown`).",
+        "(`outcome_unknown`); or the keys that the token is checked with are not known (`issuer_unavailable`).",
     ),
 }
 _ASK_RESPONSES: dict[Any, Any] = {
@@ -190,4 +195,8 @@ class TokenSchema(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "From `manage.py token create NAME`."}
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "From `manage.py token create NAME`, or a JWT of OIDC_ISSUER.",
+        }

@@ -4,7 +4,8 @@ It has the stores pinged, and reads unsynced flags. A second thread follows swit
 tokens, in time also where a slow store delays the first. Others sample what changes slowly, report what clients have
 asked, and learn which tenants are full. In a process that answers no chat three more repair unsynced conversations and
 compare everything, where it takes no CPU time from requests, have the stores create indexes that they have lost, and
-count what tenants have stored.
+count what tenants have stored; in one that answers chat another fetches the keys of the issuer of tokens, where there
+is one.
 """
 
 import atexit
@@ -16,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from django.conf import settings
+
 from conversations import clock, policy
 from conversations.background import coverage, preparing, sampling, scrub, tenants
 from conversations.breaker import CLOSED
@@ -23,7 +26,7 @@ from conversations.errors import StoreUnavailable
 from conversations.history import repair
 from conversations.history.writing import set_flag
 from conversations.policy import Switch
-from conversations.runtime import datasets, gauges, revoked, switching
+from conversations.runtime import datasets, gauges, issuer, revoked, switching
 from conversations.runtime import tenants as known_tenants
 from conversations.runtime.datasets import PROCESS
 from conversations.runtime.pings import health, look
@@ -69,6 +72,9 @@ def start(*, repairs: bool) -> None:
                 ("sampler", sampling.sample, sampling.EVERY),
                 ("tenants", known_tenants.follow, known_tenants.EVERY),
             ]
+            if settings.OIDC_ISSUER and not repairs:
+                issuer.restore()
+                steps.append(("issuer", issuer.follow, issuer.LOOK_SECONDS))
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
                 steps += [("counting", tenants.step, known_tenants.EVERY)]

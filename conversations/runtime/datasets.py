@@ -43,6 +43,11 @@ SCRUBBED, SCRUBBING = "scrubbed", "scrubbing"
 """The names of the notes, in each store, with the last scrub that has ended, and with the last one under way."""
 
 
+def machine_of(process: str) -> str:
+    """Return the machine, or the pod, of a process."""
+    return process.rpartition(":")[0]
+
+
 def noted_as(alias: str) -> str:
     """Return the name of the note with the newest dataset of a store, which is kept in the other one."""
     return f"dataset:{alias}"

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from embedded import children
 MIGRATE_SECONDS = 300
 REACH_SECONDS = 1  # an unavailable database must not delay the start
 RETRY_SECONDS = 5
+_LOCK = 0x6F6E65736F757263  # the number of the lock, which nothing else in the database takes: "onesourc"
 
 logger = logging.getLogger(__name__)
 
@@ -92,16 +94,31 @@ class Migration(threading.Thread):
 
     def _migrate(self) -> None:
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-        subprocess.run(  # noqa: S603
-            [*manage, "migrate", f"--database={self.database}", "--noinput", "--skip-checks"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=MIGRATE_SECONDS,
-            # It counts nothing, and would leave its files among the workers'.
-            env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
-            preexec_fn=children.parent_death_hook(),
-        )
+        with _alone(self.database):
+            subprocess.run(  # noqa: S603
+                [*manage, "migrate", f"--database={self.database}", "--noinput", "--skip-checks"],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=MIGRATE_SECONDS,
+                # It counts nothing, and would leave its files among the workers'.
+                env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+                preexec_fn=children.parent_death_hook(),
+            )
+
+
+@contextmanager
+def _alone(database: str) -> Iterator[None]:
+    """Keep other servers from migrating the same PostgreSQL meanwhile: two that start at once would both make what is
+    missing, and one would fail. Wait until that is so, or raise DatabaseError after MIGRATE_SECONDS."""
+    here = connections[database]
+    if here.vendor != "postgresql":
+        yield
+        return
+    with closing(here), here.cursor() as cursor:
+        cursor.execute("SET lock_timeout = %s", [MIGRATE_SECONDS * 1000])
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])  # the connection's: it ends with that
+        yield
 
 
 def _last_line(text: str) -> str:

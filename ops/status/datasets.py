@@ -10,6 +10,7 @@ from conversations.runtime import datasets
 from conversations.stores import limits
 from conversations.stores.control import Report
 
+HERE = datasets.machine_of(datasets.PROCESS)
 UNDER_WAY_SECONDS = 60.0  # without a step, after which a scrub is taken for cut off
 
 
@@ -107,7 +108,7 @@ def _by_machine(report: Report) -> dict[str, Presence]:
     lost, ages = datasets.cut_off(report), dict[str, dict[str, float]]()
     for process, age in report.heartbeats.items():
         if age <= STALE or process in lost:
-            ages.setdefault(process.rpartition(":")[0], {})[process] = age
+            ages.setdefault(datasets.machine_of(process), {})[process] = age
     return {
         name: Presence(len(theirs.keys() - lost), len(theirs.keys() & lost), round(max(min(theirs.values()), 0.0), 1))
         for name, theirs in ages.items()

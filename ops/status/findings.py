@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.db import connection
+
 from conversations.background.watcher import MOST_OFFSET
 from conversations.datasets import Verdict
 from conversations.stores import ALIASES
 from ops.status import limits
+from ops.status.datasets import HERE
 from ops.status.served import Served, total
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Finding:
 def find(seen: "Status", grown: Grown) -> tuple[Finding, ...]:
     """Return what is not as it should be, the serious things first."""
     found = [*_stores(seen), *_figures(seen, grown), *_turns(seen, grown), *_memory(seen), *_repair(seen)]
-    found += [*_datasets(seen, grown), *_backups(seen), *_routing(seen)]
+    found += [*_datasets(seen, grown), *_backups(seen), *_routing(seen), *_sharing(seen)]
     return tuple(sorted(found, key=lambda one: not one.serious))
 
 
@@ -181,3 +184,11 @@ def _routing(seen: "Status") -> Iterator[Finding]:
     if seen.routing.dual_write != wanted.dual_write:
         states = ("on", "off") if seen.routing.dual_write else ("off", "on")
         yield _finding("dual write is {}, and {} in the environment".format(*states), section=section)
+
+
+def _sharing(seen: "Status") -> Iterator[Finding]:
+    """Servers on several machines share one audit log, and one list of tokens, on a database that all reach."""
+    there = {one.name for one in seen.machines if any(presence.processes for presence in one.stores.values())}
+    if (others := len(there - {HERE})) and connection.vendor == "sqlite":
+        text = f"servers on other machines: {others}, and SQLite is not shared with them: set DATABASE_URL"
+        yield _finding(text, serious=True)

@@ -25,7 +25,7 @@ from conversations.stores.control import Report
 from conversations.stores.info import StoreInfo
 from ops.backup.create import NOTE
 from ops.management.commands import status
-from ops.status import collect
+from ops.status import collect, findings
 from ops.status import served as source
 from ops.status.datasets import DatasetStatus
 from ops.status.layout import on_a_terminal
@@ -56,6 +56,20 @@ def test_two_stores_that_answer_are_fine() -> None:
     assert row(output, "role")[1] == "master"
     assert row(output, "persistence")[1] == "AOF ok, RDB ok"
     assert row(output, "policy")[1] == "noeviction"
+
+
+def test_a_server_on_another_machine_beside_sqlite_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its audit log, tokens and ledger would be others than those of this machine."""
+    hold(REDIS)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(datasets, "PROCESS", "another-pod:7")
+        datasets.compare(Known(), REDIS, beat=True)
+    code, report = run_json("status")
+    assert (code, report["trouble"]) == (
+        1, "servers on other machines: 1, and SQLite is not shared with them: set DATABASE_URL"
+    )  # fmt: skip
+    monkeypatch.setattr(findings.connection, "vendor", "postgresql")
+    assert run_json("status")[0] == 0
 
 
 def test_the_newest_switch_is_shown_with_its_author_and_what_it_replaced() -> None:
@@ -218,7 +232,7 @@ def test_the_report_has_the_same_fields() -> None:
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",
-                                                          "cut_off", "clock_ahead"]  # fmt: skip
+                                                          "cut_off", "clock_ahead", "machines"]  # fmt: skip
     assert list(report["stores"]["redis"]["says"]) == [
         "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
         "persistence",

@@ -23,8 +23,8 @@ def secrets_of(service: str) -> dict[str, str]:
 
 
 class TestCompose:
-    def test_it_is_the_service_with_both_stores(self) -> None:
-        assert set(SERVICES) == {"onesource", "redis", "mongo", "mongo-setup"}
+    def test_it_is_the_service_with_both_stores_and_the_database(self) -> None:
+        assert set(SERVICES) == {"onesource", "redis", "mongo", "mongo-setup", "postgres"}
 
     @pytest.mark.parametrize("name", sorted(SERVICES))
     def test_whatever_a_service_names_is_there(self, name: str) -> None:
@@ -46,7 +46,7 @@ class TestCompose:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert re.search(r":[0-9][\w.-]*$", service["image"]), "an image has a version"
 
-    @pytest.mark.parametrize("name", ["onesource", "redis", "mongo"])
+    @pytest.mark.parametrize("name", ["onesource", "redis", "mongo", "postgres"])
     def test_each_is_asked_how_it_is(self, name: str) -> None:
         assert SERVICES[name]["healthcheck"]["test"]
 
@@ -77,12 +77,15 @@ class TestCompose:
         for name, source in secrets_of("onesource").items():
             file = made / Path(COMPOSE["secrets"][source]["file"]).relative_to("secrets/compose")
             variables = {each: value.replace(f"/run/secrets/{name}", str(file)) for each, value in variables.items()}
-        code = "from onesource import settings as s; print(s.EMBEDDED, s.CONV_DUAL_WRITE, s.ALLOWED_HOSTS[2])"
+        code = (
+            "from onesource import settings as s; print(s.EMBEDDED, s.CONV_DUAL_WRITE, s.ALLOWED_HOSTS[2], "
+            "s.DATABASES['default']['HOST'], list(s.CHAT_KEYS), s.ADMIN_OTP, s.OIDC_ISSUER == '')"
+        )
         output = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        assert output == "False True [::1]\n"
+        assert output == "False True [::1] postgres ['1'] True True\n"
 
 
 class TestMakeSecrets:
@@ -109,7 +112,7 @@ class TestMakeSecrets:
             for file in make_secrets(kind, tmp_path).rglob("*")
             if file.is_file()
         ]
-        assert len(passwords) == len(set(passwords)) == 20
+        assert len(passwords) == len(set(passwords)) == 28
         assert min(len(each) for each in passwords) >= 48
 
     def test_git_ignores_them(self) -> None:
@@ -123,7 +126,7 @@ class TestMakeSecrets:
 
 
 @pytest.mark.parametrize("script", ["redis-cli", "make-secrets", "k8s/redis/start.sh", "k8s/mongo/start.sh",
-                                    "k8s/mongo/setup.sh"])  # fmt: skip
+                                    "k8s/mongo/setup.sh", "k8s/postgres/setup.sh"])  # fmt: skip
 def test_every_script_is_one_that_a_plain_shell_reads(script: str) -> None:
     assert (DEPLOY / script).read_text().startswith("#!/bin/sh\n")
     subprocess.run(["sh", "-n", str(DEPLOY / script)], check=True)

@@ -32,7 +32,7 @@ from tests.deploy.files import (
 )
 
 VERSIONS = ("1.29", "1.37")
-PODS = ("onesource", "redis", "mongo", "onesource-backup", "onesource-trim")
+PODS = ("onesource", "redis", "mongo", "postgres", "onesource-backup", "onesource-trim")
 # What the operations runbook sets or greps, as it expects it before anybody touches it.
 RUNBOOK_ENV = {
     "CONV_STORE_PRIMARY": "redis",
@@ -70,7 +70,7 @@ class TestValidity:
     @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl here")
     def test_kustomize_builds_what_is_tested_here(self) -> None:
         built = subprocess.run(["kubectl", "kustomize", str(K8S)], capture_output=True, text=True, check=True).stdout
-        built = re.sub(r"(redis-config|mongo-config)-[a-z0-9]{10}", r"\1", built)
+        built = re.sub(r"(redis-config|mongo-config|postgres-config)-[a-z0-9]{10}", r"\1", built)
         ours = {(each["kind"], each["metadata"]["name"]): each for each in manifests()}
         theirs = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(built)}
         assert theirs == ours
@@ -145,13 +145,14 @@ class TestSettings:
         variables = {name: value.replace("/run/secrets", str(secrets)) for name, value in variables.items()}
         code = (
             "from onesource import settings as s; print(s.EMBEDDED, s.REDIS_URL.rpartition('@')[2], "
-            "s.DATABASES['mongo']['NAME'], '10.1.2.3' in s.ALLOWED_HOSTS, s.CHAT_AUTH, s.CONV_DUAL_WRITE)"
+            "s.DATABASES['mongo']['NAME'], '10.1.2.3' in s.ALLOWED_HOSTS, s.CHAT_AUTH, s.CONV_DUAL_WRITE, "
+            "s.DATABASES['default']['HOST'], s.DATABASES['default']['USER'], list(s.CHAT_KEYS), s.ADMIN_OTP)"
         )
         output = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        assert output == "False redis-service:6379/0 onesource True token True\n"
+        assert output == "False redis-service:6379/0 onesource True token True postgres onesource ['1'] True\n"
 
     @pytest.mark.parametrize("kind", ["startupProbe", "livenessProbe", "readinessProbe"])
     def test_a_probe_by_the_pods_address_is_answered(self, kind: str, settings: Settings) -> None:
@@ -220,13 +221,14 @@ class TestHardening:
         allowed = {
             (one, other, port)
             for one in (*PODS, "prometheus", "ingress", "stranger")
-            for other, port in (*OURS, ("redis", 6379), ("mongo", 27017), ("internet", 443))
+            for other, port in (*OURS, ("redis", 6379), ("mongo", 27017), ("postgres", 5432), ("internet", 443))
             if (other != "internet" or one in PODS) and may_reach(one, other, port)
         }
         programs = ("onesource", "onesource-backup", "onesource-trim")
         assert allowed == {
             *((one, "redis", 6379) for one in (*programs, "redis")),
             *((one, "mongo", 27017) for one in (*programs, "mongo")),
+            *((one, "postgres", 5432) for one in programs),
             ("prometheus", "onesource", 8002),
             ("ingress", "onesource", 8001),
         }
@@ -291,7 +293,7 @@ class TestAtOneWithEachOther:
     def test_every_mount_has_a_volume_and_every_volume_something_in_it(self, name: str) -> None:
         spec = dict(pods())[name]["spec"]
         volumes = {each["name"]: each for each in spec.get("volumes", [])}
-        claimed = {"data"} if name == "mongo" else set()  # from volumeClaimTemplates
+        claimed = {"data"} if name in ("mongo", "postgres") else set()  # from volumeClaimTemplates
         used = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
         assert used == set(volumes) | claimed
         there = {(each["kind"], each["metadata"]["name"]) for each in manifests()}
@@ -320,7 +322,8 @@ class TestAtOneWithEachOther:
                     if wanted and not wanted.get("optional"):
                         assert wanted["key"] in keys[wanted["name"]]
                     if variable["name"].endswith("_FILE"):
-                        assert variable["value"].rpartition("/")[2] in keys["onesource"]
+                        name, key = variable["value"].removeprefix("/run/secrets/").split("/")
+                        assert key in keys[name]
 
     def test_everything_that_selects_pods_selects_some(self) -> None:
         labels = [template["metadata"]["labels"] for _, template in pods()]
@@ -364,6 +367,37 @@ class TestStayingUp:
         assert scaler["scaleTargetRef"]["name"] == "onesource"
         assert "replicas" not in manifest("Deployment", "onesource")["spec"], "applying again would undo the scaler"
         assert manifest("PodDisruptionBudget", "onesource")["spec"]["minAvailable"] == 1
+
+    def test_pods_share_one_database_or_do_not_start(self) -> None:
+        """A secret without its address leaves the file missing, and the service refuses to start."""
+        scaler = manifest("HorizontalPodAutoscaler", "onesource")["spec"]
+        assert environment_of(service())["REPLICAS"] == str(scaler["maxReplicas"])
+        for kind, name in (("Deployment", "onesource"), ("CronJob", "onesource-backup"), ("CronJob", "onesource-trim")):
+            (container,) = containers(manifest(kind, name))
+            assert environment_of(container)["DATABASE_URL_FILE"] == "/run/secrets/onesource/database_url"
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            ({"DATABASE_URL_FILE": "/nowhere"}, "onesource: DATABASE_URL is not usable"),
+            ({"DATABASE_URL_FILE": None}, "CommandError: REPLICAS=6 needs a database that all of them share"),
+            ({"DATABASE_URL_FILE": None, "DATABASE_URL": "sqlite:////tmp/shared"}, "CommandError: REPLICAS=6 needs"),
+        ],
+    )
+    def test_without_it_the_service_does_not_start(
+        self, tmp_path: Path, change: dict[str, str | None], problem: str
+    ) -> None:
+        secrets = make_secrets("k8s", tmp_path)
+        variables = environment_of(service(), POD_IP="10.1.2.3")
+        variables = {name: value.replace("/run/secrets", str(secrets)) for name, value in variables.items()}
+        variables |= {"VAR_DIR": str(tmp_path / "var")} | {name: str(value) for name, value in change.items() if value}
+        variables = {name: value for name, value in variables.items() if change.get(name, "") is not None}
+        done = subprocess.run(
+            [sys.executable, "manage.py", "serve"], cwd=ROOT, env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert problem in done.stderr
 
     def test_pods_are_spread(self) -> None:
         spread = pod_template(manifest("Deployment", "onesource"))["spec"]["topologySpreadConstraints"]  # type: ignore[index]

@@ -18,8 +18,8 @@ from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds: two busy cores start a server slowly
-_OURS = ("ADMIN_", "BACKUP_", "REDIS_", "MONGO_", "CONV_", "CHAT_", "WEB_", "LLM_", "DATABASE_URL", "PROMETHEUS_",
-         "DJANGO_", "ANSWERER", "SECRET_KEY", "VAR_DIR", "PORT", "MANAGEMENT_PORT", "BIND",
+_OURS = ("ADMIN_", "BACKUP_", "REDIS_", "MONGO_", "CONV_", "CHAT_", "OIDC_", "TENANT_", "WEB_", "LLM_", "DATABASE_URL",
+         "PROMETHEUS_", "DJANGO_", "ANSWERER", "SECRET_KEY", "VAR_DIR", "REPLICAS", "PORT", "MANAGEMENT_PORT", "BIND",
          "HTTPS", "DEBUG", "PYTHONPATH", "CLOCK_", "OTEL_")  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from tests.deploy.deployed_postgres import DeployedPostgres
 from tests.deploy.deployed_redis import DeployedRedis
 from tests.deploy.files import DEPLOY, containers, environment_of, manifest
 from tests.faults.proxy import Proxy
@@ -29,6 +30,7 @@ class Cluster:
         self.home = home
         self.redis = DeployedRedis(home / "redis", "--maxmemory", "64mb")
         self.mongo = MongoServer(home / "mongo")
+        self.postgres = DeployedPostgres()
         self.front = Proxy(0)
         self.variables = _variables_of("Deployment", "onesource") | {"CHAT_AUTH": "open"} | variables
         self.jobs: dict[str, tuple[int, str]] = {}
@@ -39,7 +41,7 @@ class Cluster:
         self._addresses = {
             "MONGO_URL": self.mongo.url,
             "REDIS_URL": self.redis.url_of("onesource"),
-            "DATABASE_URL": f"sqlite:///{home / 'default.sqlite3'}",
+            "DATABASE_URL": self.postgres.url,
         }
         self._names = {"onesource": 0, "redis": 1}
         self._dns = {"STAND_IN_REDIS_CLI": shutil.which("redis-cli") or "", "STAND_IN_REDIS_PORT": str(self.redis.port)}
@@ -52,6 +54,7 @@ class Cluster:
     def start(self) -> "Cluster":
         self.redis.start()
         self.mongo.start()
+        self.postgres.start()
         self._replace(0)
         self.front.start()
         self.desk.mkdir()
@@ -72,6 +75,7 @@ class Cluster:
         self.front.stop()
         self.mongo.kill()
         self.redis.kill()
+        self.postgres.remove()
 
     @property
     def pod(self) -> Service:

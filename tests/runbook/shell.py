@@ -20,7 +20,7 @@ PATIENCE = 120  # seconds a command may take
 def need(*tools: str) -> None:
     """Skip the test on a laptop, and fail it in CI, where a tool that the commands use is not installed."""
     if missing := [tool for tool in tools if not shutil.which(tool)]:
-        problem = f"{missing[0]} is not installed: apt-get install curl jq redis-server"
+        problem = f"{missing[0]} is not installed: apt-get install curl jq postgresql redis-server"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
 
 

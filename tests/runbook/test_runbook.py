@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 
+from tests.deploy.deployed_postgres import binaries
 from tests.runbook.cluster import Cluster
 from tests.runbook.contract import COMMANDS
 from tests.runbook.document import Section, sections
@@ -36,7 +37,7 @@ _TOOLS = ("curl", "jq", "redis-cli", "redis-check-rdb")
 @pytest.fixture
 def stack(tmp_path: Path) -> Cluster:
     """A stack that is not started."""
-    need(*_TOOLS)
+    need(*_TOOLS, *([] if binaries() else ["initdb"]))
     return Cluster(tmp_path, WEB_CONCURRENCY="1", CONV_MAX_TURNS="1000")
 
 

@@ -151,7 +151,7 @@ class TestSettings:
     def test_documents_name_only_existing_variables(self) -> None:
         for path in (ROOT / "README.md", DEPLOY / "README.md", *(ROOT / "docs").glob("*.md")):
             text = re.sub(r"grep \S+", "", path.read_text())  # which may look for the beginning of a name
-            named = set(re.findall(r"\b((?:ADMIN|BACKUP|CONV|REDIS|MONGO|CHAT|LLM|WEB)_[A-Z_]+)\b", text))
+            named = set(re.findall(r"\b((?:ADMIN|BACKUP|CONV|REDIS|MONGO|CHAT|OIDC|LLM|WEB)_[A-Z_]+)\b", text))
             assert {name if name in variables() else name.removesuffix("_FILE") for name in named} <= variables(), path
 
 

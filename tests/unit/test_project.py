@@ -13,7 +13,7 @@ from django.conf import settings
 from tests.deploy.files import ROOT
 
 PROJECT: Any = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DEBIAN = {"chromium", "chromium-driver", "curl", "jq", "prometheus", "redis-server"}
+DEBIAN = {"chromium", "chromium-driver", "curl", "jq", "postgresql", "prometheus", "redis-server"}
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 

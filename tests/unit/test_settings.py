@@ -197,3 +197,48 @@ def test_the_second_factor_is_asked_for_where_it_is_switched_on(switch: str) -> 
 
 def test_the_address_of_a_login_is_a_proxys_word_only_with_https() -> None:
     assert [settings_with(**DEPLOYED, HTTPS=each)["REST_FRAMEWORK"]["NUM_PROXIES"] for each in "01"] == [0, 1]
+
+
+ISSUER = {"OIDC_ISSUER": "https://login.example.org/realm", "OIDC_AUDIENCE": "onesource"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (ISSUER | {"OIDC_ISSUER": "http://login.example.org"}, "OIDC_ISSUER is not usable: it must be https"),
+        (ISSUER | {"OIDC_ISSUER": "login.example.org"}, "OIDC_ISSUER is not usable: it must look like https://"),
+        (ISSUER | {"OIDC_JWKS_URL": "http://login.example.org/keys"}, "OIDC_JWKS_URL is not usable: it must be https"),
+        (ISSUER | {"OIDC_AUDIENCE": " "}, "OIDC_AUDIENCE is not set"),
+        (ISSUER | {"OIDC_ISSUER": ""}, "OIDC_ISSUER is not set"),
+    ],
+)
+def test_an_unusable_issuer_stops_the_start(tmp_path: Path, environment: dict[str, str], problem: str) -> None:
+    done = run("manage.py", "check", VAR_DIR=str(tmp_path), **environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"onesource: {problem}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("issuer", [ISSUER["OIDC_ISSUER"], "http://localhost:8080/realm", "http://[::1]:8080"])
+def test_an_issuer_is_asked_by_https_or_on_this_machine(issuer: str) -> None:
+    found = settings_with(**DEPLOYED, **ISSUER | {"OIDC_ISSUER": issuer})
+    assert (found["OIDC_ISSUER"], found["OIDC_TENANT_CLAIM"], found["OIDC_SCOPES_CLAIM"]) == (issuer, "tenant", "scope")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "database", "refused"),
+    [("1", "", False), ("2", "", True), ("2", "sqlite:////tmp/a", True), ("2", "postgres://u:p@h/n", False)],
+)
+def test_several_servers_need_a_database_that_they_share(
+    tmp_path: Path, replicas: str, database: str, refused: bool
+) -> None:
+    environment = DEPLOYED | {"VAR_DIR": str(tmp_path), "REPLICAS": replicas, "DATABASE_URL": database}
+    done = run("manage.py", "check", "--tag=onesource", **environment)
+    assert ("conversations.E005" in done.stderr, done.returncode == 1) == (refused, refused), done.stderr
+
+
+def test_a_database_is_not_waited_for_long_unless_its_url_says_so() -> None:
+    url = "postgres://u:p@h/n"
+    found = [settings_with(**DEPLOYED, DATABASE_URL=each)["DATABASES"]["default"]["OPTIONS"]
+             for each in (url, f"{url}?connect_timeout=9&sslmode=require")]  # fmt: skip
+    assert found == [{"connect_timeout": 3}, {"connect_timeout": 9, "sslmode": "require"}]
