@@ -50,7 +50,8 @@ def conversation(n: int, chance: random.Random, at: datetime, expiry: datetime) 
         turns.append(make_turn(question, answer, turns[-1].answer.at if turns else None, at, at))
     lines = b"".join(turn.lines() for turn in turns)
     messages = [message.as_dict() for turn in turns for message in turn.messages()]
-    dates = {"updated_at": expiry, "expires_at": expiry}
+    newest = turns[-1].answer
+    dates = {"place": f":{newest.at}", "updated_at": newest.time, "expires_at": expiry}
     return lines, {"_id": f"conv:s{n:08d}", "messages": messages, "bytes": len(lines), **dates}
 
 

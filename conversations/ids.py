@@ -20,6 +20,7 @@ MESSAGE_ID = re.compile(r"[0-7][0-9a-f]{7}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _LAST = _EPOCH + (2**47 - 1) * _MILLISECOND
 AT = re.compile(r"[0-7]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 Clock = Callable[[], datetime]
 
@@ -38,6 +39,25 @@ def time_of(message_id: str) -> datetime:
 def time_at(milliseconds: int) -> datetime:
     """Return the time so many milliseconds after 1970."""
     return _EPOCH + milliseconds * _MILLISECOND
+
+
+def milliseconds(at: str) -> int:
+    """Return the time that messages carry as milliseconds since 1970; raise ValueError where it is none."""
+    return (datetime.fromisoformat(at) - _EPOCH) // _MILLISECOND
+
+
+def moment(text: str, *, ends: bool = False) -> str:
+    """Return a date or a time in ISO 8601 as messages carry times: of a date its begin, or with `ends` its end. One
+    without an offset is UTC. Raise ValueError for another text."""
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("no date or time")
+    time = datetime.fromisoformat(text)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    try:
+        time += timedelta(days=ends and len(text) == len("2026-11-28"))
+        return stamp(min(max(time, _EPOCH), _LAST))
+    except OverflowError:
+        raise ValueError("no date or time") from None
 
 
 def next_time(seen: str | None, time: datetime) -> datetime:

@@ -31,7 +31,10 @@ class Conversation(models.Model):
     key = models.CharField(primary_key=True, max_length=262, db_column="_id")
     messages = models.JSONField(default=list)
     bytes = models.PositiveBigIntegerField(default=0, help_text="At most this long as JSON lines.")
-    updated_at = models.DateTimeField()
+    updated_at = models.DateTimeField(help_text="The time of the newest message that it ever had.")
+    place = models.CharField(  # noqa: DJ001
+        max_length=153, null=True, help_text="The same after its tenant: where it is in the tenant's list."
+    )
     expires_at = models.DateTimeField()
 
     # Null, not "": the update's filter distinguishes an absent tombstone.

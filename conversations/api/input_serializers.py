@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from conversations.chat import Question, new_session_id
 from conversations.clock import now
-from conversations.ids import MESSAGE_ID, time_of
+from conversations.ids import MESSAGE_ID, moment, time_of
 from conversations.turns import SESSION_ID
 
 MAX_CHARACTERS = 65_536
@@ -223,11 +223,32 @@ class _QuerySerializer(serializers.Serializer[Any]):
         return dict(query.validated_data)
 
 
+@extend_schema_field({"type": "string", "format": "moment"})
+class Moment(serializers.Field[str, Any, Any, Any]):
+    """A date or a time in ISO 8601, as messages have their times: of a date its begin, or with `ends` its end."""
+
+    default_error_messages = {  # noqa: RUF012
+        "invalid": "Must be a date or a time in ISO 8601, such as 2026-11-28 or 2026-11-28T12:00:00Z."
+    }
+
+    def __init__(self, *, ends: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._ends = ends
+
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return moment(str(data), ends=self._ends)
+        except ValueError:
+            self.fail("invalid")
+
+
 class ListQuerySerializer(_QuerySerializer):
     """Which conversations are listed."""
 
     limit = PageSize(default=50, help_text="So many, where there are as many; fewer where finding them takes too long.")
     cursor = Cursor(default="", help_text="`next` of the page before.")
+    since = Moment(required=False, help_text="None whose newest message is older. A time without an offset is UTC.")
+    until = Moment(required=False, ends=True, help_text="Only those whose newest message is older, or of that date.")
 
 
 class ExportQuerySerializer(_QuerySerializer):

@@ -31,6 +31,7 @@ from conversations.errors import InvalidCursor, NoStore, Unknown
 from conversations.history import listing
 from conversations.policy import FULL
 from conversations.runtime import tenants
+from conversations.stores.base import NO_TIME
 from conversations.stores.sessions import session_named
 from conversations.transcript import markdown
 
@@ -117,10 +118,11 @@ class ConversationView(_ChatViewSet):
 
     @schema.list_conversations
     def list(self, request: Request) -> Response:
-        """List conversations, a page at a time, in no particular order."""
+        """List conversations, a page at a time, the one with the newest message first."""
         query = ListQuerySerializer.validated(request.query_params)
+        wanted = listing.Wanted(self.tenant, query.get("since", NO_TIME), query.get("until", ""))
         try:
-            page = listing.page(self.tenant, query["cursor"], query["limit"])
+            page = listing.page(wanted, query["cursor"], query["limit"])
         except InvalidCursor:
             raise ValidationError({"cursor": ["Must be `next` of the page before."]}) from None
         return Response(PageSerializer(page).data)

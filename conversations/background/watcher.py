@@ -2,10 +2,10 @@
 
 It has the stores pinged, and reads unsynced flags. A second thread follows switches, and a third learns of revoked
 tokens, in time also where a slow store delays the first. Others sample what changes slowly, report what clients have
-asked, and learn which tenants are full. In a process that answers no chat three more repair unsynced conversations and
-compare everything, where it takes no CPU time from requests, have the stores create indexes that they have lost, and
-count what tenants have stored; in one that answers chat another fetches the keys of the issuer of tokens, where there
-is one.
+asked, learn which tenants are full, and write what turns have left for the lists of conversations. In a process that
+answers no chat four more repair unsynced conversations and compare everything, where it takes no CPU time from
+requests, have the stores create indexes that they have lost, count what tenants have stored, and make lists that are
+not whole; in one that answers chat another fetches the keys of the issuer of tokens, where there is one.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from functools import partial
 from django.conf import settings
 
 from conversations import clock, policy
-from conversations.background import coverage, preparing, sampling, scrub, tenants
+from conversations.background import coverage, lists, preparing, sampling, scrub, tenants
 from conversations.breaker import CLOSED
 from conversations.errors import StoreUnavailable
 from conversations.history import repair
@@ -71,18 +71,20 @@ def start(*, repairs: bool) -> None:
                 ("rates", rates.report, REPORTED_EVERY),
                 ("sampler", sampling.sample, sampling.EVERY),
                 ("tenants", known_tenants.follow, known_tenants.EVERY),
+                ("lists", lists.write, lists.EVERY),
             ]
             if settings.OIDC_ISSUER and not repairs:
                 issuer.restore()
                 steps.append(("issuer", issuer.follow, issuer.LOOK_SECONDS))
             if repairs:
                 steps += [("repair", _repair, EVERY), ("preparer", preparing.prepare, preparing.EVERY)]
-                steps += [("counting", tenants.step, known_tenants.EVERY)]
+                steps += [("counting", tenants.step, known_tenants.EVERY), ("lister", lists.make, lists.EVERY)]
             for name, step, every in steps:
                 _threads.append(threading.Thread(target=_forever, args=(step, every), name=name, daemon=True))
             for thread in _threads:
                 thread.start()
             atexit.register(datasets.remove_heartbeats)
+            atexit.register(lists.write)
             with suppress(Exception):
                 sampling.sample()
 

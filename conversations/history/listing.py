@@ -1,31 +1,26 @@
-"""The conversations of both stores as one list, page by page.
+"""The conversations of both stores as one list, the newest first, page by page.
 
-A store is scanned for about as many as are wanted, and may find more: a page has those that fit, and its cursor names
-them, so that the next page scans from the same position and leaves them out. No position in Redis lies between them.
+Both stores are asked for their newest from a place on. A page has what both, or those that can be reached, have told
+all of; a conversation is at the later of its two places. The cursor is the last place of the page: one that goes on
+meanwhile moves to the front, before it.
 """
 
 import base64
-import re
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple
 
 import orjson
 
 from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
+from conversations.ids import AT, milliseconds
 from conversations.runtime.state import state
-from conversations.stores import ALIASES, other, store
-from conversations.stores.base import MOST_SCANNED, Summary
-from conversations.stores.sessions import id_of
+from conversations.stores import ALIASES, store
+from conversations.stores.base import NO_TIME, Newest, Place, Summary
+from conversations.stores.sessions import id_of, is_of
 from conversations.turns import SESSION
 
-_FIRST, _SECOND = ALIASES
 _LOOKS = 4  # for one page, at the most: it is short where they find too few
-_WIDE = 500  # sessions of a later look at the second store: the first one has most of them too
-_DIGEST = 6  # bytes
-_TAKEN = re.compile(r"(?:[A-Za-z0-9_-]{8})*")  # digests as base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,149 +42,137 @@ class ListPage:
     complete: bool
 
 
-class Cursor(NamedTuple):
-    """Where a list continues: in which store, after which position, and whether nothing was missing so far."""
+class Wanted(NamedTuple):
+    """What is listed: the tenant's, or with None all tenants', from `since` on and before `until`, with a text in
+    their names. Both times are as messages have them."""
 
-    alias: str = _FIRST
-    position: str = ""
+    tenant: str | None
+    since: str = NO_TIME
+    until: str = ""
+    contains: str = ""
+
+
+class Cursor(NamedTuple):
+    """Where a list continues: after which place, from which time on, and whether nothing was missing so far."""
+
+    at: str
+    session: str
+    since: str = NO_TIME
     complete: bool = True
-    size: int = 0
-    """How many were asked for after the position when it was scanned before, 0 where it was not."""
-    taken: str = ""
-    """Digests of those that a page before has of what was found then."""
 
     def encode(self) -> str:
-        fields = list(self) if self.taken else list(self)[:3]
-        return base64.urlsafe_b64encode(orjson.dumps(fields)).decode().rstrip("=")
+        return base64.urlsafe_b64encode(orjson.dumps(list(self))).decode().rstrip("=")
 
-    def without(self, sessions: Iterable[str], size: int) -> "Cursor":
-        """Return where the next page begins when it leaves these out, and those that this one leaves out."""
-        return self._replace(size=size, taken=self.taken + "".join(map(_digest, sessions)))
-
-    def new(self, sessions: Iterable[str]) -> list[str]:
-        """Return the sessions that are not left out, each once: a scan may name one twice."""
-        taken = {self.taken[start : start + 8] for start in range(0, len(self.taken), 8)}
-        return [session for session in dict.fromkeys(sessions) if not taken or _digest(session) not in taken]
-
-    def after(self, position: str) -> "Cursor | None":
-        """Return where the next page begins, None after the last."""
-        if position:
-            return Cursor(self.alias, position, self.complete)
-        return Cursor(_SECOND, "", self.complete) if self.alias == _FIRST else None
+    @property
+    def place(self) -> Place:
+        return Place(self.at, self.session)
 
 
 class Look(NamedTuple):
-    """What one scan of a store gave for a page."""
+    """What the stores have next: conversations, down to a place."""
 
-    listed: list[Listed]
-    next: Cursor | None
-    known: bool
-    """Whether the other store could be asked too."""
-
-
-def page(tenant: str | None, cursor: str, limit: int, contains: str = "") -> ListPage:
-    """Return a page of the tenant's conversations, or with None of all tenants', named tenant:session_id: first
-    those in the first store, Redis, then those only in the second. It has as many as the limit where there are as many,
-    unless looking for them takes too long; the last one has no `next`. Raise InvalidCursor, or NoStore when no store
-    can be listed."""
-    start = _decode(cursor, tenant) if cursor else Cursor()
-    for one in _starts(start):
-        with suppress(StoreUnavailable):
-            return _page(one, limit, tenant, contains)
-    _require(_FIRST)
-    return ListPage((), None, complete=False)
+    places: list[Place]
+    """Of each conversation the latest."""
+    end: Place | None
+    """Down to where these are all; None where there are no more."""
+    aliases: list[str]
+    """The stores that have answered."""
+    complete: bool
 
 
-def _starts(start: Cursor) -> tuple[Cursor, ...]:
-    """Return where the page may begin: in the first store, or without it, first where the breaker is open."""
-    if start.alias != _FIRST:
-        return (start,)
-    without = Cursor(_SECOND, "", complete=False)
-    return (start, without) if _allows(_FIRST) else (without, start)
-
-
-def _page(start: Cursor, limit: int, tenant: str | None, contains: str) -> ListPage:
-    """Return a page that begins there. Raise StoreUnavailable when the store fails before anything is known; where a
-    later look fails, the next page begins with it."""
-    listed: list[Listed] = []
-    known, cursor = True, start
+def page(wanted: Wanted, cursor: str, limit: int) -> ListPage:
+    """Return a page of the conversations, the one with the newest message first; those of all tenants are named
+    tenant:session_id. It has as many as the limit where there are as many, unless looking for them takes too long; the
+    last one has no `next`. Raise InvalidCursor, or NoStore when no store can be listed."""
+    start = _decode(cursor, wanted.tenant) if cursor else None
+    if start:
+        wanted = wanted._replace(since=max(start.since, wanted.since))
+    first = before = start.place if start else Place(wanted.until, "") if wanted.until else None
+    listed: dict[str, Listed] = {}
+    complete = start is None or start.complete
     for number in range(_LOOKS):
         try:
-            look = _look(cursor, limit - len(listed), tenant, contains, wide=number > 0)
-        except StoreUnavailable:
+            look = _look(wanted, before, limit - len(listed))
+        except NoStore:
             if not number:
                 raise
             break
-        listed += look.listed
-        known = known and look.known
-        if look.next is None:
-            return ListPage(tuple(listed), None, start.complete and known)
-        cursor = look.next
-        if len(listed) == limit or not _allows(cursor.alias):
+        shown, known = _shown(look, first, wanted.tenant)
+        complete = complete and look.complete and known
+        new = [place for place in look.places if place.session in shown and place.session not in listed]
+        here = new[: limit - len(listed)]
+        listed |= {place.session: shown[place.session] for place in here}
+        before = here[-1] if len(new) > len(here) else look.end
+        if before is None or len(listed) == limit:
             break
-    return ListPage(tuple(listed), cursor.encode(), start.complete and known)
+    following = Cursor(*before, wanted.since, complete).encode() if before else None
+    return ListPage(tuple(listed.values()), following, complete)
 
 
-def _look(start: Cursor, wanted: int, tenant: str | None, contains: str, *, wide: bool) -> Look:
-    """Return up to so many conversations in one store; of the second's only those that the first does not have."""
-    alias = start.alias
-    size = start.size or (_WIDE if wide and alias == _SECOND else wanted)
-    found = store(alias).scan(start.position, size, tenant, contains)
-    # Another program may have written other keys to the store; they are no conversations.
-    sessions = start.new(filter(SESSION.fullmatch, found.sessions))
-    theirs, known = _summaries(other(alias), sessions[:wanted] if alias == _FIRST else sessions)
-    if alias == _SECOND:
-        sessions = [session for session in sessions if session not in theirs]
-    fitting, more = sessions[:wanted], sessions[wanted:]
-    ours = store(alias).summaries(fitting)
-    listed = [
-        _listed(session, ours[session], (alias, other(alias)) if session in theirs else (alias,), tenant)
-        for session in fitting
-        if session in ours
-    ]
-    return Look(listed, start.without(fitting, size) if more else start.after(found.cursor), known)
+def _look(wanted: Wanted, before: Place | None, limit: int) -> Look:
+    """Return what the stores have next; raise NoStore. A store whose breaker is open is asked only where no other
+    answers."""
+    allowed = [alias for alias in ALIASES if state().stores[alias].reads.allows()]
+    found: dict[str, Newest] = {}
+    since = wanted.since
+    for aliases in (allowed, [alias for alias in ALIASES if alias not in allowed]):
+        for alias in aliases:
+            with suppress(StoreUnavailable):
+                found[alias] = one = store(alias).newest(wanted.tenant, before, limit, since, wanted.contains)
+                since = max(since, one.end.at) if one.end else since  # no page goes further back
+        if found:
+            return _merged(found)
+    raise NoStore
 
 
-def _digest(session: str) -> str:
-    return base64.urlsafe_b64encode(blake2b(session.encode(), digest_size=_DIGEST).digest()).decode()
+def _merged(found: dict[str, Newest]) -> Look:
+    end = max((one.end for one in found.values() if one.end), default=None)
+    every = {place for one in found.values() for place in one.places if end is None or place >= end}
+    latest: dict[str, Place] = {}
+    for place in sorted(every, reverse=True):
+        latest.setdefault(place.session, place)
+    whole = len(found) == len(ALIASES) and all(one.whole for one in found.values())
+    return Look(list(latest.values()), end, list(found), whole)
 
 
-def _summaries(alias: str, sessions: list[str]) -> tuple[dict[str, Summary], bool]:
-    """Return the summaries, and whether the store was available."""
-    if not _allows(alias):
-        return {}, False
-    try:
-        return store(alias).summaries(sessions), True
-    except StoreUnavailable:
-        return {}, False
+def _shown(look: Look, first: Place | None, tenant: str | None) -> tuple[dict[str, Listed], bool]:
+    """Return what is shown of these conversations, and whether the stores could still be asked. One that has a place
+    before the first of this page, in either store, was on a page before, or has gone on since."""
+    held: dict[str, dict[str, Summary]] = {place.session: {} for place in look.places}
+    known = True
+    for alias in look.aliases:
+        try:
+            for session, summary in store(alias).summaries(held).items():
+                held[session][alias] = summary
+        except StoreUnavailable:
+            known = False
+    shown: dict[str, Listed] = {}
+    for session, summaries in held.items():
+        latest = max((summary.place or "" for summary in summaries.values()), default="")
+        if summaries and not (first and Place(latest, session) >= first):
+            shown[session] = _listed(session, summaries, tenant)
+    return shown, known
 
 
-def _allows(alias: str) -> bool:
-    """Return whether the store's breaker allows reads."""
-    return state().stores[alias].reads.allows()
-
-
-def _listed(session: str, summary: Summary, stores: tuple[str, ...], tenant: str | None) -> Listed:
-    session_id = session if tenant is None else id_of(session)
-    return Listed(session_id, summary.messages, summary.at, stores)
-
-
-def _require(alias: str) -> None:
-    """Raise NoStore when this store is unavailable too."""
-    try:
-        store(alias).ping()
-    except StoreUnavailable:
-        raise NoStore from None
+def _listed(session: str, held: dict[str, Summary], tenant: str | None) -> Listed:
+    """Return what the list shows of a conversation: what the store has that has the latest of it, unless what one has
+    is corrupt."""
+    summary = max(held.values(), key=lambda one: one.at or "~")
+    return Listed(session if tenant is None else id_of(session), summary.messages, summary.at, tuple(held))
 
 
 def _decode(cursor: str, tenant: str | None) -> Cursor:
     try:
-        alias, position, complete, *again = orjson.loads(base64.urlsafe_b64decode(cursor + "==="))
-        size, taken = again or (0, "")
+        at, session, since, complete = orjson.loads(base64.urlsafe_b64decode(cursor + "==="))
+        valid = _is_time(at) and _is_time(since) and isinstance(complete, bool)
+        named = session == "" or (SESSION.fullmatch(session) is not None and is_of(session, tenant))
     except (ValueError, TypeError):
         raise InvalidCursor from None
-    typed = alias in ALIASES and isinstance(position, str) and isinstance(complete, bool)
-    known = type(size) is int and 0 <= size <= MOST_SCANNED and isinstance(taken, str) and _TAKEN.fullmatch(taken)
-    if not (typed and known) or not (position == "" or store(alias).is_cursor(position, tenant)):
+    if not (valid and named):
         raise InvalidCursor
-    return Cursor(alias, position, complete, size, taken)
+    return Cursor(at, session, since, complete)
+
+
+def _is_time(at: str) -> bool:
+    """Return whether it is a time as messages have it; raise ValueError or TypeError."""
+    return AT.fullmatch(at) is not None and milliseconds(at) >= 0

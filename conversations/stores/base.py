@@ -9,12 +9,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from conversations import expiry
 from conversations.errors import InvalidTurn
 from conversations.ids import MESSAGE_ID, is_stamped
-from conversations.stores.sessions import is_key, is_of, session_of
+from conversations.stores.sessions import part_of_name
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys
 from telemetry import metrics
@@ -70,6 +70,28 @@ class Page:
     cursor: str
 
 
+class Place(NamedTuple):
+    """Where a conversation is in the list: later places come first."""
+
+    at: str
+    """The time of its last message; NO_TIME where what is stored is no history."""
+    session: str
+
+
+NO_TIME = "1970-01-01T00:00:00.000Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """A part of a store's list, the newest first."""
+
+    places: tuple[Place, ...]
+    end: Place | None
+    """Down to where these are all, that place included; None where there are no more."""
+    whole: bool = True
+    """Whether the list is known to have every conversation of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a list shows of a conversation; both are None where what is stored is no history."""
@@ -77,16 +99,18 @@ class Summary:
     messages: int | None
     at: str | None
     """The time of its last message."""
+    place: str | None = field(default=None, compare=False)
+    """The `at` of its place in the store's list; None where it has none yet."""
 
     @classmethod
     def of(cls, history: History) -> "Summary":
         return cls(len(history), history[-1].at)
 
     @classmethod
-    def of_end(cls, messages: int, message_id: Any, at: Any) -> "Summary":
+    def of_end(cls, messages: int, message_id: Any, at: Any, place: str | None = None) -> "Summary":
         """Return the summary of so many messages, of which the last has this id and this time."""
-        whole = messages > 0 and messages % 2 == 0
-        return cls(messages, at) if whole and is_stamped(message_id, at) else CORRUPT
+        whole = messages > 0 and messages % 2 == 0 and is_stamped(message_id, at)
+        return cls(messages, at, place) if whole else cls(None, None, place)
 
 
 CORRUPT = Summary(None, None)
@@ -163,21 +187,40 @@ class HistoryStore(ABC):
     def ttl(self, session: str) -> int | None:
         """Return the whole seconds until the conversation expires, or None when there is none."""
 
-    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "", contains: str = "") -> Page:
+    def scan(self, cursor: str = "", limit: int = 100, tenant: str | None = "") -> Page:
         """Return about `limit` sessions, of which MOST_SCANNED are the most, from the cursor on: the tenant's, ""
-        for those of none and None for all, with that in their names. All pages together hold every such session
-        that was there throughout, some perhaps twice; a page may be short, or empty, and not the last: only "" as
-        its cursor marks the end. Raise InvalidSession when no name contains that."""
-        return self._scan(cursor, max(1, min(limit, MOST_SCANNED)), tenant, contains)
+        for those of none and None for all. All pages together hold every such session that was there throughout, some
+        perhaps twice; a page may be short, or empty, and not the last: only "" as its cursor marks the end."""
+        return self._scan(cursor, max(1, min(limit, MOST_SCANNED)), tenant)
 
     @abstractmethod
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
         """Do what `scan` promises, with a limit that is bounded."""
 
-    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
-        """Return whether `scan` can go on from there for that tenant; a client may have changed it. Here it is the key
-        of a session."""
-        return is_key(cursor) and (not tenant or is_of(session_of(cursor), tenant))
+    def newest(
+        self,
+        tenant: str | None = "",
+        before: Place | None = None,
+        limit: int = 100,
+        since: str = NO_TIME,
+        contains: str = "",
+    ) -> Newest:
+        """Return about `limit` conversations, of which MOST_SCANNED are the most, by the time of their last message,
+        the latest first, from that place on and without it: the tenant's, "" for those of none and None for all, none
+        from before `since`, with that in their names. There may be more after fewer: only None as `end` marks the end
+        of the list. What has gone may be among them, but has no summary. No turn needs the list: a store may bring it
+        up to date a second later, where the conversation is not new. Raise InvalidSession when no name contains
+        that."""
+        part_of_name(contains)
+        return self._newest(tenant, before, max(1, min(limit, MOST_SCANNED)), since, contains)
+
+    @abstractmethod
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        """Do what `newest` promises, with arguments that are checked."""
+
+    def write_list(self) -> None:  # noqa: B027
+        """Write what is not yet in the list that `newest` reads. A store whose list is part of its conversations has
+        nothing to do."""
 
     @abstractmethod
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:

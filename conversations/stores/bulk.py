@@ -8,7 +8,7 @@ wrong. A store that cannot be used raises StoreUnavailable.
 import operator
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import ClassVar
 
@@ -127,6 +127,11 @@ class BulkStore(BulkReader):
     def expire(self, *, apply: bool) -> int:
         """Remove what has expired and give a TTL to what has none; return how many there were of both. Without
         `apply` only count them. A document without an expiry has expired: it is not known how old it is."""
+
+    def list_all(self) -> Iterator[int]:
+        """Add every conversation that is missing there to the list of `newest`, by batches; yield how many each has.
+        This can be repeated at any time. A store whose list is part of its conversations has nothing to do."""
+        return iter(())
 
     @abstractmethod
     def clear_flags(self, values: Mapping[str, str]) -> None:

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from conversations.datasets import Dataset
 
+LISTED = "listed"
+"""The name of the note that every conversation is in the store's list, with the Unix time when that was made."""
 OPERATORS = "operator"
 """The name of the lease that an operator's command holds while it changes anything."""
 

@@ -9,7 +9,7 @@ from conversations.breaker import Breaker
 from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.slots import slots
-from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.control import ControlStore, Flags, PermitRequest, Permits, Report
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys
@@ -93,12 +93,16 @@ class MeasuredStore(HistoryStore, ControlStore):
     def ttl(self, session: str) -> int | None:
         return self._store.ttl(session)
 
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
         with deadline.call(self.alias):
-            return self._store._scan(cursor, limit, tenant, contains)
+            return self._store._scan(cursor, limit, tenant)
 
-    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
-        return self._store.is_cursor(cursor, tenant)
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        with deadline.call(self.alias):
+            return self._store._newest(tenant, before, limit, since, contains)
+
+    def write_list(self) -> None:
+        self._store.write_list()
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with deadline.call(self.alias):

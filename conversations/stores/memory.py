@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from conversations import merge
 from conversations.errors import CorruptHistory
-from conversations.stores.base import CORRUPT, Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.base import CORRUPT, NO_TIME, Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.memory_control import MemoryControl
-from conversations.stores.sessions import is_of, make_key, part_of_name
-from conversations.turns import SESSION, History, Limits, Turn
+from conversations.stores.sessions import is_of, make_key
+from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, of_turns, unite
 
 
@@ -80,21 +81,18 @@ class MemoryStore(MemoryControl, HistoryStore):
                 return None
             return round(self._expiry[session] - self._clock())
 
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
-        part_of_name(contains)
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
         with self._usable():
-            for session in list(self.values):
-                self._expire(session)
-            rest = sorted(
-                session
-                for session in self.values
-                if session > cursor and contains in session and is_of(session, tenant)
-            )
+            rest = sorted(session for session in self._living(tenant) if session > cursor)
         page = tuple(rest[:limit])
         return Page(page, page[-1] if len(rest) > limit else "")
 
-    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
-        return SESSION.fullmatch(cursor) is not None and is_of(cursor, tenant)
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        with self._usable():
+            every = [self._place(session) for session in self._living(tenant) if contains in session]
+        rest = sorted((place for place in every if place.at >= since and (not before or place < before)), reverse=True)
+        page = tuple(rest[:limit])
+        return Newest(page, page[-1] if len(rest) > limit else None)
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._usable():
@@ -129,8 +127,17 @@ class MemoryStore(MemoryControl, HistoryStore):
         try:
             history = self._read(session)
         except CorruptHistory:
-            return CORRUPT
-        return Summary.of(history) if history else None
+            return replace(CORRUPT, place=NO_TIME)
+        return replace(Summary.of(history), place=history[-1].at) if history else None
+
+    def _living(self, tenant: str | None) -> list[str]:
+        for session in list(self.values):
+            self._expire(session)
+        return [session for session in self.values if is_of(session, tenant)]
+
+    def _place(self, session: str) -> Place:
+        value = self.values[session]
+        return Place(value[-1].at if isinstance(value, History) and value else NO_TIME, session)
 
     def _tombstone(self, session: str) -> str | None:
         upto, until = self._tombstones.get(session, ("", 0.0))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from django import forms
@@ -19,8 +20,10 @@ from conversations import history
 from conversations.clock import now
 from conversations.errors import ConversationError, InvalidSession, NoStore, Unknown
 from conversations.history import listing
+from conversations.ids import moment
 from conversations.models import Conversation
 from conversations.stores import BACKENDS, limits, store
+from conversations.stores.base import NO_TIME
 from conversations.stores.sessions import id_of, make_key, session_of, tenant_of
 from conversations.transcript import NAMES, markdown
 from conversations.turns import Message
@@ -51,6 +54,25 @@ class DeleteForm(forms.Form):
         return self._session
 
 
+class DatesForm(forms.Form):
+    """The dates between which the conversations of the list have their newest messages, both included."""
+
+    since = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
+
+    def wanted(self, contains: str) -> listing.Wanted:
+        """Return what is listed; a date that is none is left out, and the form names it."""
+        self.is_valid()
+        dates = self.cleaned_data if self.is_bound else {}
+        since, until = dates.get("since"), dates.get("until")
+        return listing.Wanted(
+            None,
+            since=moment(since.isoformat()) if since else NO_TIME,
+            until=moment(until.isoformat(), ends=True) if until else "",
+            contains=contains,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Badge:
     """What one store has of a conversation."""
@@ -76,9 +98,10 @@ class ConversationAdmin(ReadOnly):
         """List conversations, or go to the one that was found."""
         self._require(self.has_view_permission(request))
         query, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
+        dates = DatesForm(request.GET or None)
         page, failed = listing.ListPage((), None, complete=True), False
         try:
-            page = listing.page(None, cursor, _PAGE, contains=query)
+            page = listing.page(dates.wanted(query), cursor, _PAGE)
         except ConversationError as error:
             failed = True
             messages.error(request, str(error))
@@ -91,6 +114,8 @@ class ConversationAdmin(ReadOnly):
             "rows": [_Row.of(listed) for listed in page.results],
             "next": page.next,
             "query": query,
+            "dates": dates,
+            "kept": urlencode({name: request.GET[name] for name in ("q", "since", "until") if request.GET.get(name)}),
             "continued": bool(cursor),
             "known": page.complete and not failed,
         }

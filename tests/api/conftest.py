@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
+from conversations import clock
 from conversations.answerers import answerer
 from conversations.runtime import state
+from conversations.stores import control, reachable
+from conversations.stores.control import LISTED
 from tests.api.talking import Lines
 from tests.servers import MongoServer, RedisServer
 
@@ -18,6 +21,8 @@ def _just_started(settings: Settings, tmp_path: Path) -> Iterator[None]:
     """Have a VAR_DIR of its own for each test, and leave no state behind."""
     settings.VAR_DIR = tmp_path
     state.forget()
+    for alias in reachable():  # no watcher runs here that would make the list
+        control(alias).write_note(LISTED, str(clock.timestamp()))
     yield
     state.forget()
 

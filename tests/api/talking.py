@@ -9,7 +9,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from conversations.answerers.base import Answerer
-from conversations.stores import reachable
+from conversations.stores import bulk, reachable
 from telemetry.logs import JsonFormatter, NoPaths, OfRequest
 from tests import environment
 from tests.servers import eventually
@@ -70,6 +70,12 @@ def stop_the_stores() -> None:
     environment.REDIS.kill()
     environment.MONGO.kill()
     eventually(lambda: not reachable(), "a store still answers")
+
+
+def list_anew(alias: str) -> None:
+    """Have the store's list made anew, as a watcher does once a day."""
+    for _ in bulk(alias).list_all():
+        pass
 
 
 class Lines(logging.Handler):

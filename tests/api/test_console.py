@@ -1,6 +1,9 @@
 """Conversations in the admin: found, read, exported and deleted by people who may, also in an outage."""
 
+import html
 import json
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -48,6 +51,35 @@ def test_one_hit_is_its_page(support: Client) -> None:
     response = support.get(LIST, {"q": session}, follow=True)
     assert response.redirect_chain
     assert "<strong>MongoDB</strong>" in response.content.decode()
+
+
+def listed(response: Any) -> list[str]:
+    return re.findall(r'data-label="Session"><a [^>]*>([^<]+)<', response.content.decode())
+
+
+def test_the_newest_are_listed_first_and_between_two_dates(support: Client) -> None:
+    name = a_session()
+    for day in (1, 2, 3, 4):
+        turn = a_turn(at=datetime(2031, 5, day, 12, tzinfo=UTC))
+        store(ALIASES[day % 2]).append(f"shop{day % 2}:{name}.{day}", turn)
+    assert listed(support.get(LIST, {"q": name})) == [f"{name}.{day}" for day in (4, 3, 2, 1)]
+    found = support.get(LIST, {"q": name, "since": "2031-05-02", "until": "2031-05-03"})
+    assert listed(found) == [f"{name}.3", f"{name}.2"]
+    assert listed(support.get(LIST, {"since": "2031-05-04", "until": "2031-05-04"})) == [f"{name}.4"]
+    none = support.get(LIST, {"since": "2040-06-01"}).content.decode()
+    assert "No conversation has its last message between these dates." in none
+    assert "Enter a valid date." in support.get(LIST, {"since": "soon"}).content.decode()
+
+
+def test_the_next_page_has_the_same_dates(support: Client) -> None:
+    for number in range(51):
+        store(REDIS).append(a_session(), a_turn(at=datetime(2032, 5, 1, 12, number, tzinfo=UTC)))
+    query = {"since": "2032-05-01", "until": "2032-05-01"}
+    first = support.get(LIST, query)
+    following = re.search(r'href="([^"]+)">next page', first.content.decode())
+    assert following
+    rest = support.get(LIST + html.unescape(following[1]))
+    assert (len(listed(first)), len(listed(rest))) == (50, 1)
 
 
 def test_no_hit_says_so(support: Client) -> None:

@@ -1,21 +1,26 @@
 """Reading, listing, exporting and deleting conversations over HTTP."""
 
+import base64
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connections
 from pytest_django import Settings
 
+from conversations.background import lists
 from conversations.clock import now
 from conversations.datasets import Coverage
 from conversations.history import listing
+from conversations.ids import stamp
 from conversations.runtime import state
-from conversations.stores import MONGO, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, store
+from conversations.stores.control import LISTED
+from conversations.stores.redis.keys import TENANTS, newest_key, note_key
 from conversations.stores.redis.turns import CacheStore
 from tests import environment
-from tests.api.talking import ask, contents, delete, get, post
-from tests.builders import a_session, a_turn, make_token
+from tests.api.talking import ask, contents, delete, get, list_anew, post
+from tests.builders import a_session, a_turn, make_token, some_turns
 from tests.round_trips import to_mongo, to_redis
 from tests.servers import MongoServer, RedisServer
 
@@ -297,7 +302,7 @@ class TestListing:
         for alias in (REDIS, MONGO, MONGO):
             store(alias).append(f"{tenant}:{a_session()}", a_turn())
         page = get("conversations/?limit=2", **headers).json()
-        assert [each["stores"] for each in page["results"]] == [["redis"], ["mongo"]]
+        assert [each["stores"] for each in page["results"]] == [["mongo"], ["mongo"]]
         rest = get(f"conversations/?limit=2&cursor={page['next']}", **headers).json()
         assert (len(rest["results"]), rest["next"]) == (1, None)
 
@@ -316,25 +321,126 @@ class TestListing:
                 break
         assert sessions <= set(found)
 
-    def test_a_page_for_which_much_is_looked_at_is_short(
-        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_page_for_which_much_is_looked_at_is_short(self, settings: Settings) -> None:
         """Its round trips are bounded; the next page goes on."""
-        monkeypatch.setattr(listing, "_WIDE", 5)
         tenant = a_session()
-        headers, alone = a_tenant(settings, tenant), f"z{a_session()}"
-        for number in range(20):
-            for alias in (REDIS, MONGO):
-                store(alias).append(f"{tenant}:a{number:02}", a_turn())
-        store(MONGO).append(f"{tenant}:{alone}", a_turn())
-        store(REDIS).summaries([a_session()])  # Redis has the script from now on
-        state.state()
-        cursor = listing.Cursor(MONGO).encode()
-        with to_redis() as redis, to_mongo() as mongo:
-            page = get(f"conversations/?limit=2&cursor={cursor}", **headers).json()
-        assert (page["results"], page["complete"], len(redis), len(mongo)) == ([], True, 4, 4)
+        headers, there = a_tenant(settings, tenant), a_session()
+        store(REDIS).append(f"{tenant}:{there}", a_turn())
+        gone = [f"{tenant}:{a_session()}" for _ in range(12)]
+        for session in gone:
+            store(REDIS).append(session, a_turn())
+        with environment.REDIS.client() as client:
+            client.delete(*(f"conv:{session}" for session in gone))
+        with to_redis() as redis:
+            page = get("conversations/?limit=2", **headers).json()
+        assert (page["results"], page["complete"]) == ([], True)
+        assert len([name for name in redis if name == "ZRANGE"]) == listing._LOOKS
         rest = get(f"conversations/?limit=2&cursor={page['next']}", **headers).json()
-        assert ([each["session_id"] for each in rest["results"]], rest["next"]) == ([alone], None)
+        assert ([each["session_id"] for each in rest["results"]], rest["next"]) == ([there], None)
+
+    def test_the_newest_come_first(self, settings: Settings) -> None:
+        """Whichever stores they are in, and however long the pages are."""
+        tenant = a_session()
+        headers, sessions = a_tenant(settings, tenant), [a_session() for _ in range(12)]
+        for number, session in enumerate(sessions):
+            turn = a_turn()
+            for alias in [(REDIS,), (MONGO,), (REDIS, MONGO)][number % 3]:
+                store(alias).append(f"{tenant}:{session}", turn)
+        for limit in (1, 5, 100):
+            assert [each["session_id"] for each in listed(headers, limit)] == sessions[::-1]
+
+    def test_what_is_asked_again_moves_to_the_front(self, settings: Settings) -> None:
+        headers = a_tenant(settings)
+        first, second = a_session(), a_session()
+        for session in (first, second, first):
+            ask("What?", session, headers=headers)
+        assert [each["session_id"] for each in listed(headers)] == [first, second]
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_a_conversation_is_listed_once_where_one_store_has_more_of_it(self, settings: Settings, limit: int) -> None:
+        tenant, turns = a_session(), some_turns(8)
+        headers, sessions = a_tenant(settings, tenant), [a_session() for _ in range(4)]
+        for number, session in enumerate(sessions):
+            for alias in ALIASES:
+                store(alias).append(f"{tenant}:{session}", turns[number])
+        for number, alias in enumerate([REDIS, MONGO]):
+            store(alias).append(f"{tenant}:{sessions[number]}", turns[4 + number])
+        wanted = [sessions[1], sessions[0], sessions[3], sessions[2]]
+        found = listed(headers, limit)
+        assert [each["session_id"] for each in found] == wanted
+        assert [each["messages"] for each in found] == [4, 4, 2, 2]
+        assert {tuple(each["stores"]) for each in found} == {("redis", "mongo")}
+
+    def test_what_is_deleted_leaves_the_list(self, settings: Settings) -> None:
+        settings.CONV_DUAL_WRITE = True
+        headers, session, other = a_tenant(settings), a_session(), a_session()
+        for each in (session, other):
+            ask("What?", each, headers=headers)
+        delete(f"conversations/{session}/", **headers)
+        assert [each["session_id"] for each in listed(headers)] == [other]
+
+    def test_tenants_lists_are_apart(self, settings: Settings) -> None:
+        mine, theirs, session = a_tenant(settings), a_tenant(settings), a_session()
+        ask("Mine?", session, headers=mine)
+        assert listed(theirs) == []
+        ask("Theirs?", session, headers=theirs)
+        assert [len(listed(each)) for each in (mine, theirs)] == [1, 1]
+
+    def test_turns_during_an_outage_are_in_the_list(self, settings: Settings, redis_server: RedisServer) -> None:
+        headers, sessions = a_tenant(settings), [a_session() for _ in range(3)]
+        for number, session in enumerate(sessions):
+            ask("What?", session, headers=headers)
+            if number == 1:
+                redis_server.kill()
+        try:
+            ask("And?", sessions[0], headers=headers)
+        finally:
+            redis_server.start()
+        state.forget()
+        assert [each["session_id"] for each in listed(headers)] == [sessions[0], *sessions[:0:-1]]
+
+    def test_a_list_that_is_lost_is_incomplete_until_it_is_made_anew(self, settings: Settings) -> None:
+        tenant = a_session()
+        headers, session = a_tenant(settings, tenant), a_session()
+        ask("What?", session, headers=headers)
+        with environment.REDIS.client() as client:
+            client.delete(newest_key(tenant), TENANTS, note_key(LISTED))
+        page = get("conversations/", **headers).json()
+        assert (page["results"], page["complete"]) == ([], False)
+        lists._under_way.clear()
+        while lists.make():
+            pass
+        page = get("conversations/", **headers).json()
+        assert ([each["session_id"] for each in page["results"]], page["complete"]) == ([session], True)
+
+    def test_the_list_of_a_time(self, settings: Settings) -> None:
+        tenant = a_session()
+        headers = a_tenant(settings, tenant)
+        for day in (1, 2, 3, 4):
+            at = datetime(2026, 5, day, 12, tzinfo=UTC)
+            store(ALIASES[day % 2]).append(f"{tenant}:day{day}", a_turn(at=at))
+
+        def of(query: str) -> list[str]:
+            return [each["session_id"][3:] for each in get(f"conversations/?{query}", **headers).json()["results"]]
+
+        assert of("since=2026-05-03") == ["4", "3"]
+        assert of("until=2026-05-02") == ["2", "1"]
+        assert of("since=2026-05-02&until=2026-05-03") == ["3", "2"]
+        assert of("since=2026-05-02T12:00:00Z&until=2026-05-03T12:00Z") == ["2"]
+        assert of("since=2026-05-03T13:00:00%2B02:00") == ["4", "3"]
+        assert of("until=0001-01-01") == of("since=9999-12-31") == []
+        page = get("conversations/?since=2026-05-02&limit=1", **headers).json()
+        assert [each["session_id"] for each in page["results"]] == ["day4"]
+        assert of(f"limit=100&cursor={page['next']}") == ["3", "2"]
+
+    @pytest.mark.parametrize("text", ["", "x", "2026", "2026-02-30", "2026-05-02 12:00", "20260502", "2026-W18-1",
+                                      "2026-05-02T25:00Z", "2026-05-02T12:00%2B99:00", "٢٠٢٦-05-02", "2026-05-02%0A",
+                                      "9" * 5000])  # fmt: skip
+    def test_a_date_that_is_none_is_400(self, text: str) -> None:
+        for name in ("since", "until"):
+            response = get(f"conversations/?{name}={text}")
+            assert (response.status_code, response.json()["code"]) == (400, "invalid")
+            assert response.json()["detail"].startswith(f"{name}: ")
 
     def test_an_empty_list_has_no_next_page(self, settings: Settings) -> None:
         headers = a_tenant(settings)
@@ -387,6 +493,7 @@ class TestListing:
         good = ask("What is Redis?", headers=headers)["session_id"]
         with environment.REDIS.client() as client:
             client.set(f"conv:{tenant}:{session}", "no history", ex=60)
+        list_anew(REDIS)
         found = {each["session_id"]: each["messages"] for each in listed(headers)}
         assert found == {good: 2, session: None}
 
@@ -396,6 +503,7 @@ class TestListing:
         store(MONGO).append(f"{tenant}:{session}", a_turn())
         with environment.REDIS.client() as client:
             client.hset(f"conv:{tenant}:{session}", "a", "b")
+        list_anew(REDIS)
         assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
 
     def test_a_conversation_corrupt_in_mongo_is_listed_without_count(self, settings: Settings) -> None:
@@ -404,33 +512,30 @@ class TestListing:
         later = now() + timedelta(days=1)
         document = {"_id": f"conv:{tenant}:{session}", "messages": "text", "bytes": 4, "expires_at": later}
         connections["mongo"].get_collection("conversations_conversation").insert_one(document)
+        list_anew(MONGO)
         assert [(each["session_id"], each["messages"]) for each in listed(headers)] == [(session, None)]
 
     @pytest.mark.parametrize("alias", [REDIS, MONGO])
-    def test_a_page_of_fifty_takes_two_round_trips_to_its_store_and_one_to_the_other(
-        self, settings: Settings, alias: str
-    ) -> None:
+    def test_a_page_of_fifty_takes_few_round_trips(self, settings: Settings, alias: str) -> None:
         tenant = a_session()
         headers = a_tenant(settings, tenant)
         for _ in range(50):
             store(alias).append(f"{tenant}:{a_session()}", a_turn())
-        cursor = listing.Cursor(alias).encode()
         store(REDIS).summaries([a_session()])  # Redis has the script from now on
         state.state()
         with to_redis() as redis, to_mongo() as mongo:
-            assert get(f"conversations/?limit=50&cursor={cursor}", **headers).json()["results"]
-        # How many steps a SCAN takes depends on whose keys are there too.
-        assert [name for name in redis if name != "SCAN"] == ["EVALSHA"]
-        assert mongo[-1] == "find"  # before it, the list is read by an engine: MONGO_ENGINE
-        assert len(mongo) == {REDIS: 1, MONGO: 2}[alias]
+            assert len(get("conversations/?limit=50", **headers).json()["results"]) == 50
+        assert redis == ["GET", "ZRANGE", "EVALSHA"]
+        assert set(mongo) == {"find"}
+        assert len(mongo) <= 14  # each looks at a time that is eight times as long
 
     def test_a_page_whose_store_fails_in_the_middle_comes_from_the_other(
         self, settings: Settings, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.CONV_DUAL_WRITE = True
-        headers, session, scan = a_tenant(settings), a_session(), CacheStore._scan
+        headers, session, newest = a_tenant(settings), a_session(), CacheStore._newest
         ask("What is Redis?", session, headers=headers)
-        monkeypatch.setattr(CacheStore, "_scan", lambda *these: (scan(*these), redis_server.kill())[0])
+        monkeypatch.setattr(CacheStore, "_newest", lambda *these: (newest(*these), redis_server.kill())[0])
         try:
             page = get("conversations/", **headers).json()
         finally:
@@ -440,7 +545,7 @@ class TestListing:
 
     def test_a_list_continues_while_one_store_is_up(self, settings: Settings, mongo_out: None) -> None:
         """Redis was down on the page before and is up again; now MongoDB is down."""
-        cursor = listing.Cursor(MONGO, "", complete=False).encode()
+        cursor = listing.Cursor(stamp(now()), "", complete=False).encode()
         response = get(f"conversations/?cursor={cursor}", **a_tenant(settings))
         assert (response.status_code, response.json()) == (200, {"results": [], "next": None, "complete": False})
 
@@ -450,6 +555,7 @@ class TestListing:
         with environment.REDIS.client() as client:
             client.set(f"conv:{session}", "x", ex=60)
             settings.CHAT_RATE = ""
+            list_anew(REDIS)
             assert session not in [each["session_id"] for each in listed({})]
 
     @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "a", "", "1e1", "٣", "9" * 5000,
@@ -460,28 +566,31 @@ class TestListing:
         assert response.json()["detail"].startswith("limit: ")
 
     @pytest.mark.parametrize(
-        "cursor",
+        "fields",
         [
-            "nonsense",
-            "é",
-            "WyJyZWRpcyJd",  # ["redis"]
-            "WyJyZWRpcyIsNSx0cnVlXQ",  # ["redis",5,true]
-            "WyJyZWRpcyIsIi0xIix0cnVlXQ",  # ["redis","-1",true]
-            "WyJyZWRpcyIsIjEiLDFd",  # ["redis","1",1]
-            "WyJyZWRpcyIsIjk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkiLHRydWVd",  # ["redis","9999...",true]
-            "WyJtb25nbyIsImNvbnY6KiIsdHJ1ZV0",  # ["mongo","conv:*",true]
-            "WyJvcmFjbGUiLCIiLHRydWVd",  # ["oracle","",true]
-            "W1tdLCIiLHRydWVd",  # [[],"",true]
-            "eyJhIjoxLCJiIjoyLCJjIjozfQ",  # {"a":1,"b":2,"c":3}
-            "MQ",  # 1
-            "WyJyZWRpcyIsIjEiLHRydWUsdHJ1ZSwiIl0",  # ["redis","1",true,true,""]
-            "WyJyZWRpcyIsIjEiLHRydWUsLTEsIiJd",  # ["redis","1",true,-1,""]
-            "WyJyZWRpcyIsIjEiLHRydWUsMTAwMDAwMDAwMCwiIl0",  # ["redis","1",true,1000000000,""]
-            "WyJyZWRpcyIsIjEiLHRydWUsMiw1XQ",  # ["redis","1",true,2,5]
-            "WyJyZWRpcyIsIjEiLHRydWUsMiwic2hvcnQiXQ",  # ["redis","1",true,2,"short"]
-            "WyJyZWRpcyIsIjEiLHRydWUsMiwiIiwiIl0",  # ["redis","1",true,2,"",""]
+            ["redis", "1", True],
+            ["mongo", "", True],
+            ["redis", "1", True, 2, ""],
+            ["2026-05-02T12:00:00.000Z", "a", "1970-01-01T00:00:00.000Z"],
+            ["2026-05-02T12:00:00.000Z", "a", "1970-01-01T00:00:00.000Z", 1],
+            ["2026-13-02T12:00:00.000Z", "a", "1970-01-01T00:00:00.000Z", True],
+            ["2026-05-02", "a", "1970-01-01T00:00:00.000Z", True],
+            ["2026-05-02T12:00:00.000Z", "a b", "1970-01-01T00:00:00.000Z", True],
+            ["2026-05-02T12:00:00.000Z", "other:a", "1970-01-01T00:00:00.000Z", True],
+            ["2026-05-02T12:00:00.000Z", "a", "", True],
+            ["2026-05-02T12:00:00.000Z", "a", None, True],
+            [5, "a", "1970-01-01T00:00:00.000Z", True],
+            ["2026-05-02T12:00:00.000Z", [], "1970-01-01T00:00:00.000Z", True],
+            ["0001-05-02T12:00:00.000Z", "a", "1970-01-01T00:00:00.000Z", True],
+            {"a": 1, "b": 2, "c": 3, "d": 4},
+            1,
         ],
     )
+    def test_a_cursor_of_other_fields_is_400(self, fields: object) -> None:
+        """Those of before, too."""
+        self.test_an_invalid_cursor_is_400(base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("="))
+
+    @pytest.mark.parametrize("cursor", ["nonsense", "é", "W10", "W1tdLDEsMiwzXQ"])
     def test_an_invalid_cursor_is_400(self, cursor: str) -> None:
         response = get(f"conversations/?cursor={cursor}")
         assert (response.status_code, response.json()["code"]) == (400, "invalid")

@@ -20,6 +20,7 @@ MAY_NAME_ONE = {
     "ops/console/corrupt.py",  # of Django's models, which are MongoDB's
     "conversations/api/schema.py",  # an example
     "conversations/migrations/0001_initial.py",
+    "conversations/migrations/0002_place.py",
     "conversations/models.py",
     "ops/management/commands/serve.py",  # starts the embedded servers
 }

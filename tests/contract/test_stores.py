@@ -1,5 +1,6 @@
 """The promises every store keeps, run once a store: see conversations/stores/base.py."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +18,17 @@ from pymongo.collection import Collection
 from conversations import clock, expiry
 from conversations.clock import now
 from conversations.errors import CorruptHistory, InvalidSession, InvalidTurn, StoreUnavailable
-from conversations.ids import tombstone_for
+from conversations.ids import milliseconds, stamp, tombstone_for
 from conversations.stores import base
-from conversations.stores.base import CORRUPT, Contents, HistoryStore, Receipt, Summary
+from conversations.stores.base import CORRUPT, NO_TIME, Contents, HistoryStore, Place, Receipt, Summary
+from conversations.stores.control import LISTED
 from conversations.stores.memory import MemoryStore
+from conversations.stores.mongo import indexes, places
+from conversations.stores.mongo.bulk import MongoBulk
+from conversations.stores.mongo.patient import NOTES, documents
 from conversations.stores.mongo.turns import DocumentStore
-from conversations.stores.redis.keys import tombstone_key
+from conversations.stores.redis.bulk import RedisBulk
+from conversations.stores.redis.keys import TENANTS, newest_key, note_key, tombstone_key
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
@@ -428,15 +434,6 @@ class Contract:
             cursor = page.cursor
         assert set(found) == mine
 
-    def test_only_its_own_cursors_are_cursors(self, store: HistoryStore) -> None:
-        """A client gets them and may change them."""
-        tenant = a_session()
-        for _ in range(25):
-            store.append(f"{tenant}:{a_session()}", a_turn())
-        cursor = store.scan("", 1, tenant).cursor
-        assert store.is_cursor(cursor, tenant)
-        assert not store.is_cursor("no cursor", tenant)
-
     def test_a_page_is_bounded_whatever_is_asked(self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(base, "MOST_SCANNED", 5)
         tenant = a_session()
@@ -476,34 +473,121 @@ class Contract:
         self.expire(store, session)
         assert store.summaries([session]) == {}
 
+    def names(self, store: HistoryStore, tenant: str | None, limit: int = 7, **wanted: str) -> list[str]:
+        """Return every session of the list that has a summary, part by part."""
+        found: list[str] = []
+        part = store.newest(tenant, None, limit, **wanted)
+        found += [place.session for place in part.places]
+        while part.end:
+            part = store.newest(tenant, part.end, limit, **wanted)
+            found += [place.session for place in part.places]
+        there = store.summaries(found)
+        return [session for session in found if session in there]
+
+    def test_the_newest_come_first(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        sessions = [f"{tenant}:{a_session()}" for _ in range(20)]
+        for session in [*sessions, a_session(), f"{tenant}x:{a_session()}"]:
+            store.append(session, a_turn())
+        assert self.names(store, tenant) == sessions[::-1]
+        assert self.names(store, tenant, 100) == sessions[::-1]
+        assert self.names(store, a_session()) == []
+
+    def test_a_part_of_the_list_has_places(self, store: HistoryStore) -> None:
+        tenant, turn = a_session(), a_turn()
+        session = f"{tenant}:{a_session()}"
+        store.append(session, turn)
+        part = store.newest(tenant)
+        assert (part.places, part.end) == ((Place(turn.answer.at, session),), None)
+        assert store.summaries([session])[session].place == turn.answer.at
+
+    def test_what_goes_on_moves_to_the_front(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        first, second = f"{tenant}:{a_session()}", f"{tenant}:{a_session()}"
+        turns = some_turns(3)
+        store.append(first, turns[0])
+        store.append(second, turns[1])
+        store.append_after(first, store.load(first) or History(), turns[2])
+        assert self.names(store, tenant) == [first, second]
+
+    def test_an_earlier_turn_moves_nothing(self, store: HistoryStore) -> None:
+        """Repair gives a store turns that it is missing."""
+        tenant, turns = a_session(), some_turns(3)
+        first, second = f"{tenant}:{a_session()}", f"{tenant}:{a_session()}"
+        store.append(first, turns[1])
+        store.append(second, turns[2])
+        store.append(second, None, [turns[0]])
+        assert self.names(store, tenant) == [second, first]
+
+    def test_conversations_of_one_time_are_all_in_the_list(self, store: HistoryStore) -> None:
+        tenant, turn = a_session(), a_turn()
+        sessions = {f"{tenant}:{a_session()}" for _ in range(20)}
+        for session in sessions:
+            store.append(session, turn)
+        assert self.names(store, tenant, 3) == sorted(sessions, reverse=True)
+
+    def test_what_is_deleted_or_expired_is_in_no_list(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        there, deleted, expired = (f"{tenant}:{a_session()}" for _ in range(3))
+        store.append(expired, a_turn())
+        self.expire(store, expired)
+        for session in (there, deleted):
+            store.append(session, a_turn())
+        store.delete(deleted, tombstone_for())
+        assert self.names(store, tenant) == [there]
+        store.write_list()
+        assert [place.session for place in store.newest(tenant).places] == [there]
+
+    def test_two_tenants_have_the_same_session(self, store: HistoryStore) -> None:
+        one, other, session = a_session(), a_session(), a_session()
+        for name in (f"{one}:{session}", f"{other}:{session}", session):
+            store.append(name, a_turn())
+        assert (self.names(store, one), self.names(store, other)) == ([f"{one}:{session}"], [f"{other}:{session}"])
+        assert session in self.names(store, "")
+
+    def test_the_list_of_all_tenants(self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("conversations.stores.redis.newest._TENANTS", 3)
+        name, at = a_session(), now() + timedelta(days=365)
+        sessions = [f"{a_session()}:{name}" for _ in range(10)] + [name, f"{a_session()}:{name}"]
+        for number, session in enumerate(sessions):
+            store.append(session, a_turn(at=at + timedelta(seconds=number // 2)))
+        wanted = sorted(sessions, key=lambda session: (sessions.index(session) // 2, session), reverse=True)
+        for limit in (1, 5, 100):
+            found = self.names(store, None, limit, since=stamp(at - timedelta(days=1)))
+            assert [session for session in found if session.endswith(name)] == wanted
+
+    def test_the_list_of_a_time(self, store: HistoryStore) -> None:
+        tenant, turns = a_session(), some_turns(6)
+        sessions = [f"{tenant}:{a_session()}" for _ in turns]
+        for session, turn in zip(sessions, turns, strict=True):
+            store.append(session, turn)
+        since, until = turns[1].answer.at, Place(turns[4].answer.at, "")
+        assert self.names(store, tenant, since=since) == sessions[:0:-1]
+        assert [place.session for place in store.newest(tenant, until, since=since).places] == sessions[3:0:-1]
+
     def test_a_session_is_found_by_a_part_of_its_name(self, store: HistoryStore) -> None:
         name = a_session()
         for session in (f"{name}.a-b", f"{name}xa-b", f"acme:{name}.a-c"):
             store.append(session, a_turn())
-        assert self.found(store, f"{name}.a") == {f"{name}.a-b", f"acme:{name}.a-c"}
-        assert self.found(store, "acme:" + name) == {f"acme:{name}.a-c"}
+        assert self.names(store, None, contains=f"{name}.a") == [f"acme:{name}.a-c", f"{name}.a-b"]
+        assert self.names(store, None, contains="acme:" + name) == [f"acme:{name}.a-c"]
         with pytest.raises(InvalidSession):
-            store.scan(contains="*")
-
-    def found(self, store: HistoryStore, contains: str) -> set[str]:
-        page = store.scan("", 100, None, contains)
-        found = set(page.sessions)
-        while page.cursor:
-            page = store.scan(page.cursor, 100, None, contains)
-            found |= set(page.sessions)
-        return found
+            store.newest(contains="*")
 
     def test_every_tenants_sessions(self, store: HistoryStore) -> None:
         plain, owned = a_session(), f"{a_session()}:{a_session()}"
         store.append(plain, a_turn())
         store.append(owned, a_turn())
-        found: set[str] = set()
-        cursor = None
-        while cursor != "":
-            page = store.scan(cursor or "", 100, tenant=None)
+        assert {plain, owned} <= self.found(store)
+
+    def found(self, store: HistoryStore) -> set[str]:
+        """Return every session of all tenants, by scans."""
+        page = store.scan("", 100, None)
+        found = set(page.sessions)
+        while page.cursor:
+            page = store.scan(page.cursor, 100, None)
             found |= set(page.sessions)
-            cursor = page.cursor
-        assert {plain, owned} <= found
+        return found
 
     @pytest.mark.parametrize("session", ["", "a\n", "a b", "a:b:c", "a/b", "é", "a" * 129, ":a", "a:", "*"])
     def test_what_is_no_session_is_refused(self, store: HistoryStore, session: str) -> None:
@@ -519,6 +603,7 @@ class Contract:
             lambda: store.inspect(session),
             lambda: store.ttl(session),
             lambda: store.scan(),
+            lambda: store.newest(),
             lambda: store.summaries([session]),
             lambda: store.quarantine(session),
             store.ping,
@@ -677,6 +762,112 @@ class TestCacheStore(TombstoneContract):
                 store.append(session, a_turn())
             assert client.get(make_key(session)) == value.encode()
 
+    def test_what_another_program_has_put_there_is_listed_once_all_is_listed_anew(self, store: HistoryStore) -> None:
+        """It must be visible."""
+        tenant = a_session()
+        good, wrong = f"{tenant}:{a_session()}", f"{tenant}:{a_session()}"
+        store.append(good, a_turn())
+        self.spoil(store, wrong)
+        self.list_anew(store)
+        assert self.names(store, tenant) == [good, wrong]
+
+    def test_a_list_that_is_lost_is_made_anew(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        sessions = [f"{tenant}:{a_session()}" for _ in range(5)]
+        for session in sessions:
+            store.append(session, a_turn())
+        self.list_anew(store)
+        assert store.newest(tenant).whole
+        with environment.REDIS.client() as client:
+            client.delete(newest_key(tenant), TENANTS, note_key(LISTED))
+        assert not store.newest(tenant).whole
+        self.list_anew(store)
+        assert (self.names(store, tenant), store.newest(tenant).whole) == (sessions[::-1], True)
+        assert set(sessions) <= set(self.names(store, None, contains=tenant))
+
+    def list_anew(self, store: HistoryStore) -> None:
+        for _ in RedisBulk(store).list_all():
+            pass
+        assert isinstance(store, CacheStore)
+        store.write_note(LISTED, "0")
+
+    def test_what_has_gone_on_is_written_within_a_second(self, store: HistoryStore) -> None:
+        """Another process sees it then; a new conversation at once."""
+        tenant, (first, second) = a_session(), some_turns(2)
+        session = f"{tenant}:{a_session()}"
+        store.append(session, first)
+        key = (newest_key(tenant), session.partition(":")[2])
+        with environment.REDIS.client() as client:
+            assert client.zscore(*key) == milliseconds(first.answer.at)
+            store.append_after(session, store.load(session) or History(), second)
+            store.write_list()
+            assert client.zscore(*key) == milliseconds(second.answer.at)
+
+    def test_a_wrong_key_in_the_place_of_a_list_hinders_no_other(self, store: HistoryStore) -> None:
+        wrong, tenant, (first, second) = a_session(), a_session(), some_turns(2)
+        for session in (f"{wrong}:{a_session()}", f"{tenant}:{a_session()}"):
+            with environment.REDIS.client() as client:
+                client.set(newest_key(wrong), "x")
+            assert store.append(session, first).created
+            store.append_after(session, store.load(session) or History(), second)
+        assert [place.at for place in store.newest(tenant).places] == [second.answer.at]
+        with pytest.raises(StoreUnavailable):
+            store.newest(wrong)
+        with environment.REDIS.client() as client:
+            client.delete(newest_key(wrong))
+            client.zrem(TENANTS, wrong)
+
+    def test_what_could_not_be_written_in_the_list_is_later(self, store: HistoryStore) -> None:
+        tenant, (first, second) = a_session(), some_turns(2)
+        session = f"{tenant}:{a_session()}"
+        store.append(session, first)
+        store.append_after(session, store.load(session) or History(), second)
+        environment.REDIS.kill()
+        try:
+            with pytest.raises(StoreUnavailable):
+                store.write_list()
+        finally:
+            environment.REDIS.start()
+        assert store.newest(tenant).places == (Place(second.answer.at, session),)
+
+    def test_a_turn_in_a_conversation_takes_no_command_more(self, store: HistoryStore) -> None:
+        session, turns = a_session(), some_turns(3)
+        store.append(session, turns[0])
+        store.append_after(session, store.load(session) or History(), turns[1])  # Redis has the script from now on
+        seen = store.load(session) or History()
+        with to_redis() as sent:
+            store.append_after(session, seen, turns[2])
+        assert sent == ["EVALSHA"]
+
+    def test_what_has_gone_leaves_the_list_once_it_was_looked_for(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        gone, again = f"{tenant}:{a_session()}", f"{tenant}:{a_session()}"
+        for session in (gone, again):
+            store.append(session, a_turn())
+            self.expire(store, session)
+        assert store.summaries([gone, again]) == {}
+        store.append(again, a_turn())
+        store.write_list()
+        assert [place.session for place in store.newest(tenant).places] == [again]
+
+    def test_what_expired_long_ago_leaves_the_list(self, store: HistoryStore) -> None:
+        tenant = a_session()
+        session = f"{tenant}:{a_session()}"
+        store.append(session, a_turn(at=now() - timedelta(days=200)))
+        self.expire(store, session)
+        self.list_anew(store)
+        assert store.newest(tenant).places == ()
+
+    def test_another_programs_entries_are_in_no_list(self, store: HistoryStore) -> None:
+        tenant, turn = a_session(), a_turn()
+        session = f"{tenant}:{a_session()}"
+        store.append(session, turn)
+        with environment.REDIS.client() as client:
+            at = milliseconds(turn.answer.at)
+            client.zadd(newest_key(tenant), {"no session": at, b"\xff": at, "x": float("inf"), "y": 1e300})
+        for limit in (1, 2, 100):
+            assert self.names(store, tenant, limit) == [session]
+
     def test_a_key_of_another_type_is_corrupt(self, store: HistoryStore) -> None:
         session = a_session()
         with environment.REDIS.client() as client:
@@ -791,7 +982,7 @@ class TestCacheStore(TombstoneContract):
         store.append(session, a_turn())
         with environment.REDIS.client() as client:
             client.set(b"conv:\xff\xfe", "x")
-            assert session in self.found(store, session)
+            assert session in self.found(store)
             client.delete(b"conv:\xff\xfe")
 
 
@@ -826,6 +1017,37 @@ class TestDocumentStore(TombstoneContract):
                 "updated_at": later,
             }
         )
+
+    def test_documents_without_a_place_are_listed_once_they_have_one(self, store: HistoryStore) -> None:
+        """An older version wrote them, or another program."""
+        tenant, turns = a_session(), some_turns(3)
+        sessions = [f"{tenant}:{a_session()}" for _ in range(3)]
+        for session, turn in zip(sessions, turns, strict=True):
+            store.append(session, turn)
+        wrong = {"_id": make_key(f"{tenant}:{a_session()}"), "messages": "x", "bytes": 4}
+        self.documents(store).insert_one(wrong | {"expires_at": now() + timedelta(days=1)})
+        older = {"_id": {"$in": [make_key(session) for session in sessions[:2]]}}
+        self.documents(store).update_many(older, {"$unset": {"place": ""}, "$set": {"updated_at": now()}})
+        assert self.names(store, tenant) == [sessions[2]]
+        for _ in MongoBulk(store).list_all():
+            pass
+        assert self.names(store, tenant) == [*sessions[::-1], wrong["_id"].removeprefix("conv:")]
+
+    def test_the_list_is_whole_once_it_is_noted(self, store: HistoryStore) -> None:
+        assert isinstance(store, DocumentStore)
+        documents(NOTES).delete_one({"_id": LISTED})
+        assert not store.newest().whole
+        store.write_note(LISTED, "0")
+        assert store.newest().whole
+
+    def test_a_part_of_the_list_is_read_by_the_index(self, store: HistoryStore) -> None:
+        """The embedded server would sort all documents."""
+        tenant = a_session()
+        store.append(f"{tenant}:{a_session()}", a_turn())
+        indexes.create()
+        for where, _ in itertools.islice(places._spans(tenant, Place(stamp(now()), a_session()), NO_TIME), 3):
+            found = self.documents(store).find(where).sort([("place", -1), ("_id", -1)])
+            assert "place_-1__id_-1" in str(found.explain()["queryPlanner"]["winningPlan"])
 
     def documents(self, store: HistoryStore):  # type: ignore[no-untyped-def]
         return connections["mongo"].get_collection("conversations_conversation")
@@ -987,9 +1209,9 @@ class TestDocumentStore(TombstoneContract):
     @pytest.mark.parametrize("expiry", WRONG_EXPIRIES)
     def test_without_a_valid_expiry_it_is_not_listed(self, store: HistoryStore, expiry: object) -> None:
         store.append(session := a_session(), a_turn())
-        assert store.scan("", 100, None, session).sessions == (session,)
+        assert [place.session for place in store.newest(None, contains=session).places] == [session]
         self.spoil_expiry(session, expiry)
-        assert store.scan("", 100, None, session).sessions == ()
+        assert store.newest(None, contains=session).places == ()
 
     def spoil_expiry(self, session: str, expiry: object) -> None:
         change = {"$unset": {"expires_at": ""}} if expiry == "missing" else {"$set": {"expires_at": expiry}}

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from conversations import deadline
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
+from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.bulk_reader import Found
 from conversations.stores.control import ControlStore, Flags, Report
@@ -179,8 +179,11 @@ class Link(HistoryStore, ControlStore):
     def ttl(self, session: str) -> int | None:
         return self.call(lambda: self._store.ttl(session))
 
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
-        return self.call(lambda: self._store._scan(cursor, limit, tenant, contains))
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
+        return self.call(lambda: self._store._scan(cursor, limit, tenant))
+
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        return self.call(lambda: self._store._newest(tenant, before, limit, since, contains))
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         return self.call(lambda: self._store.summaries(sessions))

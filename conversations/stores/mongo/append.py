@@ -26,6 +26,7 @@ from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.format import TOMBSTONE, parse
 from conversations.stores.mongo.keys import keys_in, keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import Document, documents
+from conversations.stores.mongo.places import place_of
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn, question_named
 from conversations.used_keys import Keys, of_turns, oldest
@@ -108,14 +109,16 @@ class Append:
     def _update(self, turns: list[Turn]) -> Document:
         """Return the update that adds these turns in the places of their ids."""
         messages = [message.as_dict() for turn in turns for message in turn.messages()]
-        fields: Document = {"updated_at": now()}
+        later = place_of(self._session, max(turn.answer.at for turn in turns)) if turns else place_of(self._session)
+        fields: Document = {"mark": uuid4().hex} if self._flag else {}
         expires: Document = {"expires_at": self._expiry()}
-        if self._flag:
-            fields["mark"] = uuid4().hex
         push = {"$each": messages, "$sort": {"id": 1}, "$slice": -2 * self._limits.max_turns}
         pushes = {"messages": push} | keys_pushed(of_turns(turns))
         update: Document = {"$push": pushes, "$inc": {"bytes": _size(turns)}}
-        return update | ({"$set": fields | expires} if self._shorten else {"$set": fields, "$max": expires})
+        if self._shorten:
+            fields |= expires
+        update["$max"] = later if self._shorten else later | expires
+        return update | ({"$set": fields} if fields else {})
 
     def _expiry(self) -> datetime:
         return now() + timedelta(seconds=self._limits.ttl)

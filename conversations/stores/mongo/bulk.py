@@ -1,7 +1,7 @@
 """What operators' commands, and repair, change in MongoDB in bulk: one bulk write a batch, and a pause after it."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,10 +16,12 @@ from conversations.stores.mongo import flags
 from conversations.stores.mongo.bulk_reader import MongoReader
 from conversations.stores.mongo.document import history_of
 from conversations.stores.mongo.filters import expired, of_conversations, unexpired
+from conversations.stores.mongo.format import LAST
 from conversations.stores.mongo.keys import keys_pushed, retried_without_wrong
 from conversations.stores.mongo.patient import Document
+from conversations.stores.mongo.places import end_of, place_of
 from conversations.stores.mongo.put import Putting
-from conversations.stores.sessions import make_key
+from conversations.stores.sessions import is_key, make_key, session_of
 from conversations.used_keys import Keys
 
 PAUSE = 0.002  # seconds in which other clients have their turn
@@ -64,6 +66,13 @@ class MongoBulk(MongoReader, BulkStore):
 
     def expire(self, *, apply: bool) -> int:
         return sum(self._expired(table) if apply else self._count_expired(table) for table in _TABLES)
+
+    def list_all(self) -> Iterator[int]:
+        # Without a condition on their keys: with one, the embedded server finds none by the index.
+        for page in self._pages({"place": None, "bytes": {"$gt": 0}}, _PAGE, {"last": LAST}):
+            ours = [one for one in page if is_key(one["_id"])]
+            self._write(_placed(session_of(one["_id"]), end_of(one["last"])) for one in ours)
+            yield len(ours)
 
     def clear_flags(self, values: Mapping[str, str]) -> None:
         if values:
@@ -120,16 +129,20 @@ def _not_gone_on(session: str, last: str) -> Document:
 
 def _emptied(last: str, until: datetime) -> Document:
     """Return the update that leaves only a tombstone, which lives until then or longer."""
-    fields = {"messages": [], "bytes": 0, "updated_at": now()}
-    return {"$set": fields, "$max": {"tombstone": last, "expires_at": until}}
+    return {**_EMPTY, "$max": {"tombstone": last, "expires_at": until}}
 
 
 def _cut(session: str, end: str, tombstones: bool, until: datetime | None) -> UpdateOne:
     """Return the update that removes the turns up to an id; what is left is to live until then, if that is given."""
-    update: Document = {"$pull": {"messages": {"id": {"$lte": end}}}, "$set": {"updated_at": now()}}
+    update: Document = {"$pull": {"messages": {"id": {"$lte": end}}}}
     if tombstones:
         update["$max"] = {"tombstone": end} | ({"expires_at": until} if until else {})
     return UpdateOne({"_id": make_key(session), "messages.id": {"$lte": end}}, update)
+
+
+def _placed(session: str, at: str) -> UpdateOne:
+    """Return the update that gives a document its place, unless it has one by now."""
+    return UpdateOne({"_id": make_key(session), "place": None}, {"$set": place_of(session, at)})
 
 
 def _size(document: Document) -> UpdateOne | None:

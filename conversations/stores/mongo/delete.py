@@ -14,6 +14,8 @@ from conversations.stores.mongo.faults import ATTEMPTS
 from conversations.stores.mongo.filters import expired, unexpired
 from conversations.stores.mongo.format import TOMBSTONE
 from conversations.stores.mongo.patient import Document, documents
+from conversations.stores.mongo.places import place_of
+from conversations.stores.sessions import session_of
 
 
 def delete(key: str, upto: str, *, flag: bool, tombstone_ttl: int) -> bool:
@@ -38,7 +40,7 @@ def _forget(key: str, upto: str, flag: bool, tombstone_ttl: int) -> bool:
     fields: Document = {
         "messages": {"$cond": [{"$isArray": "$messages"}, later, []]},
         "tombstone": {"$max": ["$tombstone", upto]},
-        "updated_at": now(),
+        **{name: {"$ifNull": [f"${name}", first]} for name, first in place_of(session_of(key)).items()},
         "expires_at": {"$max": ["$expires_at", now() + timedelta(seconds=tombstone_ttl)]},
     }
     if flag:

@@ -9,6 +9,10 @@ from conversations.turns import History
 
 TOMBSTONE = rf"^{MESSAGE_ID.pattern}$(?!\n)"  # one that another program wrote and that is no id covers nothing
 
+_END = {"input": {"$slice": ["$messages", -1]}, "as": "one", "in": {"id": "$$one.id", "at": "$$one.at"}}
+LAST = {"$cond": [{"$isArray": "$messages"}, {"$map": _END}, []]}
+"""The last message, in a list."""
+
 
 def parse(records: Any) -> History | None:
     """Return the history of a document's messages, None where there are none; raise CorruptHistory."""

@@ -7,29 +7,27 @@ from conversations.models import Conversation
 from conversations.stores.base import Page, Summary
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import named
-from conversations.stores.mongo.format import last_fields
+from conversations.stores.mongo.format import LAST, last_fields
 from conversations.stores.mongo.patient import Document, documents
-from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, part_of_name, session_of
+from conversations.stores.mongo.places import place_in
+from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, session_of
 
 _WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
-_LAST = {"input": {"$slice": ["$messages", -1]}, "as": "one", "in": {"id": "$$one.id", "at": "$$one.at"}}
 _ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
     "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
-    "last": {"$cond": [{"$isArray": "$messages"}, {"$map": _LAST}, []]},
+    "last": LAST,
+    "place": 1,
 }
 
 
-def scan(cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
+def scan(cursor: str, limit: int, tenant: str | None) -> Page:
     """Return one page of sessions: see HistoryStore.scan."""
     first = f"{make_key(tenant)}:" if tenant else KEY_BEGINS
-    part_of_name(contains)
     with failing_fast(_WALK):
         keys = Conversation.objects.living().filter(pk__gt=cursor or first, pk__lt=first + "\uffff")
         if tenant == "":
             keys = keys.filter(pk__regex=f"^{KEY_BEGINS}[^:]+$")  # or the cursor would name other tenants' sessions
-        if contains:
-            keys = keys.filter(pk__contains=contains)
         page = list(keys.order_by("pk").as_stored("pk", "expires_at")[: limit + 1])
     sessions = [session_of(key) for key, expiry in page[:limit] if is_key(key) and isinstance(expiry, datetime)]
     found = tuple(session for session in sessions if is_of(session, tenant))
@@ -49,4 +47,4 @@ def summaries(sessions: Collection[str]) -> dict[str, Summary]:
 def _summary(document: Document) -> Summary:
     """Return the summary of a document that was read as _ENDS."""
     last = last_fields(document["last"])
-    return Summary.of_end(document["count"], last.get("id"), last.get("at"))
+    return Summary.of_end(document["count"], last.get("id"), last.get("at"), place_in(document))

@@ -13,12 +13,13 @@ from conversations import merge
 from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.models import Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore
+from conversations.stores.base import NO_TIME, Contents, HistoryStore
 from conversations.stores.bulk import Attempt, Share
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.document import found_in
 from conversations.stores.mongo.filters import expired, expiry_in, unexpired
 from conversations.stores.mongo.patient import NOTES, Document, Documents, documents, patient
+from conversations.stores.mongo.places import place_of
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
 
@@ -176,7 +177,7 @@ class Putting:
             "_id": make_key(share.session),
             "messages": [message.as_dict() for message in history],
             "bytes": size,
-            "updated_at": time,
+            **place_of(share.session, history[-1].at if history else NO_TIME),
             "expires_at": time + timedelta(seconds=ttl),
         }
         return document | ({"tombstone": tombstone} if tombstone else {})

@@ -10,8 +10,8 @@ from django.db import connections
 
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Page, Receipt, Summary
-from conversations.stores.mongo import listing
+from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
+from conversations.stores.mongo import listing, places
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.control import DocumentControl
 from conversations.stores.mongo.delete import delete
@@ -71,8 +71,11 @@ class DocumentStore(DocumentControl, HistoryStore):
             return None
         return round((expiry - now()).total_seconds())
 
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
-        return listing.scan(cursor, limit, tenant, contains)
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
+        return listing.scan(cursor, limit, tenant)
+
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        return places.newest(tenant, before, limit, since, contains)
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         return listing.summaries(sessions)

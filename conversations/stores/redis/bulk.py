@@ -2,26 +2,34 @@
 between."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
+from conversations import clock
+from conversations.ids import is_stamped
+from conversations.stores.base import NO_TIME
 from conversations.stores.batches import batches
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.redis.bulk_reader import RedisReader
-from conversations.stores.redis.format import flag_bytes, kept_arguments
+from conversations.stores.redis.format import TAIL, flag_bytes, kept_arguments, stamps
+from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import (
     CONVERSATIONS,
     FLAGS,
     QUARANTINED,
+    TENANTS,
     TOMBSTONES,
     matches,
+    newest_key,
     tombstone_key,
     used_keys_key,
 )
+from conversations.stores.redis.newest import adding, removing
 from conversations.stores.redis.patient import BATCH, PAUSE, SCAN, answers, errors, patient_client, scan, turns_client
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
+from conversations.turns import SESSION
 from conversations.used_keys import Keys
 
 _LASTING = (CONVERSATIONS, TOMBSTONES, QUARANTINED)
@@ -33,6 +41,7 @@ class RedisBulk(RedisReader, BulkStore):
     expired_name = "keys_without_ttl"
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
+        self._list({share.session: max(turn.answer.at for turn in share.turns) for share in shares if share.turns})
         return put(patient_client(self._cache), self.store, shares, replace)
 
     def keep_keys(self, keys: Mapping[str, Keys]) -> None:
@@ -45,10 +54,9 @@ class RedisBulk(RedisReader, BulkStore):
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
         found = self._run("remove", last_ids, tombstones)
-        return Removal(
-            frozenset(session for session, answer in found.items() if answer == 1),
-            frozenset(session for session, answer in found.items() if answer == -1),
-        )
+        removed = frozenset(session for session, answer in found.items() if answer == 1)
+        self._send([command for session in removed for command in removing(session)])
+        return Removal(removed, frozenset(session for session, answer in found.items() if answer == -1))
 
     def trim(self, ends: Mapping[str, str], *, tombstones: bool) -> None:
         self._run("trim", ends, tombstones)
@@ -72,6 +80,32 @@ class RedisBulk(RedisReader, BulkStore):
         time.sleep(PAUSE)
         return len(lasting)
 
+    def list_all(self) -> Iterator[int]:
+        oldest = 1000 * (clock.timestamp() - 2 * self.store.tombstone_ttl)  # what is there all the same is added again
+        with errors():
+            tenants = [name.decode(errors="replace") for name in patient_client(self._cache).zrange(TENANTS, 0, -1)]
+        for key in (TENANTS, *map(newest_key, tenants)):
+            self._send([("ZREMRANGEBYSCORE", key, "-inf", f"({oldest}")])
+        for names in self.sessions(SCAN):
+            sessions = list(filter(SESSION.fullmatch, names))
+            ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
+            found = {session: _time_in(end) for session, end in ends if end != b""}  # that one has gone
+            self._list(found)
+            yield len(found)
+
+    def _list(self, places: Mapping[str, str]) -> None:
+        """Add sessions to the lists, with the times of their last messages."""
+        for batch in batches(places.items(), BATCH):
+            self._send(adding(batch))
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        """Send the commands. What is wrong with a list keeps nothing else from being done."""
+        for batch in batches(commands, BATCH):
+            pipeline = self._pipeline()
+            for command in batch:
+                pipeline.execute_command(*command)
+            answers(pipeline, raising=False)
+
     def clear_flags(self, values: Mapping[str, str]) -> None:
         if values:
             clear = turns_client(self._cache).register_script(source("clear_flag"))
@@ -90,6 +124,12 @@ class RedisBulk(RedisReader, BulkStore):
             found |= zip(names, map(int, answers(pipeline)), strict=True)
             time.sleep(PAUSE)
         return found
+
+
+def _time_in(end: bytes | None) -> str:
+    """Return the time of the last message, by the end of what is stored; NO_TIME where that is no history."""
+    id_, at = stamps(end or b"")
+    return at if is_stamped(id_, at) else NO_TIME
 
 
 def _is_ours(key: bytes) -> bool:

@@ -18,10 +18,12 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 from redis.sentinel import SentinelConnectionPool
 
 from conversations.stores import limits
+from conversations.stores.redis import newest
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
-from conversations.stores.redis.kept import KeptConnections
+from conversations.stores.redis.kept import Command, KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, shown, whole
+from conversations.stores.redis.newest import NewestFirst
 from conversations.stores.redis.room import step
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
@@ -62,11 +64,11 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return history, tombstone, None if flag is None else flag_text(flag), keys
 
     def append(
-        self, session: str, turn: Turn | None, missing: Iterable[Turn], limits: Limits, *, flag: bool
+        self, session: str, turn: Turn | None, missing: Sequence[Turn], limits: Limits, *, flag: bool
     ) -> tuple[bool, int, str, bool, str]:
-        """Add turns and the flag in one step; return whether `turn` was new, how many messages were there before,
-        the tombstone if it covers the turn, whether there is a tombstone that is no id, and the time of the turn's
-        key if that is kept and its turn is not there."""
+        """Add turns and the flag in one step, and before it, in the same round trip, the conversation to the list;
+        return whether `turn` was new, how many messages were there before, the tombstone if it covers the turn, whether
+        there is a tombstone that is no id, and the time of the turn's key if that is kept and its turn is not there."""
         key = self.make_key(session)
         keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
         arguments: list[Any] = [
@@ -77,9 +79,11 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             *keeping(),
             int(turn is not None),
         ]
-        for one in (*missing, turn) if turn else missing:
+        turns = (*missing, turn) if turn else missing
+        for one in turns:
             arguments += (one.id, one.question.key or "", asked_at(one), one.lines())
-        added, before, tombstone, corrupt, expired = self.run("append", keys, arguments)
+        listing = newest.adding([(session, max(one.answer.at for one in turns))]) if turns else []
+        added, before, tombstone, corrupt, expired = self.run("append", keys, arguments, listing)
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt), expired.decode()
 
     def append_after(self, session: str, seen: Lines, turn: Turn, limits: Limits, *, flag: bool) -> bool:
@@ -115,10 +119,11 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def forget(self, session: str, upto: str, ttl: int, *, flag: bool) -> int:
         """Delete turns up to an id and its quarantined copies, leaving a tombstone and the flag; return how many
-        things went."""
+        things went. In the same round trip it leaves the list; a later turn puts it there again."""
         key = self.make_key(session)
         keys, flags = _flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
-        return int(self.run("delete", keys, [upto, ttl, *flags]))
+        self.newest.noted.pop(session, None)
+        return int(self.run("delete", keys, [upto, ttl, *flags], newest.removing(session)))
 
     def expires_in(self, session: str) -> int:
         """Return the answer of TTL, in one round trip: seconds, -1 for never, -2 when there is none."""
@@ -129,14 +134,20 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         after, keys = self.redis.scan(cursor, match=self.make_pattern(pattern), count=count)
         return int(after), keys
 
-    def ends(self, sessions: Iterable[str], most_turns: int) -> dict[str, tuple[int, str, str]]:
-        """Return how many messages each of the sessions that there are has, with the last one's id and time, in one
-        round trip; zero messages where a value is no conversation."""
+    def ends(self, sessions: Iterable[str], most_turns: int) -> dict[str, tuple[int, str, str, str | None]]:
+        """Return how many messages each of the sessions that there are has, with the last one's id and time and its
+        place in the list, in one round trip; zero messages where a value is no conversation. One that is in the list
+        and is not there is noted."""
         names = list(sessions)
         keys = [self.make_key(session) for session in names]
-        answers = run_each(self.redis, self._scripts["summary"], keys, most_turns)
-        found = zip(names, answers, strict=True)
-        return {session: (count, *stamps(tail)) for session, (count, tail) in found if count is not None}
+        answers, scores = run_each(self.redis, self._scripts["summary"], keys, most_turns, newest.asking(names))
+        found = list(zip(names, answers, scores, strict=True))
+        self.newest.gone |= {name: score for name, (count, _), score in found if count is None and score is not None}
+        return {
+            session: (count, *stamps(tail), newest.time_of_score(score))
+            for session, (count, tail), score in found
+            if count is not None
+        }
 
     @property
     def redis(self) -> Any:
@@ -151,12 +162,12 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             with suppress(RedisError):
                 pool.get_master_address()  # type: ignore[no-untyped-call]
 
-    def run(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        """Run a script in one round trip; return its answer."""
+    def run(self, name: str, keys: list[str], arguments: list[Any], before: Sequence[Command] = ()) -> Any:
+        """Run a script in one round trip, after these commands, whose errors are ignored; return its answer."""
         script = self._scripts[name]
         command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
         try:
-            return self._turns.call(*command)
+            return self._run(command, before) if before else self._turns.call(*command)
         except NoScriptError:
             self._turns.call("SCRIPT", "LOAD", script.script)
             return self._turns.call(*command)
@@ -177,6 +188,16 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             if isinstance(answer, Exception):
                 raise answer
         return answers
+
+    def _run(self, command: Command, before: Sequence[Command]) -> Any:
+        *_, answer = self._turns.call_each([*before, command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @cached_property
+    def newest(self) -> NewestFirst:
+        return NewestFirst(self._turns.call_each, lambda key, pairs: self.run("unlist", [key], pairs))
 
     @cached_property
     def _turns(self) -> KeptConnections:

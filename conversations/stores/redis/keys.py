@@ -13,6 +13,15 @@ HEARTBEATS = "onesource:{control}:heartbeats"
 """A hash of process to time, in milliseconds."""
 
 
+TENANTS = "onesource:newest"
+"""The sorted set of tenants, by the time of their last messages, in milliseconds."""
+
+
+def newest_key(tenant: str) -> str:
+    """Return the key of the sorted set of a tenant's conversations, by the time of their last messages."""
+    return f"{TENANTS}:{tenant}"
+
+
 def flags_key(key: str) -> str:
     """Return the key of the hash with a conversation's flag, which its script sets: one hash for all conversations
     of a single server. On a cluster it has to be one in the conversation's slot."""

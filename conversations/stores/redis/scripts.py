@@ -4,6 +4,7 @@ A line `-- include: turns.lua` stands for the text of lua/include/turns.lua. A s
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
+
+from conversations.stores.redis.kept import Command
 
 _FOLDER = Path(__file__).parent / "lua"
 NAMES = frozenset(path.stem for path in _FOLDER.glob("*.lua"))
@@ -28,18 +31,26 @@ def registered(client: Redis) -> dict[str, Script]:
     return {name: client.register_script(source(name)) for name in NAMES}
 
 
-def run_each(client: Any, script: Script, keys: list[str], argument: int) -> list[tuple[int | None, bytes]]:
-    """Return the script's answers for one key after another, each with the same argument. By its digest: the driver's
-    own way to have a script in a pipeline asks first whether the server has it, a round trip more each time."""
+def run_each(
+    client: Any, script: Script, keys: list[str], argument: int, beside: Sequence[Command] = ()
+) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
+    """Return the script's answers for one key after another, each with the same argument, and those of the commands
+    beside it. By its digest: the driver's own way to have a script in a pipeline asks first whether the server has it,
+    a round trip more each time."""
     try:
-        return _evaluated(client, script.sha, keys, argument)
+        return _evaluated(client, script.sha, keys, argument, beside)
     except NoScriptError:
         client.script_load(script.script)
-        return _evaluated(client, script.sha, keys, argument)
+        return _evaluated(client, script.sha, keys, argument, beside)
 
 
-def _evaluated(client: Any, sha: str, keys: list[str], argument: int) -> list[tuple[int | None, bytes]]:
+def _evaluated(
+    client: Any, sha: str, keys: list[str], argument: int, beside: Sequence[Command]
+) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.evalsha(sha, 1, key, argument)
-    return [answer or (None, b"") for answer in pipeline.execute()]
+    for command in beside:
+        pipeline.execute_command(*command)
+    answers = pipeline.execute()
+    return [answer or (None, b"") for answer in answers[: len(keys)]], answers[len(keys) :]

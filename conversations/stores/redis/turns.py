@@ -1,6 +1,5 @@
 """Histories in Redis, through Django's cache API."""
 
-import re
 from collections.abc import Collection, Sequence
 
 from django.conf import settings
@@ -10,24 +9,25 @@ from conversations.stores.base import (
     MOST_SCANNED,
     Contents,
     HistoryStore,
+    Newest,
     Page,
+    Place,
     Receipt,
     Summary,
     report_tombstone,
     tombstone_in,
 )
 from conversations.stores.redis.control import CacheControl
+from conversations.stores.redis.faults import as_unavailable
 from conversations.stores.redis.format import keys_of
 from conversations.stores.redis.lines import Lines
-from conversations.stores.sessions import is_of, part_of_name, session_of
+from conversations.stores.sessions import is_of, session_of
 from conversations.turns import History, Turn
 from conversations.used_keys import Keys
 
 # What one page may cost Redis: 100,000 keys looked at, in steps that let other commands in between.
 _STEPS = 50
 _STEP = MOST_SCANNED
-_CURSOR = re.compile(r"[0-9]{1,20}")  # SCAN's own
-
 
 _ADDED = Receipt(stored=True, created=False)
 
@@ -61,7 +61,9 @@ class CacheStore(CacheControl, HistoryStore):
 
     def append_after(self, session: str, seen: History, turn: Turn, *, flag: bool = False) -> Receipt:
         with self._errors():
-            if isinstance(seen, Lines) and self._client.append_after(session, seen, turn, self.limits, flag=flag):
+            client = self._client
+            if isinstance(seen, Lines) and client.append_after(session, seen, turn, self.limits, flag=flag):
+                client.newest.noted[session] = turn.answer.at
                 return _ADDED
         return self._append(session, turn, (), flag)
 
@@ -78,8 +80,8 @@ class CacheStore(CacheControl, HistoryStore):
             seconds = self._client.expires_in(session)
             return seconds if seconds >= 0 else None
 
-    def _scan(self, cursor: str, limit: int, tenant: str | None, contains: str) -> Page:
-        pattern = (f"{tenant}:*" if tenant else "*") + (f"{part_of_name(contains)}*" if contains else "")
+    def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
+        pattern = f"{tenant}:*" if tenant else "*"
         found: list[str] = []
         position, count = int(cursor or 0), limit
         enough = deadline.left() / 2  # the rest is for the summaries of what was found
@@ -94,8 +96,13 @@ class CacheStore(CacheControl, HistoryStore):
                     count = min(2 * count, _STEP)
         return Page(tuple(found), str(position or ""))
 
-    def is_cursor(self, cursor: str, tenant: str | None) -> bool:
-        return _CURSOR.fullmatch(cursor) is not None and int(cursor) < 2**64
+    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+        with as_unavailable(self.alias):
+            return self._client.newest.read(tenant, before, limit, since, contains)
+
+    def write_list(self) -> None:
+        with as_unavailable(self.alias):
+            self._client.newest.write()
 
     def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
         with self._errors():
