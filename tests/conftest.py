@@ -35,6 +35,11 @@ def _servers(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
         environment.stop()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup() -> None:
+    """Make no second database for tests: `default` is this process' own already, and what tests start uses it too."""
+
+
 @pytest.fixture
 def redis_server() -> RedisServer:
     return environment.REDIS

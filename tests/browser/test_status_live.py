@@ -64,13 +64,13 @@ def test_a_store_that_goes_out_is_shown_in_the_same_page(browser: Chrome, reques
     assert browser.execute_script("return window.sameDocument")
 
 
-def test_focus_scroll_and_what_is_typed_stay(browser: Chrome) -> None:
-    browser.find_element(By.NAME, "reason").send_keys("Because")
+def test_focus_scroll_and_what_is_open_stay(browser: Chrome) -> None:
+    browser.find_element(By.CSS_SELECTOR, "#status-charts summary").click()
     browser.execute_script("window.scrollTo(0, 120)")
     where, before = browser.execute_script("return window.scrollY"), shown_at(browser)
     WebDriverWait(browser, PATIENCE).until(lambda _: shown_at(browser) != before)
-    assert browser.execute_script("return [document.activeElement.name, window.scrollY]") == ["reason", where]
-    assert browser.find_element(By.NAME, "reason").get_attribute("value") == "Because"
+    assert browser.execute_script("return [document.activeElement.tagName, window.scrollY]") == ["SUMMARY", where]
+    assert browser.find_element(By.CSS_SELECTOR, "#status-charts details").get_attribute("open")
 
 
 HIDDEN = "Object.defineProperty(document, 'hidden', {{value: {}, configurable: true}});" \

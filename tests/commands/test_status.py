@@ -232,7 +232,7 @@ def test_the_report_has_the_same_fields() -> None:
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",
-                                                          "cut_off", "clock_ahead", "machines"]  # fmt: skip
+                                                          "cut_off", "clock_ahead"]  # fmt: skip
     assert list(report["stores"]["redis"]["says"]) == [
         "version", "memory_bytes", "data_bytes", "max_memory_bytes", "policy", "clients", "role", "replicas", "lag",
         "persistence",
