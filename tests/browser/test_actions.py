@@ -64,9 +64,11 @@ def open_as(user: str, service: Service, browser: Chrome, path: str) -> None:
     follow(browser, By.CSS_SELECTOR, "[type=submit]")
 
 
-def plan(service: Service, browser: Chrome, action: str) -> None:
+def plan(service: Service, browser: Chrome, action: str, to: str = "") -> None:
     """Plan an action; return when its page asks for the yes, or says why it does not."""
     browser.get(f"http://localhost:{service.port}/admin/actions/")
+    if to:
+        browser.find_element(By.CSS_SELECTOR, f"#{action} [name=to][value={to}]").click()
     follow(browser, By.CSS_SELECTOR, f"#{action} [type=submit]")
     until(browser, "document.querySelector('.agree, .note:not(.warn)')")
 
@@ -183,7 +185,7 @@ def test_the_run_of_a_server_that_ended_is_interrupted_and_the_next_one_does_it(
     browser.get(address)
     until_ended(browser, "interrupted")
     shown(browser, ".note.warn", "Plan it again")
-    plan(service, browser, "failover")
+    plan(service, browser, "failover", to="mongo")  # which may be the primary by now
     agree(browser, "mongo", "again")
     until_ended(browser)
     eventually(lambda: service.follows("mongo", False), "dual write is not as it was", 60)

@@ -24,7 +24,7 @@ async function look() {
 function show(html) {
   const fresh = new DOMParser().parseFromString(html, "text/html").getElementById("run");
   if (!fresh) throw new Error("no run");
-  if (fresh.dataset.state !== "running") location.reload();
+  if (fresh.dataset.state !== "running") return location.reload(); // what it shows until then stays as it is
   if (step.textContent !== fresh.dataset.step) step.textContent = fresh.dataset.step;
   const lines = document.querySelector(".lines");
   const inLines = lines !== null && document.activeElement === lines;
