@@ -126,7 +126,11 @@ def stream(question: Question) -> Iterator[str | Answer]:
             connections.close_all()
 
     go_on = copy_context().run  # with what is left until the deadline
-    threading.Thread(target=go_on, args=[work], name="asking", daemon=True).start()
+    try:
+        threading.Thread(target=go_on, args=[work], name="asking", daemon=True).start()
+    except BaseException:
+        held.close()
+        raise
     return _until_answered(pieces)
 
 

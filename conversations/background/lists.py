@@ -43,7 +43,8 @@ def _is_due(alias: str) -> bool:
     """Return whether the list is not known to have every conversation, or was made a day ago: then it is given what it
     is missing all the same, as of a process that was killed."""
     try:
-        return clock.timestamp() - float(control(alias).note(LISTED) or 0) > _MADE_EVERY
+        age = clock.timestamp() - float(control(alias).note(LISTED) or 0)
+        return not -_LEASE_SECONDS < age < _MADE_EVERY  # a note from later is none either
     except ValueError:  # another program's
         return True
 

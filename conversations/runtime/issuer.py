@@ -121,7 +121,8 @@ def forget() -> None:
 
 
 async def _fetch() -> Any:
-    """Return the issuer's JWKS; raise NotFetched. However slowly it comes, it ends in FETCH_SECONDS."""
+    """Return the issuer's JWKS; raise NotFetched. However slowly it comes, it ends in FETCH_SECONDS; where the machine
+    takes longer to look up the host, the next fetch waits for that."""
     import httpx  # here: it takes a while, and most services have no issuer
 
     try:

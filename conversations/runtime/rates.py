@@ -140,6 +140,8 @@ class Rates:
                 if request:
                     one.has_failed(request)
                 metrics.rate_fallbacks.inc()
+                if wait := one.own_wait(now):  # others of this process have asked meanwhile
+                    return wait
                 self._let_through(one, now)
                 return 0.0
             one.take(request, permits[0], now)

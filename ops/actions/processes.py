@@ -60,10 +60,8 @@ def _wait(pk: int) -> str:
     try:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "ops.actions", str(pk)],
-            cwd=settings.BASE_DIR,
             stdin=subprocess.DEVNULL,
-            # It counts nothing, and would leave its files among the workers'.
-            env={name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"},
+            env=_environment(),
             preexec_fn=children.parent_death_hook(),
         )
     except OSError as error:
@@ -75,6 +73,14 @@ def _wait(pk: int) -> str:
     finally:
         _living.discard(process)
     return f"its process was ended by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the worker's own, whose folder the process has too: paths in it may be relative. It finds the code from
+    any folder, and counts nothing: it would leave its files among the workers'."""
+    found = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    path = [str(settings.BASE_DIR), *filter(None, [found.get("PYTHONPATH")])]
+    return found | {"PYTHONPATH": os.pathsep.join(path)}
 
 
 def _ended(process: "subprocess.Popen[bytes]", pk: int) -> int:

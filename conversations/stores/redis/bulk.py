@@ -4,6 +4,7 @@ between."""
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from conversations import clock
 from conversations.ids import is_stamped
@@ -25,7 +26,17 @@ from conversations.stores.redis.keys import (
     used_keys_key,
 )
 from conversations.stores.redis.newest import adding, removing
-from conversations.stores.redis.patient import BATCH, PAUSE, SCAN, answers, errors, patient_client, scan, turns_client
+from conversations.stores.redis.patient import (
+    BATCH,
+    PAUSE,
+    SCAN,
+    answers,
+    errors,
+    no_error,
+    patient_client,
+    scan,
+    turns_client,
+)
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
 from conversations.stores.sessions import is_key, make_key
@@ -90,21 +101,24 @@ class RedisBulk(RedisReader, BulkStore):
             sessions = list(filter(SESSION.fullmatch, names))
             ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
             found = {session: _time_in(end) for session, end in ends if end != b""}  # that one has gone
-            self._list(found)
+            for answer in self._list(found):
+                no_error(answer)  # or the list would count as whole without these
             yield len(found)
 
-    def _list(self, places: Mapping[str, str]) -> None:
-        """Add sessions to the lists, with the times of their last messages."""
-        for batch in batches(places.items(), BATCH):
-            self._send(adding(batch))
+    def _list(self, places: Mapping[str, str]) -> list[Any]:
+        """Add sessions to the lists, with the times of their last messages; return the answers."""
+        return [answer for batch in batches(places.items(), BATCH) for answer in self._send(adding(batch))]
 
-    def _send(self, commands: Sequence[Command]) -> None:
-        """Send the commands. What is wrong with a list keeps nothing else from being done."""
+    def _send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send the commands; return their answers, an error in the place of an answer. What is wrong with a list keeps
+        nothing else from being done."""
+        found: list[Any] = []
         for batch in batches(commands, BATCH):
             pipeline = self._pipeline()
             for command in batch:
                 pipeline.execute_command(*command)
-            answers(pipeline, raising=False)
+            found += answers(pipeline, raising=False)
+        return found
 
     def clear_flags(self, values: Mapping[str, str]) -> None:
         if values:

@@ -11,7 +11,7 @@ from django_redis.pool import ConnectionFactory
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, DefaultParser, SSLConnection, parse_url
-from redis.exceptions import ConnectionError, NoPermissionError, ReadOnlyError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, NoPermissionError, RedisError, TimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.utils import SENTINEL
@@ -116,15 +116,11 @@ class Sentinels(Sentinel):
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the server that sentinels name as the primary. It is closed when that takes no writes any more,
-    so that the next one asks them again; the library's own would hide that the write was refused."""
+    """A connection to the server that sentinels name as the primary. Where that takes no writes any more, the library's
+    own would hide that the write was refused, and lose the other answers of a round trip."""
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return Connection.read_response(self, *arguments, **options)
-        except ReadOnlyError:
-            self.disconnect()  # type: ignore[no-untyped-call]
-            raise
+        return Connection.read_response(self, *arguments, **options)
 
 
 class PrimarySSLConnection(PrimaryConnection, SSLConnection):

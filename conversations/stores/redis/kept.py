@@ -48,12 +48,15 @@ class KeptConnections:
         raise the driver's other errors."""
         connection = self._take()
         try:
-            connection.send_packed_command(list(map(pack_command, commands)), check_health=False)
+            connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
             answers = [_answer(connection) for _ in commands]
         except BaseException:
             self._drop(connection)
             raise
-        self._idle.append(connection)
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            self._drop(connection)
+        else:
+            self._idle.append(connection)
         return answers
 
     def _take(self) -> Connection:

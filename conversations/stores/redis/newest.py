@@ -181,7 +181,12 @@ def _places(tenant: str, answer: list[Any]) -> list[Place]:
 
 def _taken(noted: dict[str, Any]) -> dict[str, Any]:
     """Remove and return what is there; what other threads note meanwhile stays."""
-    return dict([noted.popitem() for _ in range(len(noted))])
+    taken: dict[str, Any] = {}
+    with suppress(KeyError):  # another thread has taken the rest
+        for _ in range(len(noted)):
+            session, value = noted.popitem()
+            taken[session] = value
+    return taken
 
 
 def _checked(answers: list[Any]) -> list[Any]:
