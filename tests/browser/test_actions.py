@@ -4,7 +4,7 @@ import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,24 +128,6 @@ def test_a_failover_is_planned_agreed_to_watched_and_audited_and_goes_back(
     assert [message for message in severe if "/favicon.ico" not in message] == []
 
 
-def test_a_second_action_is_refused_while_one_runs(service: Service, browser: Chrome) -> None:
-    open_as(OPERATOR, service, browser, "actions/")
-    plan(service, browser, "failover")
-    first = browser.current_url
-    plan(service, browser, "failover")
-    second = browser.current_url
-    browser.get(first)
-    agree(browser, "mongo", "the first one")
-    running = browser.current_url
-    browser.get(second)
-    assert "failover is running, begun by op in the admin" in see(browser, ".note.bad", "running")
-    browser.get(running)
-    until_ended(browser)
-    plan(service, browser, "failback")
-    agree(browser, "redis", "back again")
-    until_ended(browser)
-
-
 def test_without_a_permission_it_is_403(service: Service, browser: Chrome) -> None:
     open_as(OTHER, service, browser, "actions/")
     assert "You may not do this." in see(browser, "#content-main")
@@ -171,16 +153,13 @@ def test_no_page_is_wider_than_the_window(service: Service, browser: Chrome, wid
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-@pytest.mark.parametrize("end", [Service.kill, Service.stop])
-def test_the_run_of_a_server_that_ended_is_interrupted_and_the_next_one_does_it(
-    service: Service, browser: Chrome, end: Callable[[Service], None]
-) -> None:
+def test_the_run_of_a_killed_server_is_interrupted_and_the_next_one_does_it(service: Service, browser: Chrome) -> None:
     open_as(OPERATOR, service, browser, "actions/")
     plan(service, browser, "failover")
     agree(browser, "mongo", "a test")
     shown(browser, ".lines", "precheck")
     address = browser.current_url
-    end(service)
+    service.kill()
     service.start().wait()
     browser.get(address)
     until_ended(browser, "interrupted")
