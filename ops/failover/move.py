@@ -133,8 +133,12 @@ class Failover:
         if self.routing == routing:
             self.steps.add(step, "is so already")
             return
-        _, taken = switching.record(routing, self.request.by, f"{self.request.reason or NAME} [{self.note.id}]")
-        self.routing = routing
+        before, self.routing = self.routing, routing  # first: Ctrl-C may come while it is recorded
+        try:
+            _, taken = switching.record(routing, self.request.by, f"{self.request.reason or NAME} [{self.note.id}]")
+        except ConversationError:
+            self.routing = before
+            raise
         if wait:
             time.sleep(FOLLOW_SECONDS)
         followed = "has followed by now" if wait else "follows within two seconds"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -224,3 +225,18 @@ def test_killed_while_copying_and_run_again_it_finishes(
     assert (code, report["resumed"], report["compared"], report["differences"]) == (0, True, 300, 0)
     assert report["copied"] < 300
     assert switching.current() == Routing(MONGO, False)
+
+
+def test_interrupted_while_a_switch_is_recorded_it_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(REDIS)
+    record = switching.record
+
+    def interrupted(routing: Routing, *by: str) -> Any:
+        recorded = record(routing, *by)
+        if routing.dual_write:
+            raise KeyboardInterrupt
+        return recorded
+
+    monkeypatch.setattr(switching, "record", interrupted)
+    assert run("failover", "--to", "mongo")[0] == 1
+    assert switching.current() == Routing(REDIS, False)
