@@ -107,7 +107,7 @@ def test_a_primary_that_became_a_replica_is_left(deployment: Deployment) -> None
 
 
 def test_sentinels_that_are_out_keep_nobody_waiting(deployment: Deployment) -> None:
-    """Who has a connection does without them; who needs one is told within the time of a few tries."""
+    """An open connection goes on without sentinels; a new one fails within the time of a few tries."""
     store = CacheStore("redis", LIMITS)
     store.ping()
     for sentinel in deployment.sentinels:
