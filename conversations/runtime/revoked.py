@@ -116,7 +116,7 @@ def _note(place: str) -> bool:
             one.write_note(NOTE, orjson.dumps(_known).decode())
         finally:
             with suppress(StoreUnavailable):
-                one.lease(NOTE, PROCESS, 0.001)
+                one.release(NOTE, PROCESS)
     return True
 
 

@@ -148,5 +148,9 @@ class ControlStore(ABC):
         raise NotImplementedError
 
     @abstractmethod
+    def release(self, name: str, holder: str) -> None:
+        """End the lease at once, if the holder has it: one atomic step."""
+
+    @abstractmethod
     def holder(self, name: str) -> str | None:
         """Return who has the lease now, None where nobody has."""

@@ -117,6 +117,9 @@ class MeasuredStore(HistoryStore, ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._control.lease(name, holder, seconds)
 
+    def release(self, name: str, holder: str) -> None:
+        self._control.release(name, holder)
+
     def permits(self, requests: Sequence[PermitRequest], seconds: float = inf) -> list[Permits]:
         with deadline.call(self.alias, seconds):
             return self._control.permits(requests)

@@ -53,6 +53,11 @@ class MemoryControl(ControlStore):
             self._leases[name] = (holder, self._clock() + seconds)
             return True
 
+    def release(self, name: str, holder: str) -> None:
+        with self._usable():
+            if self._leases.get(name, ("", 0.0))[0] == holder:
+                del self._leases[name]
+
     def holder(self, name: str) -> str | None:
         with self._usable():
             holder, until = self._leases.get(name, ("", 0.0))

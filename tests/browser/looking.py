@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.faults.service import ROOT, Service
@@ -44,7 +43,18 @@ def follow(browser: Chrome, by: str, what: str) -> None:
     """Click what leads to another page; return when this page has been left, since a click does not wait for that."""
     page = browser.find_element(By.TAG_NAME, "html")
     browser.find_element(by, what).click()
-    WebDriverWait(browser, PATIENCE).until(staleness_of(page))
+
+    def left(_: Chrome) -> bool:
+        try:
+            page.is_enabled()
+        except StaleElementReferenceException:
+            return True
+        except WebDriverException as error:  # what the driver says while one page replaces the other
+            if "does not belong to the document" not in str(error.msg):
+                raise
+        return False
+
+    WebDriverWait(browser, PATIENCE).until(left)
 
 
 def open_in_admin(service: Service, browser: Chrome, path: str) -> None:

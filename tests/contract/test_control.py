@@ -104,6 +104,15 @@ class ControlContract:
         self.pass_ttl(store)
         assert store.lease(name, "b", 1) is True
 
+    def test_a_lease_is_released_at_once_by_its_holder_alone(self, store: Store) -> None:
+        name = a_session()
+        assert store.lease(name, "a", 60)
+        store.release(name, "b")
+        assert store.holder(name) == "a"
+        store.release(name, "a")
+        assert store.holder(name) is None
+        assert store.lease(name, "b", 60)
+
     def test_a_dataset_is_counted_up_only_under_its_own_id(self, store: Store, no_dataset: None) -> None:
         assert store.report().dataset is None
         one, other = Dataset("one", 5, "1"), Dataset("other", 9, "2")
@@ -147,6 +156,7 @@ class ControlContract:
             lambda: store.clear_flag(a_session(), ""),
             lambda: store.note("switch"),
             lambda: store.lease("test", "me", 1),
+            lambda: store.release("test", "me"),
             lambda: store.holder("test"),
             store.report,
             lambda: store.beat("me", Dataset("", 0)),

@@ -207,7 +207,7 @@ def test_what_an_operators_command_changes_is_looked_at_afterwards(alias: str) -
     for _ in range(5):
         assert done.step("me") is False
     assert done.out_of_step == 0
-    control(alias).lease(OPERATORS, "a restore", 0.001)
+    control(alias).release(OPERATORS, "a restore")
     eventually(lambda: done.step("me"), "the scrub does not end")
     assert done.out_of_step == 1
     assert store(REDIS).load(session) == History.of(turns)
@@ -365,7 +365,7 @@ def test_only_the_holder_of_the_lease_scrubs(steps: list[Scrub]) -> None:
         watcher._repair()
         assert not steps
     finally:
-        control(REDIS).lease("healing", "another", 0.001)
+        control(REDIS).release("healing", "another")
     eventually(lambda: (watcher._repair(), steps)[1], "it does not begin")
 
 

@@ -209,6 +209,9 @@ class Link(HistoryStore, ControlStore):
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self.call(lambda: self._store.lease(name, holder, seconds), write=True)
 
+    def release(self, name: str, holder: str) -> None:
+        self.call(lambda: self._store.release(name, holder), write=True)
+
     def holder(self, name: str) -> str | None:
         return self.call(lambda: self._store.holder(name))
 

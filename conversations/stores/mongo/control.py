@@ -58,6 +58,10 @@ class DocumentControl(ControlStore):
                 return False
         return True
 
+    def release(self, name: str, holder: str) -> None:
+        with failing_fast():
+            documents(NOTES).delete_one({"_id": f"lease:{name}", "holder": holder})
+
     def holder(self, name: str) -> str | None:
         with failing_fast():
             found = documents(NOTES).find_one({"_id": f"lease:{name}", "until": {"$gt": now()}})

@@ -52,6 +52,10 @@ class CacheControl(ControlStore):
         with self._errors():
             return bool(self._client.run("lease", [lease_key(name)], [holder, int(seconds * 1000)]))
 
+    def release(self, name: str, holder: str) -> None:
+        with self._errors():
+            self._client.run("release", [lease_key(name)], [holder])
+
     def permits(self, requests: Sequence[PermitRequest], seconds: float = inf) -> list[Permits]:
         calls = [(rate_key(one.name, one.rate), _arguments(one)) for one in requests]
         with self._errors():
