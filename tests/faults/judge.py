@@ -83,8 +83,16 @@ class Verdict:
     repair_seconds: float | None = None
     broken: list[str] = field(default_factory=list)
     """The promises that were broken."""
+    beside: float = 0.0
+    """Calls that failed meanwhile to the store which the row leaves alone."""
     examples: list[str] = field(default_factory=list)
     """Of the first few offences, what they were."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether all that is wrong is an honest `behind`, and a busy machine made the other store fail too: that is
+        another fault than the row's."""
+        return self.beside > 0 and bool(self.broken) and all(one.startswith("behind ") for one in self.broken)
 
     def example(self, kind: str, text: str) -> None:
         if sum(example.startswith(kind) for example in self.examples) < _EXAMPLES:

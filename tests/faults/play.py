@@ -55,8 +55,11 @@ def play(stack: Stack, case: Case, pace: Pace, alone: AbstractContextManager[obj
     for service in stack.services:
         service.shown.unlink(missing_ok=True)
     logs = {service.log: service.log.stat().st_size for service in stack.services}
+    beside = {"redis": "mongo", "mongo": "redis"}.get(row.out)
     with alone:
+        failed = stack.service.errors_of(beside) if beside else 0.0
         repairing_since = _under_load(run, row, pace)
+        failed = stack.service.errors_of(beside) - failed if beside else 0.0
 
     def is_apart(stored: Stored) -> str:
         return evidence.apart(stored, run.route.primary, run.route.dual_write)
@@ -68,6 +71,7 @@ def play(stack: Stack, case: Case, pace: Pace, alone: AbstractContextManager[obj
     in_use = stack.uses_both(deadline)  # or the API would read the other store
     views = _views(run, stored)
     verdict = judge(load.talks, views, terms, evidence.shown(stack))
+    verdict.beside = failed
     verdict.repair_seconds = None if apart else repaired_in
     conclude(verdict, terms, apart or ("" if in_use else "a store is up and still held back"))
     last = load.ask_once_more()

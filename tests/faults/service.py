@@ -105,6 +105,12 @@ class Service:
             if line.startswith((f"{name}{{", f"{name} ")):
                 yield float(line.rpartition(" ")[2])
 
+    def errors_of(self, alias: str) -> float:
+        """Return how many calls to the store have failed in all workers together."""
+        _, _, body = self.request("GET", "/metrics")
+        lines = [line for line in body.decode().splitlines() if line.startswith("store_errors_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if f'store="{alias}"' in line)
+
     def request(self, method: str, path: str, *, port: int | None = None) -> tuple[int, Any, bytes]:
         """Return status, headers and body of a request on a connection of its own; the port is the public one."""
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)

@@ -63,6 +63,8 @@ def test_what_was_acknowledged_is_there_once_in_order_and_known_to_the_next_answ
     row, route = case
     try:
         verdict = play(stacks.get(setup, route), case, IN_CI, alone)
+        if verdict.disturbed:
+            verdict = play(stacks.get(setup, route), case, IN_CI, alone)
         assert not verdict.broken, "\n".join(
             [f"{row.sentence} Broken: {verdict.broken}, kept in {KEPT}", *verdict.examples]
         )

@@ -94,6 +94,17 @@ def test_an_answer_that_says_it_is_behind_is_allowed_without_dual_write_alone() 
     assert verdict_on(talk, 1, 2, terms=Terms(dual_write=True), a2="").broken == ["behind 1 with dual write"]
 
 
+def test_a_row_is_disturbed_only_where_the_other_store_failed_and_every_answer_was_honest() -> None:
+    talk, dual_write = a_talk(an_ask(1), an_ask(2, context="behind")), Terms(dual_write=True)
+    verdict = verdict_on(talk, 1, 2, terms=dual_write, a2="")
+    assert not verdict.disturbed
+    verdict.beside = 1
+    assert verdict.disturbed
+    lost = verdict_on(talk, 1, terms=dual_write, a2="")
+    lost.beside = 1
+    assert "lost 1" in lost.broken and not lost.disturbed
+
+
 def test_what_was_deleted_must_not_be_there_and_what_came_later_must() -> None:
     gone = Deletion(SESSION, 2.5, 2.6)
     talk = a_talk(an_ask(1), an_ask(2), an_ask(3), deletions=(gone,))
