@@ -9,6 +9,7 @@ from django.forms import Form
 from conversations.runtime import switching
 from conversations.stores import other
 from ops.actions import forms
+from ops.failover import checks
 from ops.models import Run
 
 FOLLOWING = 6.0
@@ -46,6 +47,10 @@ class Action:
         """Return whether there is anything to do, by what the plan found."""
         return True
 
+    def outdated(self, planned: Run) -> str:
+        """Return why the plan no longer says what would be done, "" where it does."""
+        return ""
+
     def seconds(self, report: Mapping[str, Any], looked: float) -> float:
         """Return about how long it takes, where the plan took so long. docs/capacity.md has what this is made of."""
         return looked
@@ -74,6 +79,12 @@ class Failover(Action):
 
     def is_needed(self, report: Mapping[str, Any]) -> bool:
         return not report.get("already")
+
+    def outdated(self, planned: Run) -> str:
+        leaving = other(self.typed(planned))
+        if without_a_copy(planned.report) and not checks.outage(leaving):
+            return f"{leaving} answers again, so that it can be copied first. Make another plan"
+        return ""
 
     def seconds(self, report: Mapping[str, Any], looked: float) -> float:
         return FOLLOWING + 2 * looked + 0.004 * int(report.get("would_copy", 0))

@@ -46,6 +46,8 @@ def obstacle(action: Action, planned: Run) -> OperatorError | None:
         return Refused("there is nothing to do")
     if planned.ended_at and timezone.now() - planned.ended_at > GOOD_FOR:
         return Refused("the plan is more than ten minutes old. Make another one")
+    if problem := action.outdated(planned):
+        return Refused(problem)
     if newest_switch() > planned.since:
         return Overtaken()
     if running := rows.current():

@@ -18,14 +18,14 @@ from pytest_django import Settings
 
 from conversations.policy import Routing
 from conversations.runtime import switching
-from conversations.stores import ALIASES, MONGO, REDIS
+from conversations.stores import ALIASES, MONGO, REDIS, reachable
 from ops import lease
 from ops.actions import kinds, processes, rows, runs
 from ops.actions.forms import TrimForm
 from ops.models import AuditEntry, Run
 from tests.builders import some_turns
 from tests.commands.working import hold, turns_in
-from tests.servers import eventually
+from tests.servers import RedisServer, eventually
 
 pytestmark = pytest.mark.usefixtures("both_empty", "no_runs")
 
@@ -137,6 +137,19 @@ class TestFailover:
         run = ended(client.post(address, YES)["Location"])
         assert (run.words, run.state) == (["--to=mongo", "--force"], "done")
         assert switching.current() == Routing(MONGO, False)
+
+    def test_a_store_that_answers_again_is_not_left_without_a_copy(
+        self, redis_out: None, redis_server: RedisServer
+    ) -> None:
+        hold(MONGO)
+        client = superuser()
+        address = planned(client)
+        redis_server.start()
+        eventually(lambda: reachable() == ALIASES, "redis does not answer")
+        output = text(client.post(address, YES, follow=True))
+        assert "redis answers again, so that it can be copied first. Make another plan" in output
+        assert switching.current() == Routing(REDIS, False)
+        assert newest_entry().outcome.startswith("refused: ")
 
     def test_with_both_stores_up_nothing_is_forced(self) -> None:
         client = superuser()
