@@ -150,8 +150,9 @@ class MongoServer(Server):
                 "--storage-path", str(self.directory / "db"), "--enable-test-commands", "--log-level", "WARNING",
                 "--cache-size", "256M", *self.options]  # fmt: skip
 
-    def client(self) -> "MongoClient[dict[str, object]]":
-        return MongoClient(self.url, serverSelectionTimeoutMS=500, journal=True)
+    def client(self, milliseconds: int = 10_000) -> "MongoClient[dict[str, object]]":
+        """Return a client that waits for so long where the server does not answer: a busy machine's may take long."""
+        return MongoClient(self.url, serverSelectionTimeoutMS=milliseconds, journal=True)
 
     def _listens(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -161,7 +162,7 @@ class MongoServer(Server):
     def answers(self) -> bool:
         if not self._listens():  # the driver would look again after half a second
             return False
-        with self.client() as client:
+        with self.client(500) as client:
             try:
                 return bool(client.admin.command("ping"))
             except PyMongoError:
