@@ -22,7 +22,8 @@ def record(
 ) -> bool:
     """Record the action; return whether the database has it. An unavailable audit database is logged, not
     raised: it must not block a failover."""
-    fields = {"who": who or operator(), "action": action, "reason": reason or _acting[1], "outcome": outcome[:200]}
+    who = (who or operator())[:255]
+    fields = {"who": who, "action": action, "reason": reason or _acting[1], "outcome": outcome[:200]}
     changes = {"before": before or {}, "after": after or {}}
     event(logger, logging.WARNING, "audit", **fields, **changes)
     try:

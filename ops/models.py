@@ -9,7 +9,7 @@ class AuditEntry(models.Model):
     """One operator action: who, what, why, before, after, outcome."""
 
     at = models.DateTimeField(auto_now_add=True)
-    who = models.CharField(max_length=150)
+    who = models.CharField(max_length=255)
     action = models.CharField(max_length=50)
     reason = models.TextField(blank=True)
     before = models.JSONField(default=dict)
