@@ -63,6 +63,11 @@ backup_timestamp = Gauge(
     "When the newest backup of both stores began, as Unix time; 0 when none is recorded.",
     multiprocess_mode="mostrecent",
 )
+backup_verified = Gauge(
+    "onesource_backup_verified_timestamp_seconds",
+    "When a backup of both stores was last verified, as Unix time; 0 when that is not recorded.",
+    multiprocess_mode="mostrecent",
+)
 persist_errors = Counter("history_persist_errors", "Turns that a store did not take.", ["store"])
 persist_attempts = Counter("history_persist_attempts", "Attempts to write a turn to a store.", ["store"])
 not_persisted = Counter("history_not_persisted", "Turns that no store took or has confirmed.")
@@ -211,7 +216,7 @@ def start(stores: Iterable[str], named: Iterable[Gauge]) -> None:
     """Create every series of these stores, so that the first scrape has it, with the gauges named after them; drop the
     live gauges of ended processes."""
     _drop_ended()
-    for gauge in (*named, backup_timestamp, clock_offset, tenants_full, tenants_near):
+    for gauge in (*named, backup_timestamp, backup_verified, clock_offset, tenants_full, tenants_near):
         _begin(gauge)
     for name in stores:
         persist_errors.labels(store=name)

@@ -83,6 +83,7 @@ class ListedSerializer(serializers.Serializer[Any]):
     messages = serializers.IntegerField(allow_null=True, help_text="How many; null where the value is corrupt.")
     updated_at = serializers.DateTimeField(allow_null=True)
     stores = serializers.ListField(child=serializers.ChoiceField(choices=STORES))
+    bytes = serializers.IntegerField(allow_null=True, help_text="About how many its messages take; null as above.")
 
 
 @extend_schema_serializer(many=False)  # a page is one, though it is what `list` answers

@@ -1,4 +1,5 @@
-"""Figures that change slowly, read every ten seconds: the memory that can be full, and the time of the newest backup.
+"""Figures that change slowly, read every ten seconds: the memory that can be full, when the newest backup was made, and
+when one was verified last.
 
 The watcher runs it in a thread of its own, so that it delays no ping. A figure that cannot be read stays as it was.
 """
@@ -19,24 +20,28 @@ logger = logging.getLogger(__name__)
 EVERY = 10.0  # seconds
 NOTE = "backup"
 """The name of the note, in each store, with the time of the newest backup of both."""
+VERIFIED = "backup_verified"
+"""That of the note with the time when a backup of both was last verified, and with the time of that backup."""
+_TIMES = {NOTE: metrics.backup_timestamp, VERIFIED: metrics.backup_verified}
 
-_newest = 0.0
+_newest = dict.fromkeys(_TIMES, 0.0)
 _evicts = False
 
 
 def sample() -> None:
-    """Set the gauges of that memory and of the newest backup; nothing is raised for an unavailable store."""
+    """Set the gauges of that memory and of backups; nothing is raised for an unavailable store."""
     _sample_memory()
-    _sample_backup()
+    for name in _TIMES:
+        _sample_backup(name)
 
 
-def backups_recorded() -> dict[str, float]:
-    """Return when the newest backup of both stores was begun, as each store that can be reached has it recorded:
-    as Unix time, 0.0 for never."""
+def backups_recorded(name: str = NOTE) -> dict[str, float]:
+    """Return when the newest backup of both stores was begun, or with VERIFIED when one was verified last, as each
+    store that can be reached has it recorded: as Unix time, 0.0 for never."""
     recorded = {}
     for alias in ALIASES:
         with suppress(StoreUnavailable):
-            recorded[alias] = _time_of(control(alias).note(NOTE))
+            recorded[alias] = _time_of(control(alias).note(name))
     return recorded
 
 
@@ -60,18 +65,17 @@ def _report_eviction(alias: str, found: StoreInfo) -> None:
     _evicts = found.evicts_all
 
 
-def _sample_backup() -> None:
-    global _newest
-    recorded = backups_recorded()
+def _sample_backup(name: str) -> None:
+    recorded = backups_recorded(name)
     newest = max(recorded.values(), default=0.0)
     # The unavailable store may be the one with the newest.
-    _newest = newest if len(recorded) == len(ALIASES) else max(newest, _newest)
+    _newest[name] = newest if len(recorded) == len(ALIASES) else max(newest, _newest[name])
     if recorded:
-        metrics.backup_timestamp.set(_newest)
+        _TIMES[name].set(_newest[name])
 
 
 def _time_of(note: str | None) -> float:
     try:
-        return datetime.fromisoformat(note or "").timestamp()
+        return datetime.fromisoformat((note or "").partition(" ")[0]).timestamp()
     except ValueError:  # there is no note, or another program wrote it
         return 0.0

@@ -31,6 +31,10 @@ class Listed:
     messages: int | None
     updated_at: str | None
     stores: tuple[str, ...]
+    bytes: int | None = None
+    """About how many its messages take."""
+    question: str | None = None
+    """The beginning of the newest question, where previews were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class ListPage:
     results: tuple[Listed, ...]
     next: str | None
     complete: bool
+    unseen: tuple[str, ...] = ()
+    """The stores that could not be asked."""
 
 
 class Wanted(NamedTuple):
@@ -80,16 +86,18 @@ class Look(NamedTuple):
     complete: bool
 
 
-def page(wanted: Wanted, cursor: str, limit: int) -> ListPage:
+def page(wanted: Wanted, cursor: str, limit: int, preview: int = 0) -> ListPage:
     """Return a page of the conversations, the one with the newest message first; those of all tenants are named
-    tenant:session_id. It has as many as the limit where there are as many, unless looking for them takes too long; the
-    last one has no `next`. Raise InvalidCursor, or NoStore when no store can be listed."""
+    tenant:session_id, with so many characters of the newest question as `preview` says. It has as many as the limit
+    where there are as many, unless looking for them takes too long; the last one has no `next`. Raise InvalidCursor, or
+    NoStore when no store can be listed."""
     start = _decode(cursor, wanted.tenant) if cursor else None
     if start:
         wanted = wanted._replace(since=max(start.since, wanted.since))
     first = before = start.place if start else Place(wanted.until, "") if wanted.until else None
     listed: dict[str, Listed] = {}
     complete = start is None or start.complete
+    unseen: set[str] = set()
     for number in range(_LOOKS):
         try:
             look = _look(wanted, before, limit - len(listed))
@@ -97,8 +105,9 @@ def page(wanted: Wanted, cursor: str, limit: int) -> ListPage:
             if not number:
                 raise
             break
-        shown, known = _shown(look, first, wanted.tenant)
-        complete = complete and look.complete and known
+        shown, asked = _shown(look, first, wanted.tenant, preview)
+        unseen |= {alias for alias in ALIASES if alias not in asked}
+        complete = complete and look.complete and not unseen
         new = [place for place in look.places if place.session in shown and place.session not in listed]
         here = new[: limit - len(listed)]
         listed |= {place.session: shown[place.session] for place in here}
@@ -106,7 +115,19 @@ def page(wanted: Wanted, cursor: str, limit: int) -> ListPage:
         if before is None or len(listed) == limit:
             break
     following = Cursor(*before, wanted.since, complete).encode() if before else None
-    return ListPage(tuple(listed.values()), following, complete)
+    return ListPage(tuple(listed.values()), following, complete, tuple(alias for alias in ALIASES if alias in unseen))
+
+
+def total(wanted: Wanted) -> int | None:
+    """Return about how many conversations the list has, as the first store says that can count them; None where none
+    can, or only names would show it."""
+    if wanted.contains:
+        return None
+    for alias in sorted(ALIASES, key=lambda alias: not state().stores[alias].reads.allows()):
+        with suppress(StoreUnavailable):
+            if (number := store(alias).count(wanted.tenant, wanted.since, wanted.until)) is not None:
+                return number
+    return None
 
 
 def _look(wanted: Wanted, before: Place | None, limit: int) -> Look:
@@ -135,30 +156,30 @@ def _merged(found: dict[str, Newest]) -> Look:
     return Look(list(latest.values()), end, list(found), whole)
 
 
-def _shown(look: Look, first: Place | None, tenant: str | None) -> tuple[dict[str, Listed], bool]:
-    """Return what is shown of these conversations, and whether the stores could still be asked. One that has a place
+def _shown(look: Look, first: Place | None, tenant: str | None, preview: int) -> tuple[dict[str, Listed], list[str]]:
+    """Return what is shown of these conversations, and the stores that could still be asked. One that has a place
     before the first of this page, in either store, was on a page before, or has gone on since."""
     held: dict[str, dict[str, Summary]] = {place.session: {} for place in look.places}
-    known = True
+    asked: list[str] = []
     for alias in look.aliases:
-        try:
-            for session, summary in store(alias).summaries(held).items():
+        with suppress(StoreUnavailable):
+            for session, summary in store(alias).summaries(held, preview).items():
                 held[session][alias] = summary
-        except StoreUnavailable:
-            known = False
+            asked.append(alias)
     shown: dict[str, Listed] = {}
     for session, summaries in held.items():
         latest = max((summary.place or "" for summary in summaries.values()), default="")
         if summaries and not (first and Place(latest, session) >= first):
             shown[session] = _listed(session, summaries, tenant)
-    return shown, known
+    return shown, asked
 
 
 def _listed(session: str, held: dict[str, Summary], tenant: str | None) -> Listed:
     """Return what the list shows of a conversation: what the store has that has the latest of it, unless what one has
     is corrupt."""
     summary = max(held.values(), key=lambda one: one.at or "~")
-    return Listed(session if tenant is None else id_of(session), summary.messages, summary.at, tuple(held))
+    name = session if tenant is None else id_of(session)
+    return Listed(name, summary.messages, summary.at, tuple(held), summary.bytes, summary.question)
 
 
 def _decode(cursor: str, tenant: str | None) -> Cursor:

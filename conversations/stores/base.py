@@ -101,16 +101,28 @@ class Summary:
     """The time of its last message."""
     place: str | None = field(default=None, compare=False)
     """The `at` of its place in the store's list; None where it has none yet."""
+    bytes: int | None = field(default=None, compare=False)
+    """About how many its messages take as JSON lines."""
+    question: str | None = field(default=None, compare=False)
+    """The beginning of the newest question, where it was asked for."""
 
     @classmethod
     def of(cls, history: History) -> "Summary":
         return cls(len(history), history[-1].at)
 
     @classmethod
-    def of_end(cls, messages: int, message_id: Any, at: Any, place: str | None = None) -> "Summary":
+    def of_end(
+        cls,
+        messages: int,
+        message_id: Any,
+        at: Any,
+        place: str | None = None,
+        size: int | None = None,
+        question: str | None = None,
+    ) -> "Summary":
         """Return the summary of so many messages, of which the last has this id and this time."""
         whole = messages > 0 and messages % 2 == 0 and is_stamped(message_id, at)
-        return cls(messages, at, place) if whole else cls(None, None, place)
+        return cls(messages, at, place, size, question) if whole else cls(None, None, place)
 
 
 CORRUPT = Summary(None, None)
@@ -223,9 +235,16 @@ class HistoryStore(ABC):
         nothing to do."""
 
     @abstractmethod
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
+        """Return about how many conversations `newest` would list, those whose last message is from `since` on and
+        before `until`; what has gone may be counted. None where counting them would take many calls, StoreUnavailable
+        too where it takes long."""
+
+    @abstractmethod
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
         """Return a summary of each of the sessions that `load` would answer, CORRUPT where the ends of
-        its messages are malformed; their content is not checked. All in one round trip, which fetches no content."""
+        its messages are malformed; their content is not checked. All in one round trip, which fetches no content but,
+        with `preview`, so many characters of the newest question of each."""
 
     @abstractmethod
     def quarantine(self, session: str) -> bool:

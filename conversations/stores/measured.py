@@ -9,7 +9,7 @@ from conversations.breaker import Breaker
 from conversations.datasets import Dataset
 from conversations.errors import CorruptHistory, StoreUnavailable
 from conversations.slots import slots
-from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
+from conversations.stores.base import NO_TIME, Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.control import ControlStore, Flags, PermitRequest, Permits, Report
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys
@@ -104,9 +104,13 @@ class MeasuredStore(HistoryStore, ControlStore):
     def write_list(self) -> None:
         self._store.write_list()
 
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
         with deadline.call(self.alias):
-            return self._store.summaries(sessions)
+            return self._store.count(tenant, since, until)
+
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
+        with deadline.call(self.alias):
+            return self._store.summaries(sessions, preview)
 
     def note(self, name: str) -> str | None:
         return self._control.note(name)

@@ -94,9 +94,14 @@ class MemoryStore(MemoryControl, HistoryStore):
         page = tuple(rest[:limit])
         return Newest(page, page[-1] if len(rest) > limit else None)
 
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
         with self._usable():
-            return {session: summary for session in sessions if (summary := self._summary(session))}
+            times = [self._place(session).at for session in self._living(tenant)]
+        return sum(since <= at and (not until or at < until) for at in times)
+
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
+        with self._usable():
+            return {session: summary for session in sessions if (summary := self._summary(session, preview))}
 
     def quarantine(self, session: str) -> bool:
         with self._usable():
@@ -123,12 +128,16 @@ class MemoryStore(MemoryControl, HistoryStore):
     def _keep(self, session: str, keys: Keys) -> None:
         self._keys[session] = unite(self._keys.get(session, {}), keys)
 
-    def _summary(self, session: str) -> Summary | None:
+    def _summary(self, session: str, preview: int) -> Summary | None:
         try:
             history = self._read(session)
         except CorruptHistory:
             return replace(CORRUPT, place=NO_TIME)
-        return replace(Summary.of(history), place=history[-1].at) if history else None
+        if not history:
+            return None
+        question = history[-2].content[:preview] if preview else None
+        size = len(history.lines())
+        return replace(Summary.of(history), place=history[-1].at, bytes=size, question=question)
 
     def _living(self, tenant: str | None) -> list[str]:
         for session in list(self.values):

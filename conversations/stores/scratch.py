@@ -31,4 +31,5 @@ class Unused(HistoryStore):
     def _refuse(self, *arguments: Any, **options: Any) -> Any:
         raise StoreUnavailable(self.alias, "not empty")
 
-    load = inspect = _append = keep_keys = delete = ttl = _scan = _newest = summaries = quarantine = ping = _refuse
+    load = inspect = _append = keep_keys = delete = ttl = _scan = _newest = count = summaries = _refuse
+    quarantine = ping = _refuse

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from conversations.ids import stamp
+from conversations.stores import ALIASES
 from ops.errors import BadBackup
 
 FORMAT, VERSION = "onesource-backup", 2
@@ -57,6 +58,11 @@ class Manifest:
     """The id of each store's dataset: a store that still has it knows of every deletion since."""
     tenant: str | None = None
     """Whose conversations alone are in it, "" for those of no tenant; None for all."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has all conversations of both stores."""
+        return self.tenant is None and set(self.stores) == set(ALIASES)
 
     @classmethod
     def parse(cls, data: bytes) -> "Manifest":

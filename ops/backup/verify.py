@@ -18,9 +18,11 @@ import django
 from filelock import FileLock
 
 import embedded
-from conversations.errors import BadSnapshot, ConversationError, UnverifiedSnapshot
+from conversations.background.sampling import VERIFIED
+from conversations.clock import now
+from conversations.errors import BadSnapshot, ConversationError, StoreUnavailable, UnverifiedSnapshot
 from conversations.ids import stamp
-from conversations.stores import ALIASES, scratch
+from conversations.stores import ALIASES, scratch, store
 from conversations.stores.batches import batches
 from conversations.stores.bulk import BulkStore, Share
 from conversations.stores.bulk_reader import Entry
@@ -88,15 +90,16 @@ class Verified:
 
 def verify(path: Path, advance: Advance) -> Verified:
     """Restore the backup into servers of our own, some thousand conversations at a time; compare each of them with
-    it, and return how many there were, how many differ, and what the snapshot beside them has. Raise BadBackup
-    where the file itself is not whole."""
+    it, and return how many there were, how many differ, and what the snapshot beside them has. Where a backup of both
+    stores is as it should be, that is noted in the stores that can be reached. Raise BadBackup where the file itself is
+    not whole."""
     _sweep_scratch()
     with Archive(path) as archive, _throwaway() as (urls, home), _another_process() as other:
         archive.check_seal()
         archive.check_dump()
         first = other.submit(_try_out_first, os.getpid(), path, urls[_FIRST])
         found = {_SECOND: _try_out(path, _SECOND, urls[_SECOND], advance), _FIRST: first.result()}
-        return Verified(
+        result = Verified(
             str(path),
             stamp(archive.manifest.created),
             {alias: found[alias].conversations for alias in ALIASES},
@@ -104,6 +107,17 @@ def verify(path: Path, advance: Advance) -> Verified:
             archive.manifest.snapshot,
             *_snapshot(archive, home),
         )
+        if not (result.differing or result.snapshot_error) and archive.manifest.is_complete:
+            _note(result)
+        return result
+
+
+def _note(verified: Verified) -> None:
+    """Record in the stores when this backup was verified. A machine that only verifies may reach none of them."""
+    text = f"{stamp(now())} {verified.created}"
+    for alias in ALIASES:
+        with suppress(StoreUnavailable):
+            store(alias).write_note(VERIFIED, text)
 
 
 def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str, SnapshotState]:

@@ -12,9 +12,11 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 
 from conversations import history
 from conversations.clock import now
@@ -34,6 +36,7 @@ from ops.transcript import Shown, State
 from telemetry.logs import hashed
 
 _PAGE = 50
+_PREVIEW = 120  # characters of the newest question
 _TYPED = {"class": "vTextField", "autocomplete": "off"}
 _NAME = "conversations_conversation_{}"
 
@@ -95,23 +98,29 @@ class ConversationAdmin(ReadOnly):
         return [path("<path:object_id>/export/", view, name=_NAME.format("export")), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """List conversations, or go to the one that was found."""
+        """List conversations, or go to the one that was found. Whose words are shown is audited."""
         self._require(self.has_view_permission(request))
         query, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
         dates = DatesForm(request.GET or None)
-        page, failed = listing.ListPage((), None, complete=True), False
+        page, failed, total = listing.ListPage((), None, complete=True), False, ""
         try:
-            page = listing.page(dates.wanted(query), cursor, _PAGE)
+            wanted = dates.wanted(query)
+            page = listing.page(wanted, cursor, _PAGE, _PREVIEW)
+            total = _total(wanted, page, bool(cursor))
         except ConversationError as error:
             failed = True
             messages.error(request, str(error))
         if query and not cursor and len(page.results) == 1 and page.complete and not page.next:
             return HttpResponseRedirect(_address("change", page.results[0].session_id))
         if not page.complete:
-            messages.warning(request, "A store cannot be reached: conversations may be missing here.")
+            messages.warning(request, _incomplete(page))
+        if shown := [listed.session_id for listed in page.results if listed.question]:
+            what = {"sessions": [hashed(session) for session in shown]}
+            audit.record("conversations previewed", "done", who=_who(request), before=what)
         context = {
             "title": "Conversations",
             "rows": [_Row.of(listed) for listed in page.results],
+            "total": total,
             "next": page.next,
             "query": query,
             "dates": dates,
@@ -237,16 +246,28 @@ class _Row:
     address: str
     session_id: str
     tenant: str
+    question: str
     messages: int | None
+    bytes: int | None
     at: datetime | None
+    ago: str
     stores: list[str]
 
     @classmethod
     def of(cls, listed: listing.Listed) -> "_Row":
         session = listed.session_id
         at = datetime.fromisoformat(listed.updated_at) if listed.updated_at else None
-        labels = [BACKENDS[alias].label for alias in listed.stores]
-        return cls(_address("change", session), id_of(session), tenant_of(session), listed.messages, at, labels)
+        return cls(
+            _address("change", session),
+            id_of(session),
+            tenant_of(session),
+            _preview(listed.question or ""),
+            listed.messages,
+            listed.bytes,
+            at,
+            _ago(at) if at else "",
+            [BACKENDS[alias].label for alias in listed.stores],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +285,40 @@ class _Said:
     def of(cls, message: Message) -> "_Said":
         html = rendered(message.content)
         return cls(message.role, NAMES[message.role], message.time, message.id, html, message.content)
+
+
+def _total(wanted: listing.Wanted, page: listing.ListPage, continued: bool) -> str:
+    """Return how many conversations match; "" where that is not known."""
+    if page.complete and not (continued or page.next):
+        return _conversations(len(page.results)) if page.results else ""
+    number = listing.total(wanted)
+    return "" if number is None else f"about {_conversations(number)}"
+
+
+def _conversations(number: int) -> str:
+    return f"{number:,} conversation{pluralize(number)}"
+
+
+def _incomplete(page: listing.ListPage) -> str:
+    """Return why conversations may be missing on the page."""
+    if page.unseen:
+        return (
+            f"{' and '.join(BACKENDS[alias].label for alias in page.unseen)} is out: conversations may be missing here."
+        )
+    return "The list is not complete: a store was out for a page before, or its list is being made."
+
+
+def _preview(question: str) -> str:
+    """Return it in one line."""
+    return " ".join(question.split()) + "…" * (len(question) == _PREVIEW)
+
+
+def _ago(at: datetime) -> str:
+    """Return how long ago it was; of what is older than a month, or yet to come by the clock here, the date."""
+    age = now() - at
+    if not timedelta() <= age < timedelta(days=30):
+        return f"{at:%Y-%m-%d}"
+    return f"{timesince(at, now(), depth=1)} ago" if age >= timedelta(minutes=1) else "just now"
 
 
 def _address(page: str, session: str) -> str:
@@ -327,4 +382,8 @@ def _receipt(shown: Shown) -> dict[str, Any]:
 def _audit(request: HttpRequest, action: str, shown: Shown, outcome: str = "done", reason: str = "") -> None:
     """Record who did it. The session is named by its hash, as in the log, beside its tenant."""
     what = {"session": hashed(shown.session), "tenant": tenant_of(shown.session), "messages": len(shown.history)}
-    audit.record(action, outcome, who=f"{request.user.get_username()} in the admin", reason=reason, before=what)
+    audit.record(action, outcome, who=_who(request), reason=reason, before=what)
+
+
+def _who(request: HttpRequest) -> str:
+    return f"{request.user.get_username()} in the admin"

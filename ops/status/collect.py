@@ -100,6 +100,8 @@ class Status:
     """The breakers that are open in the server of this machine, as `store kind`."""
     backup: float | None = None
     """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can be asked."""
+    verified: float | None = None
+    """When a backup of both stores was last verified, likewise."""
     scrub: ScrubStatus | None = None
     """None when no store can be asked."""
     counted: tuple[Counted, ...] = ()
@@ -148,7 +150,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
     as `here`, and as `followed` the switch that it follows, which counts when both stores are out. The figures of the
     server's counters are of the last ten minutes, where these are known."""
     connect()
-    with ThreadPoolExecutor(max_workers=5, thread_name_prefix="status") as pool:
+    with ThreadPoolExecutor(max_workers=6, thread_name_prefix="status") as pool:
 
         def submit(call: Callable[[], Any]) -> Future[Any]:
             return pool.submit(copy_context().run, _closing, call)
@@ -156,6 +158,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         asked = {alias: submit(partial(_ask, alias)) for alias in ALIASES}
         recorded = submit(switching.read)
         backups = submit(sampling.backups_recorded)
+        verified = submit(partial(sampling.backups_recorded, sampling.VERIFIED))
         use = submit(newest) if settings.TENANT_MAX_BYTES else None
         counted = submit(served.served_metrics).result() if here is None else here
         answers = {alias: answer.result() for alias, answer in asked.items()}
@@ -187,6 +190,7 @@ def look(here: Served | None = None, followed: Switch | None = None) -> Status:
         f"{where} answers" if counted is not None else f"no server answers on {where}",
         tuple(f"{name[1]} {name[2]}" for name, value in (counted or {}).items() if name[0] == "breaker_open" and value),
         backup,
+        max(verified.result().values(), default=None),
         scrubs(reports),
         tuple(Counted(name, value(lately), value(counted), form) for name, value, form in _COUNTED),
         used,

@@ -27,7 +27,7 @@ SEVERITIES = {
                      "TurnsNotPersisted", "RedisMemoryCritical", "StoreDataChanged", "PersistenceBudgetBurn"), PAGE),
     **dict.fromkeys(("MongoDown", "BreakerOpen", "RedisLatencyHigh", "RedisMemoryHigh", "ConversationsUnsynced",
                      "CoverageMissing", "ProcessesCutOff", "ConversationsOutOfStep", "ClockOff", "HistoriesCorrupt",
-                     "BackupOld", "BackupMissing", "PersistenceErrorRatioHigh"), TICKET),
+                     "BackupOld", "BackupMissing", "BackupUnverified", "PersistenceErrorRatioHigh"), TICKET),
 }  # fmt: skip
 """The alerts that are judged, each with its severity."""
 _SECTIONS = {"ConversationContextFailure": "conversation-context-failure"}
@@ -173,6 +173,16 @@ def _backups(seen: "Status") -> Iterator[Finding]:
         yield _finding("no backup of both stores is recorded", "BackupMissing")
     elif seen.backup and (age := datetime.fromisoformat(seen.at).timestamp() - seen.backup) > limits.BACKUP_SECONDS:
         yield _finding(f"the newest backup of both stores is {age / 3600:.0f} hours old", "BackupOld")
+    if seen.verified is not None and seen.backup:
+        yield from _verified(seen)
+
+
+def _verified(seen: "Status") -> Iterator[Finding]:
+    """A backup is to be verified before the last one that was is removed."""
+    if not seen.verified:
+        yield _finding("no backup was verified", "BackupUnverified")
+    elif (age := datetime.fromisoformat(seen.at).timestamp() - seen.verified) > limits.VERIFIED_SECONDS:
+        yield _finding(f"no backup was verified for {age / 86_400:.0f} days", "BackupUnverified")
 
 
 def _routing(seen: "Status") -> Iterator[Finding]:

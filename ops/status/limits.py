@@ -13,3 +13,5 @@ HIT_RATE = 0.9
 FULL, ALMOST_FULL = 0.95, 0.8
 """Parts of maxmemory."""
 BACKUP_SECONDS = 26 * 3600
+VERIFIED_SECONDS = 14 * 24 * 3600
+"""As long as a backup is kept, of one a night."""

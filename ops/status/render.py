@@ -105,7 +105,8 @@ def _routing(status: Status) -> list[tuple[str, Cell]]:
         *_switch(status),
         ("server", Cell(status.server)),
         ("breakers open", _breakers(status.breakers)),
-        ("newest backup", Cell(_backup(status))),
+        ("newest backup", Cell(_recorded(status, status.backup))),
+        ("backup verified", Cell(_recorded(status, status.verified))),
         ("repair", _repair(status)),
         ("scrub", _scrub(status)),
         *_tenants(status),
@@ -132,10 +133,10 @@ def _breakers(names: tuple[str, ...]) -> Cell:
     return Cell(", ".join(names), Level.WARN) if names else Cell("none known")
 
 
-def _backup(status: Status) -> str:
-    if not status.backup:
-        return "not known" if status.backup is None else "none is recorded"
-    return _ago(status, status.backup)
+def _recorded(status: Status, at: float | None) -> str:
+    if not at:
+        return "not known" if at is None else "none is recorded"
+    return _ago(status, at)
 
 
 def _repair(status: Status) -> Cell:

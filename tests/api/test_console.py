@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from django.test import Client
 
 from conversations import history
 from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops.console import conversations
 from ops.console.words import rendered
 from ops.models import AuditEntry
+from telemetry.logs import hashed
 from tests import environment
 from tests.builders import a_session, a_turn
 from tests.servers import RedisServer
@@ -80,6 +82,57 @@ def test_the_next_page_has_the_same_dates(support: Client) -> None:
     assert following
     rest = support.get(LIST + html.unescape(following[1]))
     assert (len(listed(first)), len(listed(rest))) == (50, 1)
+
+
+def test_the_list_has_sizes_and_the_newest_question_which_is_audited(support: Client) -> None:
+    name = a_session()
+    for number in (1, 2):
+        put(f"{name}.{number}", *ALIASES, question=f"<b>Which</b>\nroom, {number}?", answer="x" * 3000)
+    before = AuditEntry.objects.count()
+    shown = support.get(LIST, {"q": name}).content.decode()
+    assert "&lt;b&gt;Which&lt;/b&gt; room, 2?" in shown
+    assert re.findall(r'data-label="Size">([^<]+)<', shown) == ["3.2\xa0KB"] * 2
+    assert "2 conversations" in shown
+    (entry,) = AuditEntry.objects.order_by("id")[before:]
+    assert (entry.who, entry.action) == ("support in the admin", "conversations previewed")
+    assert entry.before == {"sessions": [hashed(f"{name}.2"), hashed(f"{name}.1")]}
+
+
+def test_no_words_on_the_list_leave_no_audit_entry(support: Client) -> None:
+    before = AuditEntry.objects.count()
+    support.get(LIST, {"q": a_session()})
+    assert AuditEntry.objects.count() == before
+
+
+def test_more_than_a_page_is_counted_about(support: Client, redis_server: RedisServer) -> None:
+    for number in range(51):
+        for alias in ALIASES:
+            store(alias).append(a_session(), a_turn(at=datetime(2033, 5, 1, 12, number, tzinfo=UTC)))
+    assert re.search(r"about [\d,]+ conversations", support.get(LIST).content.decode())
+    dates = {"since": "2033-05-01", "until": "2033-05-01"}
+    assert "about 51 conversations" in support.get(LIST, dates).content.decode()
+    redis_server.kill()
+    try:
+        out = support.get(LIST, dates).content.decode()
+    finally:
+        redis_server.start()
+    assert "Redis is out: conversations may be missing here." in out
+    assert "about 51 conversations" in out
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [
+        (timedelta(seconds=20), "just now"),
+        (timedelta(hours=3, minutes=20), "3\xa0hours ago"),
+        (timedelta(days=40), "2026-01-20"),
+        (timedelta(days=-1), "2026-03-02"),
+    ],
+)
+def test_times_are_for_people(monkeypatch: pytest.MonkeyPatch, age: timedelta, text: str) -> None:
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    monkeypatch.setattr(conversations, "now", lambda: moment)
+    assert conversations._ago(moment - age) == text
 
 
 def test_no_hit_says_so(support: Client) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from conversations.background import sampling
+from conversations.background.sampling import NOTE, VERIFIED
 from conversations.errors import StoreUnavailable
 from conversations.stores import ALIASES, MONGO, REDIS, store
-from ops.backup.create import NOTE
 from tests.api.talking import Lines, sample
 from tests.servers import MongoServer, RedisServer, eventually
 
@@ -17,7 +17,7 @@ OLDER_AT, NEWER_AT = 1795403820.123, 1795490220.123
 
 @pytest.fixture(autouse=True)
 def _no_backup(redis_server: RedisServer, mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sampling, "_newest", 0.0)
+    monkeypatch.setattr(sampling, "_newest", {NOTE: 0.0, VERIFIED: 0.0})
     _forget_backups()
     yield
     _forget_backups()
@@ -31,7 +31,8 @@ def _forget_backups() -> None:
 
 def _forgets(alias: str) -> bool:
     try:
-        store(alias).write_note(NOTE, "")
+        for name in (NOTE, VERIFIED):
+            store(alias).write_note(name, "")
     except StoreUnavailable:
         return False
     return True
@@ -111,6 +112,11 @@ class TestBackup:
     def test_a_record_that_is_no_time_is_ignored(self) -> None:
         store(REDIS).write_note(NOTE, "yesterday")
         assert backup() == 0
+
+    def test_when_one_was_verified_is_another_figure(self) -> None:
+        store(REDIS).write_note(VERIFIED, f"{NEWER} {OLDER}")
+        assert backup() == 0
+        assert sample("onesource_backup_verified_timestamp_seconds") == NEWER_AT
 
     def test_a_later_sample_sees_another_process_backup(self) -> None:
         backup()

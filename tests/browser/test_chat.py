@@ -218,6 +218,40 @@ def test_a_question_waits_while_both_stores_are_out(service: Service, chat: Chro
     assert stored(service, chat) == ["first", "second"]
 
 
+ONCE = """
+const fetch = window.fetch, [status, body, headers] = arguments;
+window.fetch = (...all) => {
+  window.fetch = fetch;
+  return Promise.resolve(new Response(JSON.stringify(body), { status, headers }));
+};
+"""
+
+
+def test_a_question_waits_while_its_token_cannot_be_checked(service: Service, chat: Chrome) -> None:
+    """As while the issuer of the token is out, which the service answers here once."""
+    chat.execute_script(ONCE, 503, {"code": "issuer_unavailable", "detail": "its issuer's keys"}, {"Retry-After": "1"})
+    ask(chat, "first")
+    see(chat, f"{LAST} .note", "Your token cannot be checked at the moment. Asking again with the same key")
+    answered(chat, 0, "stored in")
+    assert stored(service, chat) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (413, "tenant_full", "Delete some: a few minutes later there is room again."),
+        (429, "throttled", "These are more questions than you may ask in this time. Wait 32 s."),
+        (429, "too_many_asks", "Too many of your questions are being answered at once. Wait 32 s."),
+    ],
+)
+def test_a_limit_is_explained_and_left_to_the_visitor(chat: Chrome, status: int, code: str, words: str) -> None:
+    chat.execute_script(ONCE, status, {"code": code, "detail": "CHAT_RATE"}, {"Retry-After": "32"})
+    ask(chat, "first")
+    see(chat, f"{LAST} .note", words)
+    click(chat, f"{LAST} [data-do=again]")
+    answered(chat, 0, "stored in")
+
+
 def test_a_failed_question_is_not_asked_again_by_itself(chat: Chrome) -> None:
     """It is shown as failed, through a reload too, until the visitor tries again or discards it."""
     ask(chat, "first, failing")
@@ -567,5 +601,9 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser: Chrome, tmp_path: Pat
         browser.refresh()
         see(browser, f"{LAST} .answer", "is only text")
         assert browser.execute_script("return Object.keys(localStorage).join()") == "onesource.conversations"
+        reader = make_token("reader", scopes=("read",))
+        browser.execute_script("sessionStorage.setItem('onesource.token', arguments[0])", reader)
+        ask(browser, "second")
+        see(browser, f"{LAST} .note", "Your token does not allow this.")
     finally:
         service.stop()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -21,9 +21,11 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import connections
 
+from conversations.background.sampling import VERIFIED
+from conversations.clock import now
 from conversations.errors import StoreUnavailable
 from conversations.ids import tombstone_for
-from conversations.stores import MONGO, REDIS, store
+from conversations.stores import ALIASES, MONGO, REDIS, store
 from conversations.stores.mongo.bulk import MongoBulk
 from conversations.stores.redis import rdb
 from conversations.stores.redis.client import histories
@@ -329,6 +331,32 @@ def test_the_estimate_is_for_progress_alone(tmp_path: Path, monkeypatch: pytest.
 def test_it_is_noted_in_both_stores_for_monitoring(tmp_path: Path) -> None:
     manifest, _ = contents(make(tmp_path))
     assert store(REDIS).note("backup") == store(MONGO).note("backup") == manifest["created"]
+
+
+def test_a_verified_one_is_noted_in_both_stores_for_monitoring(tmp_path: Path) -> None:
+    hold(REDIS, MONGO)
+    path = make(tmp_path)
+    created = contents(path)[0]["created"]
+    before = now()
+    assert run("backup", "verify", str(path))[0] == 0
+    at, _, of = (store(REDIS).note(VERIFIED) or "").partition(" ")
+    assert before - timedelta(seconds=1) < datetime.fromisoformat(at) <= now()
+    assert (of, store(MONGO).note(VERIFIED)) == (created, f"{at} {created}")
+
+
+def test_what_proves_no_recovery_of_both_stores_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(REDIS, MONGO)
+    for alias in ALIASES:
+        store(alias).write_note(VERIFIED, "")
+    _, share = run_json("backup", "--to", str(tmp_path), "--tenant", "")
+    monkeypatch.setattr(verify, "_another_process", lambda: ThreadPoolExecutor(1))
+    assert run("backup", "verify", share["file"])[0] == 0
+    path = make(tmp_path)
+    put = restore.Putting.put
+    with monkeypatch.context() as patched:
+        patched.setattr(restore.Putting, "put", lambda self, shares: put(self, shares[1:]))
+        assert run("backup", "verify", str(path))[0] == 1
+    assert [store(alias).note(VERIFIED) for alias in ALIASES] == ["", ""]
 
 
 def test_without_mongo_it_has_redis_alone_and_says_so(tmp_path: Path, mongo_out: None) -> None:

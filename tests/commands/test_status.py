@@ -17,6 +17,7 @@ from django.core.management import CommandError, call_command
 from rich.console import Console
 
 from conversations.background import watcher
+from conversations.background.sampling import VERIFIED
 from conversations.datasets import Coverage, Known, Scrubbed
 from conversations.policy import Routing
 from conversations.runtime import datasets, switching
@@ -127,6 +128,15 @@ def test_the_newest_backup_is_named(noted: str, shown: str) -> None:
     assert shown in row(run("status")[1], "newest backup")[1]
 
 
+@pytest.mark.parametrize(
+    ("noted", "shown"),
+    [("", "none is recorded"), ("2026-11-24T04:17:00.000Z 2026-11-24T03:17:00.000Z", "hours ago, at")],
+)
+def test_when_a_backup_was_verified_is_named(noted: str, shown: str) -> None:
+    store(MONGO).write_note(VERIFIED, noted)
+    assert shown in row(run("status")[1], "backup verified")[1]
+
+
 def test_flags_are_counted() -> None:
     store(MONGO).append(a_session(), None, flag=True)
     assert run_json("status")[1]["stores"]["mongo"]["unsynced"] == 1
@@ -228,7 +238,8 @@ def test_a_redis_that_is_almost_full_has_the_level_of_its_alert(used: int, level
 def test_the_report_has_the_same_fields() -> None:
     report = run_json("status")[1]
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
-                            "backup", "scrub", "counted", "machines", "repaired", "findings", "trouble"]  # fmt: skip
+                            "backup", "verified", "scrub", "counted", "machines", "repaired", "findings",
+                            "trouble"]  # fmt: skip
     assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
                                                "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",

@@ -63,6 +63,10 @@ def backed_up(hours: float) -> Status:
     return replace(FINE, backup=1795860000.0 - hours * 3600)
 
 
+def verified(days: float) -> Status:
+    return replace(FINE, verified=1795860000.0 - days * 86_400)
+
+
 def counter(name: str, store: str = "", label: str = "") -> Served:
     return {(name, store, label): 1.0}
 
@@ -102,6 +106,10 @@ HOLDS: list[tuple[Status, dict[str, Served], set[str]]] = [
     (backed_up(26.1), {}, {"BackupOld"}),
     (replace(FINE, backup=0.0), {}, {"BackupMissing"}),
     (replace(FINE, backup=None), {}, set()),
+    (verified(13.9), {}, set()),
+    (verified(14.1), {}, {"BackupUnverified"}),
+    (replace(FINE, verified=0.0), {}, {"BackupUnverified"}),
+    (replace(FINE, verified=None), {}, set()),
 ]  # fmt: skip
 
 
@@ -128,6 +136,7 @@ def test_the_alerts_are_those_of_prometheus_with_their_severities() -> None:
         ("RedisMemoryHigh", f"> {limits.ALMOST_FULL:g}"),
         ("RedisMemoryCritical", f"> {limits.FULL:g}"),
         ("BackupOld", f"> {limits.BACKUP_SECONDS // 3600} * 3600"),
+        ("BackupUnverified", f"> {limits.VERIFIED_SECONDS // 86_400} * 24 * 3600"),
         ("PersistenceErrorRatioHigh", f"ratio_rate5m > {limits.PERSIST_ERRORS:g}"),
         ("PersistenceBudgetBurn", f"ratio_rate1h > {limits.BUDGET_BURN:g} * {limits.PERSIST_ERRORS:g}"),
         ("ClockOff", f"> {findings.MOST_OFFSET:g}"),

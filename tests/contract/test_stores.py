@@ -473,6 +473,44 @@ class Contract:
         self.expire(store, session)
         assert store.summaries([session]) == {}
 
+    @pytest.mark.parametrize(
+        "question",
+        [
+            "Plain words?",
+            'A "quote", a \\ and a\nnew line\t, \u0001',
+            "größer 你好 🙂" * 30,
+            "\\" * 90,
+            "\u0001" * 200,
+            "x" * 100_000,
+        ],
+    )
+    def test_a_preview_is_the_beginning_of_the_newest_question(self, store: HistoryStore, question: str) -> None:
+        session = a_session()
+        store.append(session, a_turn("An older one?", "Yes."))
+        store.append(session, a_turn(question, "answer " * 5_000))
+        found = store.summaries([session, a_session()], preview=80)
+        assert [one.question for one in found.values()] == [question[:80]]
+        assert store.summaries([session])[session].question is None
+
+    def test_a_summary_has_the_size(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, None, some_turns(3))
+        size = len((store.load(session) or History()).lines())
+        assert size <= (store.summaries([session])[session].bytes or 0) < 2 * size
+
+    def test_what_is_listed_is_counted(self, store: HistoryStore) -> None:
+        tenant, day = a_session(), "2031-07-0{}T12:00:00.000Z"
+        for number in range(1, 5):
+            at = datetime.fromisoformat(day.format(number))
+            store.append(f"{tenant}:{a_session()}", a_turn(at=at))
+        store.write_list()
+        assert store.count(tenant) == 4
+        assert store.count(tenant, day.format(2), day.format(4)) == 2
+        assert store.count(tenant, day.format(3)) == 2
+        assert (store.count(None, day.format(2), day.format(4)) or 0) >= 2
+        assert (store.count(None) or 0) >= 4
+        assert store.count(a_session()) == 0
+
     def names(self, store: HistoryStore, tenant: str | None, limit: int = 7, **wanted: str) -> list[str]:
         """Return every session of the list that has a summary, part by part."""
         found: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from conversations import deadline
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
+from conversations.stores.base import NO_TIME, Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.bulk_reader import Found
 from conversations.stores.control import ControlStore, Flags, Report
@@ -185,8 +185,11 @@ class Link(HistoryStore, ControlStore):
     def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
         return self.call(lambda: self._store._newest(tenant, before, limit, since, contains))
 
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
-        return self.call(lambda: self._store.summaries(sessions))
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
+        return self.call(lambda: self._store.count(tenant, since, until))
+
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
+        return self.call(lambda: self._store.summaries(sessions, preview))
 
     def quarantine(self, session: str) -> bool:
         return self.call(lambda: self._store.quarantine(session), write=True)

@@ -14,6 +14,14 @@ LAST = {"$cond": [{"$isArray": "$messages"}, {"$map": _END}, []]}
 """The last message, in a list."""
 
 
+def question_field(characters: int) -> dict[str, Any]:
+    """Return the expression of so many characters of the newest question; "" where there is none."""
+    question = {"input": {"$slice": ["$messages", -2]}, "as": "one", "in": "$$one.content"}
+    content = {"$arrayElemAt": [{"$cond": [{"$isArray": "$messages"}, {"$map": question}, []]}, 0]}
+    is_text = {"$eq": [{"$type": content}, "string"]}
+    return {"$cond": [is_text, {"$substrCP": [content, 0, characters]}, ""]}
+
+
 def parse(records: Any) -> History | None:
     """Return the history of a document's messages, None where there are none; raise CorruptHistory."""
     if records == []:

@@ -7,7 +7,7 @@ from conversations.models import Conversation
 from conversations.stores.base import Page, Summary
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import named
-from conversations.stores.mongo.format import LAST, last_fields
+from conversations.stores.mongo.format import LAST, last_fields, question_field
 from conversations.stores.mongo.patient import Document, documents
 from conversations.stores.mongo.places import place_in
 from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, session_of
@@ -18,6 +18,7 @@ _ENDS = {  # how many messages there are, -1 where they are no list, and the las
     "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
     "last": LAST,
     "place": 1,
+    "bytes": 1,
 }
 
 
@@ -34,17 +35,25 @@ def scan(cursor: str, limit: int, tenant: str | None) -> Page:
     return Page(found, page[limit - 1][0] if len(page) > limit else "")
 
 
-def summaries(sessions: Collection[str]) -> dict[str, Summary]:
+def summaries(sessions: Collection[str], preview: int) -> dict[str, Summary]:
     """Return a summary of each of the sessions that there are."""
     if not sessions:
         return {}
+    fields = _ENDS | {"question": question_field(preview)} if preview else _ENDS
     with failing_fast():
-        found = list(documents().find(named(sessions), _ENDS))
+        found = list(documents().find(named(sessions), fields))
     # An empty document is kept for its tombstone.
     return {session_of(document["_id"]): _summary(document) for document in found if document["count"] != 0}
 
 
 def _summary(document: Document) -> Summary:
     """Return the summary of a document that was read as _ENDS."""
-    last = last_fields(document["last"])
-    return Summary.of_end(document["count"], last.get("id"), last.get("at"), place_in(document))
+    last, size, question = last_fields(document["last"]), document.get("bytes"), document.get("question")
+    return Summary.of_end(
+        document["count"],
+        last.get("id"),
+        last.get("at"),
+        place_in(document),
+        size if isinstance(size, int) else None,
+        question if isinstance(question, str) else None,
+    )

@@ -20,12 +20,13 @@ from conversations.stores.control import LISTED
 from conversations.stores.mongo.faults import failing_fast
 from conversations.stores.mongo.filters import living
 from conversations.stores.mongo.format import last_fields
-from conversations.stores.mongo.patient import NOTES, Document, documents
+from conversations.stores.mongo.patient import NOTES, Document, documents, patient
 from conversations.stores.sessions import KEY_BEGINS, is_key, make_key, session_of, tenant_of
 
 _WALK = 16  # times MONGO_TIMEOUT_MS, as for scan
 _FIRST = timedelta(seconds=0.125)
 _LONGER = 8  # times the span before
+_COUNT_SECONDS = 0.2
 _AHEAD = timedelta(minutes=5)  # of a clock
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -68,6 +69,17 @@ def newest(tenant: str | None, before: Place | None, limit: int, since: str, con
     if len(found) > limit:
         found, end = found[:limit], found[limit - 1]
     return Newest(tuple(found), end, whole)
+
+
+def count(tenant: str | None, since: str, until: str) -> int:
+    """Return about how many there are: see HistoryStore.count. The embedded server counts documents one by one; more
+    than a moment is not given to it."""
+    name = "updated_at" if tenant is None else "place"
+    upto: Document = {"$lt": _value(tenant, until)} if until else _latest(tenant)
+    with patient(_COUNT_SECONDS):
+        if tenant is None and since == NO_TIME and not until:
+            return int(documents().estimated_document_count())
+        return int(documents().count_documents({name: {"$gte": _value(tenant, since)} | upto}))
 
 
 def _spans(tenant: str | None, before: Place | None, since: str) -> Iterator[tuple[Document, Place | None]]:

@@ -10,7 +10,7 @@ from django.db import connections
 
 from conversations.clock import now
 from conversations.models import ALIAS, Conversation, CorruptConversation
-from conversations.stores.base import Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
+from conversations.stores.base import NO_TIME, Contents, HistoryStore, Newest, Page, Place, Receipt, Summary
 from conversations.stores.mongo import listing, places
 from conversations.stores.mongo.append import Append
 from conversations.stores.mongo.control import DocumentControl
@@ -77,8 +77,11 @@ class DocumentStore(DocumentControl, HistoryStore):
     def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
         return places.newest(tenant, before, limit, since, contains)
 
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
-        return listing.summaries(sessions)
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
+        return places.count(tenant, since, until)
+
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
+        return listing.summaries(sessions, preview)
 
     def quarantine(self, session: str) -> bool:
         key = make_key(session)

@@ -18,8 +18,9 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 from redis.sentinel import SentinelConnectionPool
 
 from conversations.stores import limits
+from conversations.stores.base import Summary
 from conversations.stores.redis import newest
-from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
+from conversations.stores.redis.format import flag_text, keeping, kept_arguments, question_bytes, question_in, stamps
 from conversations.stores.redis.kept import Command, KeptConnections
 from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, shown, whole
@@ -134,19 +135,19 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         after, keys = self.redis.scan(cursor, match=self.make_pattern(pattern), count=count)
         return int(after), keys
 
-    def ends(self, sessions: Iterable[str], most_turns: int) -> dict[str, tuple[int, str, str, str | None]]:
-        """Return how many messages each of the sessions that there are has, with the last one's id and time and its
-        place in the list, in one round trip; zero messages where a value is no conversation. One that is in the list
-        and is not there is noted."""
+    def summaries(self, sessions: Iterable[str], most_turns: int, preview: int) -> dict[str, Summary]:
+        """Return a summary of each of the sessions that there are, in one round trip. One that is in the list and is
+        not there is noted."""
         names = list(sessions)
         keys = [self.make_key(session) for session in names]
-        answers, scores = run_each(self.redis, self._scripts["summary"], keys, most_turns, newest.asking(names))
+        wanted = (most_turns, question_bytes(preview))
+        answers, scores = run_each(self.redis, self._scripts["summary"], keys, wanted, newest.asking(names))
         found = list(zip(names, answers, scores, strict=True))
-        self.newest.gone |= {name: score for name, (count, _), score in found if count is None and score is not None}
+        self.newest.gone |= {name: score for name, answer, score in found if answer is None and score is not None}
         return {
-            session: (count, *stamps(tail), newest.time_of_score(score))
-            for session, (count, tail), score in found
-            if count is not None
+            session: _summary(answer, newest.time_of_score(score), preview)
+            for session, answer, score in found
+            if answer is not None
         }
 
     @property
@@ -234,3 +235,10 @@ def histories() -> Any:
 @cache
 def _histories(url: str) -> Any:
     return caches.create_connection("conversations")
+
+
+def _summary(answer: Any, place: str | None, preview: int) -> Summary:
+    """Return the summary that the script's answer means."""
+    count, tail, size, words = answer
+    question = question_in(words)[:preview] if preview else None
+    return Summary.of_end(count, *stamps(tail), place, size, question)

@@ -31,6 +31,7 @@ _MOST = 100_000  # noted ones, while Redis takes none
 _TENANTS = 50  # of all, asked in one round trip
 _LOOKED = 1_000  # conversations of a tenant whose names are searched in one round trip
 _STEPS = 50
+_COUNTED = 1_000  # tenants whose conversations are counted in one round trip
 
 
 def adding(places: Iterable[tuple[str, str]]) -> list[Command]:
@@ -113,6 +114,17 @@ class NewestFirst:
         if len(found) > limit:
             found, end = found[:limit], found[limit - 1]
         return Newest(tuple(found), end, whole)
+
+    def count(self, tenant: str | None, since: str, until: str) -> int | None:
+        """Return what `count` promises; raise the driver's errors."""
+        tenants = [tenant] if tenant is not None else []
+        if tenant is None:
+            names = _checked(self._send([("ZRANGE", TENANTS, 0, _COUNTED, "REV")]))[0]
+            if len(names) > _COUNTED:
+                return None
+            tenants = [name.decode(errors="replace") for name in names]
+        edges = (milliseconds(since), f"({milliseconds(until)}" if until else "+inf")
+        return sum(_checked(self._send([("ZCOUNT", newest_key(name), *edges) for name in tenants]))) if tenants else 0
 
     def _part(
         self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str

@@ -32,25 +32,25 @@ def registered(client: Redis) -> dict[str, Script]:
 
 
 def run_each(
-    client: Any, script: Script, keys: list[str], argument: int, beside: Sequence[Command] = ()
-) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
-    """Return the script's answers for one key after another, each with the same argument, and those of the commands
+    client: Any, script: Script, keys: list[str], arguments: Sequence[int], beside: Sequence[Command] = ()
+) -> tuple[list[Any], list[Any]]:
+    """Return the script's answers for one key after another, each with the same arguments, and those of the commands
     beside it. By its digest: the driver's own way to have a script in a pipeline asks first whether the server has it,
     a round trip more each time."""
     try:
-        return _evaluated(client, script.sha, keys, argument, beside)
+        return _evaluated(client, script.sha, keys, arguments, beside)
     except NoScriptError:
         client.script_load(script.script)
-        return _evaluated(client, script.sha, keys, argument, beside)
+        return _evaluated(client, script.sha, keys, arguments, beside)
 
 
 def _evaluated(
-    client: Any, sha: str, keys: list[str], argument: int, beside: Sequence[Command]
-) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
+    client: Any, sha: str, keys: list[str], arguments: Sequence[int], beside: Sequence[Command]
+) -> tuple[list[Any], list[Any]]:
     pipeline = client.pipeline(transaction=False)
     for key in keys:
-        pipeline.evalsha(sha, 1, key, argument)
+        pipeline.evalsha(sha, 1, key, *arguments)
     for command in beside:
         pipeline.execute_command(*command)
     answers = pipeline.execute()
-    return [answer or (None, b"") for answer in answers[: len(keys)]], answers[len(keys) :]
+    return answers[: len(keys)], answers[len(keys) :]

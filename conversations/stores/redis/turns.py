@@ -7,6 +7,7 @@ from django.conf import settings
 from conversations import deadline
 from conversations.stores.base import (
     MOST_SCANNED,
+    NO_TIME,
     Contents,
     HistoryStore,
     Newest,
@@ -104,10 +105,13 @@ class CacheStore(CacheControl, HistoryStore):
         with as_unavailable(self.alias):
             self._client.newest.write()
 
-    def summaries(self, sessions: Collection[str]) -> dict[str, Summary]:
+    def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
+        with as_unavailable(self.alias):
+            return self._client.newest.count(tenant, since, until)
+
+    def summaries(self, sessions: Collection[str], preview: int = 0) -> dict[str, Summary]:
         with self._errors():
-            found = self._client.ends(sessions, self.limits.max_turns)
-        return {session: Summary.of_end(*end) for session, end in found.items()}
+            return self._client.summaries(sessions, self.limits.max_turns, preview)
 
     def quarantine(self, session: str) -> bool:
         with self._errors():

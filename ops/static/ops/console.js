@@ -3,8 +3,9 @@
 
 const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 for (const each of document.querySelectorAll(".console time[datetime]")) {
-  each.title = each.textContent;
-  each.textContent = format.format(new Date(each.dateTime));
+  const local = format.format(new Date(each.dateTime));
+  each.title = "ago" in each.dataset ? local : each.textContent;
+  if (!("ago" in each.dataset)) each.textContent = local;
 }
 
 const told = document.querySelector(".console .told");

@@ -5,6 +5,15 @@ const TOKEN = "onesource.token";
 
 export const LOST = "connection_lost";
 
+// What a visitor reads in place of the detail, which is for who writes a client.
+const WORDS = {
+  scope_missing: "Your token does not allow this. Ask whoever gave it to you for one that does.",
+  tenant_full: "All the room for your conversations is used. Delete some: a few minutes later there is room again.",
+  throttled: "These are more questions than you may ask in this time.",
+  too_many_asks: "Too many of your questions are being answered at once. Try again.",
+  issuer_unavailable: "Your token cannot be checked at the moment.",
+};
+
 export class Problem extends Error {
   constructor(code, detail, status = 0, body = {}, retryAfter = 0) {
     super(detail);
@@ -80,7 +89,7 @@ async function call(url, options = {}) {
   if (response.ok) return response;
   const error = await response.json().catch(() => ({}));
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
-  const detail = error.detail ?? `The service answered ${response.status}.`;
+  const detail = WORDS[error.code] ?? error.detail ?? `The service answered ${response.status}.`;
   const code = error.code ?? (response.status >= 502 ? LOST : "error"); // a proxy has no code
   throw new Problem(code, detail, response.status, error, retryAfter);
 }

@@ -10,8 +10,8 @@ import { look, stores } from "./stores.js";
 import { askForToken } from "./token.js";
 
 const WAITS = [0.5, 1, 2, 4, 8, 15]; // seconds before a question is asked again by itself, the last again and again
-const NOW_AND_THEN = ["store_unavailable", "not_persisted", "outcome_unknown", "idempotency_key_in_use", "busy"];
-const REPEATED = new Set([api.LOST, ...NOW_AND_THEN]); // by itself; what else went wrong is for the visitor
+const OUT = ["store_unavailable", "issuer_unavailable", "not_persisted", "outcome_unknown"];
+const REPEATED = new Set([api.LOST, ...OUT, "idempotency_key_in_use", "busy"]); // by itself; what else went wrong is for the visitor
 const STOPPED = { kind: "stopped", again: "Show the whole answer" };
 const FINISHES = "Stopped. The service finishes the answer and stores it.";
 const SENT = "Stopped. The question was sent: the service stores it with its answer if it can.";

@@ -1,14 +1,16 @@
--- Count the messages of one conversation and return the end of its last line, so that a list fetches no whole values.
+-- Count the messages of one conversation and return the end of its last line, its size, and the beginning of its newest
+-- question, so that a list fetches no whole values.
 --
 -- KEYS[1] the conversation
--- ARGV    most turns that readers see
--- answers nothing if there is none, {0, ""} if it is not lines of a conversation, else {messages, last 77 bytes}
+-- ARGV    most turns that readers see, bytes wanted of the newest question's line
+-- answers nothing if there is none, {0, "", 0, ""} if it is not lines of a conversation, else {messages, last 77 bytes,
+-- bytes in all, that beginning}
 --
 -- Only the beginning and the end of each line are looked at.
 
 -- include: turns.lua
 
-local CORRUPT = {0, ''}
+local CORRUPT = {0, '', 0, ''}
 
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then -- an error
@@ -20,7 +22,7 @@ elseif string.sub(value, 1, #QUESTION) ~= QUESTION or string.sub(value, -1) ~= '
 end
 
 local messages, position = 0, 1
-local tail
+local question, answer, tail
 while position <= #value do
   local stop = string.find(value, '\n', position, true)
   tail = tail_before(value, stop)
@@ -28,6 +30,10 @@ while position <= #value do
     return CORRUPT
   end
   messages = messages + 1
-  position = stop + 1
+  question, answer, position = answer, position, stop + 1
 end
-return messages % 2 == 0 and {math.min(messages, 2 * ARGV[1]), tail} or CORRUPT
+if messages % 2 == 1 then
+  return CORRUPT
+end
+local words = string.sub(value, question, math.min(question + ARGV[2], answer) - 1)
+return {math.min(messages, 2 * ARGV[1]), tail, #value, words}
