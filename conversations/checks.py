@@ -9,6 +9,7 @@ from django.db import connection
 from django.utils.module_loading import import_string
 
 from conversations.answerers import BUILT_IN
+from conversations.stores import ALIASES, unusable_files
 
 MODELS = ("openai", "anthropic")  # answerers that bear the name of their package
 
@@ -79,6 +80,14 @@ def default_of_all(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             id="conversations.E005",
         )
     ]
+
+
+@register("onesource")
+def files_of_addresses(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """The certificates and keys that the stores' addresses name are there, and are such."""
+    found = [unusable_files(alias) for alias in ALIASES]
+    hint = "Its path is read by the user that runs the service; the file is in PEM."
+    return [Error(f"{one}.", hint=hint, id="conversations.E006") for one in found if one]
 
 
 @register("onesource")

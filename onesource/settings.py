@@ -20,7 +20,7 @@ from environs import EnvError, FileAwareEnv, validate
 import embedded
 from conversations.addresses import is_loopback, is_private
 from conversations.stores import ALIASES, BACKENDS
-from conversations.stores.redis.address import SCHEMES, is_of_sentinels, sentinels_in
+from conversations.stores.redis.address import SCHEMES, check_options, is_of_sentinels, sentinels_in
 from conversations.stores.sessions import PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -63,13 +63,13 @@ def _url(name: str, *schemes: str) -> str:
 
 def _redis_url() -> str:
     value = str(_read("REDIS_URL", ""))
-    if not is_of_sentinels(value):
-        return _url("REDIS_URL", *SCHEMES)
     try:
-        sentinels_in(value)
+        check_options(value)
+        if is_of_sentinels(value):
+            sentinels_in(value)
     except ValueError as error:
         raise ImproperlyConfigured(f"REDIS_URL is not usable: {error}") from None
-    return value
+    return value if is_of_sentinels(value) else _url("REDIS_URL", *SCHEMES)
 
 
 def _switch(name: str, default: str) -> bool:

@@ -35,6 +35,8 @@ class Backend:
     """A BulkStore of it."""
     info: str
     """Returns the StoreInfo of an alias."""
+    misconfigured: str = ""
+    """A module that finds out why it cannot be used where that is a fault of configuration."""
     schemes: tuple[str, ...] = ()
     """Those of its address, which the environment has as ALIAS_URL and settings.STORE_URLS by alias. None where it has
     no address, or Django's own settings have it."""
@@ -67,6 +69,7 @@ BACKENDS = {
         store="conversations.stores.redis.turns.CacheStore",
         bulk="conversations.stores.redis.bulk.RedisBulk",
         info="conversations.stores.redis.info.read",
+        misconfigured="conversations.stores.redis.misconfigured",
         snapshot="conversations.stores.redis.snapshot.opened",
         snapshot_begin=b"REDIS",
         snapshot_keys="conversations.stores.redis.rdb.count_keys",
@@ -78,6 +81,7 @@ BACKENDS = {
         store="conversations.stores.mongo.turns.DocumentStore",
         bulk="conversations.stores.mongo.bulk.MongoBulk",
         info="conversations.stores.mongo.info.read",
+        misconfigured="conversations.stores.mongo.misconfigured",
         at_start="conversations.stores.mongo.connection",
         connect="conversations.stores.mongo.patient.connect",
         at_exit="conversations.stores.mongo.exit.do_not_wait",
@@ -139,6 +143,27 @@ def info(alias: str) -> StoreInfo:
     """Return what the store's server reports of itself; raise StoreUnavailable."""
     read: StoreInfo = import_string(BACKENDS[alias].info)(alias)
     return read
+
+
+def unusable_files(alias: str) -> str:
+    """Return what is wrong with the files that the store's address names, in one line, "" for nothing; no server is
+    asked."""
+    path = BACKENDS[alias].misconfigured
+    return str(import_module(path).unusable_files()) if path else ""
+
+
+def misconfigured(alias: str, error: StoreUnavailable) -> str:
+    """Return what an operator has to set right, in one line, where the store is not merely down; "" where that is not
+    known. The server may be asked again."""
+    path = BACKENDS[alias].misconfigured
+    return str(import_module(path).why(alias, error)) if path else ""
+
+
+def missing_rights(alias: str) -> str:
+    """Return which rights the service's user lacks in a store that answers, in one line, "" for none that is known.
+    Raise StoreUnavailable."""
+    path = BACKENDS[alias].misconfigured
+    return str(import_module(path).missing_rights(alias)) if path else ""
 
 
 def snapshot_store() -> str | None:

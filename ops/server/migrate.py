@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, connections
 
 from conversations.errors import StoreUnavailable
 from conversations.models import ALIAS
-from conversations.stores import store
+from conversations.stores import misconfigured, store
 from embedded import children
 
 MIGRATE_SECONDS = 300
@@ -79,7 +79,9 @@ class Migration(threading.Thread):
             self._migrate()
         except subprocess.CalledProcessError as error:
             return _last_line(error.stderr)
-        except (OSError, subprocess.TimeoutExpired, DatabaseError, StoreUnavailable) as error:
+        except StoreUnavailable as error:
+            return misconfigured(ALIAS, error) or _last_line(f"{type(error).__name__}: {error}")
+        except (OSError, subprocess.TimeoutExpired, DatabaseError) as error:
             return _last_line(f"{type(error).__name__}: {error}")
         return None
 

@@ -18,7 +18,7 @@ from conversations.policy import Routing, Switch
 from conversations.runtime import datasets, switching
 from conversations.runtime.pings import p95
 from conversations.runtime.tenants import Use, newest
-from conversations.stores import ALIASES, bulk, connect, info, store
+from conversations.stores import ALIASES, bulk, connect, info, misconfigured, missing_rights, store
 from conversations.stores.info import StoreInfo
 from ops.status import findings, limits, served, window
 from ops.status.datasets import Asked, DatasetStatus, Machine, ScrubStatus, doubtful, judged, machines, scrubs
@@ -37,6 +37,8 @@ class StoreStatus:
 
     up: bool
     error: str = ""
+    problem: str = ""
+    """What an operator has to set right, where it is not merely out."""
     ping_ms: float | None = None
     p95_ms: float | None = None
     conversations: int | None = None
@@ -214,10 +216,11 @@ def _ask(alias: str) -> tuple[StoreStatus, Asked | None]:
         pings = ping_ms(alias)
         unsynced = store(alias).flags(1).number
         found = info(alias)
+        problem = missing_rights(alias)
     except StoreUnavailable as error:
-        return StoreStatus(False, error.reason), None
+        return StoreStatus(False, error.reason, misconfigured(alias, error)), None
     middle = round(pings[len(pings) // 2], 3)
-    status = StoreStatus(True, "", middle, round(p95(pings), 3), _count(alias), unsynced, info=found)
+    status = StoreStatus(True, "", problem, middle, round(p95(pings), 3), _count(alias), unsynced, info=found)
     return status, asked
 
 

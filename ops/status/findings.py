@@ -77,8 +77,11 @@ def _alert(name: str) -> Alert:
 def _stores(seen: "Status") -> Iterator[Finding]:
     both = ("BothStoresDown",) if seen.blind else ()
     for alias, one in seen.stores.items():
-        if not one.up:
-            yield _finding(f"{alias} is out ({one.error})", *both, f"{alias.title()}Down", serious=True)
+        if one.problem and one.up:
+            yield _finding(f"{alias} is misconfigured: {one.problem}", serious=True, section=f"alert-{alias}down")
+        elif not one.up:
+            text = f"is misconfigured: {one.problem}" if one.problem else f"is out ({one.error})"
+            yield _finding(f"{alias} {text}", *both, f"{alias.title()}Down", serious=True)
     if seen.breakers:
         yield _finding(f"calls are blocked: {', '.join(seen.breakers)}", "BreakerOpen")
 

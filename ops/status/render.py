@@ -212,6 +212,8 @@ def _presence(one: Presence | None) -> Cell:
 
 
 def _state(store: StoreStatus) -> Cell:
+    if store.problem:
+        return Cell("up, MISCONFIGURED" if store.up else f"MISCONFIGURED ({store.error})", Level.BAD)
     return Cell("up", Level.OK) if store.up else Cell(f"OUT ({store.error})", Level.BAD)
 
 

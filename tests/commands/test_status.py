@@ -240,8 +240,8 @@ def test_the_report_has_the_same_fields() -> None:
     assert list(report) == ["at", "routing", "environment", "switch", "stores", "figures", "server", "breakers",
                             "backup", "verified", "scrub", "counted", "machines", "repaired", "findings",
                             "trouble"]  # fmt: skip
-    assert list(report["stores"]["redis"]) == ["up", "error", "ping_ms", "p95_ms", "conversations", "unsynced", "says",
-                                               "dataset"]  # fmt: skip
+    assert list(report["stores"]["redis"]) == ["up", "error", "problem", "ping_ms", "p95_ms", "conversations",
+                                               "unsynced", "says", "dataset"]  # fmt: skip
     assert list(report["stores"]["redis"]["dataset"]) == ["epoch", "verdict", "complete", "trimmed", "processes",
                                                           "cut_off", "clock_ahead"]  # fmt: skip
     assert list(report["stores"]["redis"]["says"]) == [

@@ -95,6 +95,19 @@ def test_nothing_is_written_to_an_old_primary_that_wakes(deployment: Deployment)
     assert len(history) == 6
 
 
+def test_repair_leaves_an_old_primary_before_it_wakes(deployment: Deployment) -> None:
+    """What repair would write there the sentinels' primary would lack, with the unsynced flags cleared."""
+    store = CacheStore("redis", LIMITS)
+    store.append(a_session(), a_turn())
+    patient_client().ping()  # its connection is kept
+    before = deployment.primary()
+    before.freeze()
+    after = deployment.promoted(before)
+    eventually(lambda: writes(store, a_session(), a_turn()), "the new primary takes no turn")
+    before.thaw()
+    assert patient_client().info("server")["tcp_port"] == after.port
+
+
 def test_a_primary_that_became_a_replica_is_left(deployment: Deployment) -> None:
     store, session, turns = CacheStore("redis", LIMITS), a_session(), some_turns(2)
     store.append(session, turns[0])

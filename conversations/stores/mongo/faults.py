@@ -30,7 +30,7 @@ def as_unavailable(alias: str) -> Iterator[None]:
     """Raise StoreUnavailable for a driver's error."""
     try:
         yield
-    except (DatabaseError, PyMongoError) as error:
+    except (DatabaseError, PyMongoError, OSError) as error:  # the last where a file for TLS cannot be read
         cause = (isinstance(error, DatabaseError) and error.__cause__) or error
         raise StoreUnavailable(alias, type(cause).__name__, unknown=not _is_certain(cause)) from error
 

@@ -1,7 +1,7 @@
 """MongoDB as operators' work needs it: the collections beneath the models, and more time for each batch."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -90,4 +90,5 @@ def connect() -> None:
     """Make the client of MongoDB, without a call to the server: several threads that need one first would each make
     their own, with threads that watch the server."""
     wrapper = connections[ALIAS]
-    wrapper.get_new_connection(wrapper.get_connection_params())
+    with suppress(OSError, pymongo.errors.PyMongoError):  # a file for TLS: whoever uses the client is told
+        wrapper.get_new_connection(wrapper.get_connection_params())

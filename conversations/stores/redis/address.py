@@ -17,6 +17,7 @@ _URL = re.compile(
     r"(?:/(?P<number>[0-9]{1,5}))?"
     r"(?:\?(?P<options>[^#]*))?"
 )
+_OPTION = re.compile(r"keyword argument '(\w{1,64})'")
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -40,6 +41,30 @@ class Sentinels:
 def is_of_sentinels(url: str) -> bool:
     """Return whether the URL's scheme is that of sentinels."""
     return url.partition("://")[0] in SENTINEL_SCHEMES
+
+
+def check_options(url: str) -> None:
+    """Raise ValueError where the driver does not take what follows the `?` of the URL; its text does not repeat that,
+    but for the name of an option."""
+    options = url.partition("?")[2]
+    if not options:
+        return
+    from redis.connection import Connection, SSLConnection, parse_url  # not at the top: it takes time, and few need it
+    from redis.exceptions import RedisError
+
+    tls = url.startswith("rediss")
+    given = parse_url(f"{'rediss' if tls else 'redis'}://?{options}")  # type: ignore[no-untyped-call]
+    given.pop("connection_class", None)
+    try:
+        (SSLConnection if tls else Connection)(**given)  # which connects to nothing
+    except TypeError as error:
+        name = _OPTION.search(str(error))
+        hint = "" if tls else "; what begins with ssl_ needs rediss://"
+        raise ValueError(f"there is no option {name[1] if name else 'like that'}{hint}") from None
+    except RedisError as error:
+        raise ValueError(str(error)) from None
+    if given.get("ssl_keyfile") and not given.get("ssl_certfile"):
+        raise ValueError("ssl_keyfile needs ssl_certfile beside it")
 
 
 def sentinels_in(url: str) -> Sentinels:

@@ -127,6 +127,27 @@ class PrimarySSLConnection(PrimaryConnection, SSLConnection):
     """The same over TLS."""
 
 
+class PrimaryPool(SentinelConnectionPool):
+    """Connections to the server that sentinels name as the primary."""
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        """Return a connection to that server. An idle one to another, which was the primary when it was made, is made
+        anew: a server that stood still takes writes for some seconds when it is woken, and loses them."""
+        connection: Any = super().get_connection(*arguments, **options)
+        if (connection.host, connection.port) != self.master_address:
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
+    def follow(self, pool: SentinelConnectionPool) -> None:
+        """Have the same primary as that pool from now on: it is the one that asks the sentinels once a second."""
+        self.proxy = self.connection_kwargs["connection_pool"] = pool.proxy
+
+
 class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
     """Connections that fail fast: no retries, and one round trip to set up instead of five."""
 
@@ -146,7 +167,7 @@ class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
         common |= parse_url(f"{scheme}://?{where.options}")  # type: ignore[no-untyped-call]
         login = {"username": where.username or None, "password": where.password or None, "db": where.number}
         own = {"redis_connect_func": None, "password": settings.REDIS_SENTINEL_PASSWORD or None}
-        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        return PrimaryPool(  # type: ignore[no-untyped-call]
             where.service,
             Sentinels(where.hosts, **common | own),
             **common | login | {"connection_class": PrimarySSLConnection if where.tls else PrimaryConnection},

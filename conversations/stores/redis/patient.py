@@ -13,6 +13,7 @@ from redis.sentinel import SentinelConnectionPool
 from conversations.errors import StoreUnavailable
 from conversations.stores.batches import PATIENCE
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.connection import PrimaryPool
 from conversations.stores.redis.faults import as_unavailable
 
 Cache = Callable[[], Any]
@@ -50,7 +51,9 @@ def _pool_like(pool: Any, options: dict[str, Any]) -> ConnectionPool:
         return ConnectionPool(pool.connection_class, **options)
     options = {name: value for name, value in options.items() if name != "connection_pool"}
     options["connection_class"] = pool.connection_class
-    return SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
+    like = PrimaryPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
+    like.follow(pool)
+    return like
 
 
 def give_time(seconds: float) -> None:

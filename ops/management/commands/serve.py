@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import signal
+from threading import Thread
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 import embedded
-from conversations.stores import ALIASES
+from conversations.errors import StoreUnavailable
+from conversations.stores import ALIASES, MONGO, misconfigured, missing_rights, store
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
@@ -40,6 +42,7 @@ class Command(BaseCommand):
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
                 share_metrics()
+                Thread(target=report_misconfigured, daemon=True).start()  # a store that is out delays no start
                 migrate.migrate()
 
                 def opened() -> None:
@@ -58,6 +61,20 @@ class Command(BaseCommand):
         logger.info("serving", extra={"url": here, **shown, "auth": settings.CHAT_AUTH})
         if settings.LOG_FORMAT == "text":
             self.stdout.write("\n".join(_lines(here, embedded_urls)))
+
+
+def report_misconfigured() -> None:
+    """Log, in a line each, what has to be set right in the stores. MongoDB is looked at where it is migrated."""
+    for alias in ALIASES:
+        if alias == MONGO:
+            continue
+        try:
+            store(alias).ping()
+            problem = missing_rights(alias)
+        except StoreUnavailable as error:
+            problem = misconfigured(alias, error)
+        if problem:
+            logger.error("store_misconfigured", extra={"store": alias, "problem": problem})
 
 
 def _lines(here: str, embedded_urls: dict[str, str]) -> list[str]:
