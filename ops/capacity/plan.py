@@ -147,7 +147,8 @@ def foresee(demand: Demand, node: Node, window: Limits) -> Plan:
         demand, node, stored, redis_each, keys, mongo_each,
         {name: int(value) for name, value in per_core.items()},
         redis, mongo, _service(demand, node, processes, stored), processes,
-        tuple(_limits(demand, node, redis.servers)), _commands(demand), demand.asks_per_second * window.ttl / demand.conversations,
+        tuple(_limits(demand, node, redis.servers)), _commands(demand),
+        demand.asks_per_second * window.ttl / demand.conversations,
     )  # fmt: skip
 
 
@@ -243,13 +244,9 @@ def _limits(demand: Demand, node: Node, servers: int) -> Iterator[Share]:
     )
     walks = 1 if demand.conversations <= walk.MOST_SEEN else 2  # what is no longer known is compared in both stores
     compared = demand.conversations * walks / walk.PAGE * scrub.PAUSE / scrub.EVERY
-    yield Share(
-        "a scrub in a day, by one process", compared, "none: a scrub takes days, and what it finds is found later"
-    )
+    yield Share("a scrub in a day, by one process", compared, "none: what it finds is found days later")
     unsynced = min(demand.asks_per_second * OUTAGE, demand.conversations)
     repaired = unsynced * REPAIR.value / 1000 / HOUR
-    yield Share(
-        "repair of a minute's outage in an hour, by one process", repaired, "several services, each with its stores"
-    )
+    yield Share("repair of a minute's outage in an hour", repaired, "several services, with stores of their own")
     saved = demand.conversations * BACKUP.value / 1000 / NIGHT
     yield Share("`backup` in a night, by one process", saved, "snapshots by Redis and MongoDB themselves")

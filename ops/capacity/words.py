@@ -20,9 +20,8 @@ def trouble(plan: Plan) -> str:
 def _asked(plan: Plan) -> list[str]:
     demand, node = plan.demand, plan.node
     return [
-        f"{demand.conversations:,} conversations of {demand.messages:,} messages of {demand.bytes_per_message:,} bytes, "
-        f"{demand.tenants:,} {'tenant' if demand.tenants == 1 else 'tenants'}, {demand.asks_per_second:,.10g} asks a second, "
-        "dual write",
+        f"{demand.conversations:,} conversations of {demand.messages:,} messages of {demand.bytes_per_message:,} bytes",
+        f"tenants: {demand.tenants:,}; {demand.asks_per_second:,.10g} asks a second; dual write",
         f"nodes of {node.cores} cores, {size(node.memory)} of memory, {size(node.disk)} of disk, "
         f"{node.network * 8 / 10**9:,.4g} Gbit/s",
     ]

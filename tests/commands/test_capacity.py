@@ -18,7 +18,7 @@ def test_what_no_number_of_nodes_carries_is_trouble() -> None:
     code, output = run(*ASKED)
     assert code == 1
     assert output.splitlines()[-1].startswith("more nodes do not carry it: ")
-    for part in ("1,000,000,000 conversations", "Needed", "Ends first", "Next", "1 tenant"):
+    for part in ("1,000,000,000 conversations", "Needed", "Ends first", "Next", "tenants: 1;"):
         assert part in output
     assert len(output.splitlines()) < 32, "it is to be read at a glance"
     assert max(map(len, output.splitlines()[:-1])) <= 160
