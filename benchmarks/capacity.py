@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.capacity [--conversations 10000 100000 1000000]
 
 Each number has a Redis and a SecantusDB of its own, filled directly with conversations of one turn. The memory of
-Redis, the disk of MongoDB, how long what reads all conversations takes, and the CPU time and bytes of a turn are measured;
+Redis, the disk of MongoDB, how long what reads all conversations takes, and the CPU time of a turn are measured;
 beside each figure stands what the model says, and by how much it is off. docs/capacity.md quotes the figures.
 """
 

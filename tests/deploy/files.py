@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 K8S = DEPLOY / "k8s"
+BASE = K8S / "base"
 Manifest = dict[str, Any]
 
 
@@ -22,10 +23,10 @@ def documents(path: Path) -> list[Manifest]:
 @cache
 def manifests() -> tuple[Manifest, ...]:
     """Return what `kubectl apply -k deploy/k8s` would send, but for the hashes in the names of ConfigMaps."""
-    (kustomization,) = documents(K8S / "kustomization.yaml")
-    built = [each for resource in kustomization["resources"] for each in documents(K8S / resource)]
+    (kustomization,) = documents(BASE / "kustomization.yaml")
+    built = [each for resource in kustomization["resources"] for each in documents(BASE / resource)]
     for generated in kustomization["configMapGenerator"]:
-        data = {Path(file).name: (K8S / file).read_text() for file in generated["files"]}
+        data = {Path(file).name: (BASE / file).read_text() for file in generated["files"]}
         built.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generated["name"]}, "data": data})
     tags = {image["name"]: image["newTag"] for image in kustomization["images"]}
     for each in built:

@@ -17,6 +17,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.deploy.files import (
+    BASE,
     DEPLOY,
     K8S,
     ROOT,
@@ -76,10 +77,10 @@ class TestValidity:
         assert theirs == ours
 
     def test_no_file_is_left_out(self) -> None:
-        (kustomization,) = documents(K8S / "kustomization.yaml")
+        (kustomization,) = documents(BASE / "kustomization.yaml")
         named = {*kustomization["resources"], *(f for g in kustomization["configMapGenerator"] for f in g["files"])}
-        there = {str(file.relative_to(K8S)) for file in K8S.rglob("*") if file.is_file()}
-        assert there - named == {"kustomization.yaml", "secrets.example.yaml", "optional/egress.yaml"}
+        there = {str(file.relative_to(BASE)) for file in BASE.rglob("*") if file.is_file()}
+        assert there - named == {"kustomization.yaml"}
 
 
 OURS = (("onesource", 8001), ("onesource", 8002))
@@ -126,8 +127,8 @@ class TestTheRunbooksNames:
     def test_the_snapshot_is_where_it_copies_it_from(self) -> None:
         (container,) = containers(manifest("Deployment", "redis"))
         assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
-        assert "${DATA:-/data}" in (K8S / "redis" / "start.sh").read_text()
-        assert "dbfilename dump.rdb" in (K8S / "redis" / "redis.conf").read_text()
+        assert "${DATA:-/data}" in (BASE / "redis" / "start.sh").read_text()
+        assert "dbfilename dump.rdb" in (BASE / "redis" / "redis.conf").read_text()
 
 
 class TestSettings:
@@ -342,12 +343,12 @@ class TestAtOneWithEachOther:
         spec = manifest("StatefulSet", "mongo")["spec"]
         assert members.split(",") == [f"mongo-{n}.{spec['serviceName']}:27017" for n in range(spec["replicas"])]
         assert "replicaSet=rs0" in url
-        assert "--replSet rs0" in (K8S / "mongo" / "start.sh").read_text()
+        assert "--replSet rs0" in (BASE / "mongo" / "start.sh").read_text()
 
     def test_redis_has_room_to_copy_what_it_holds(self) -> None:
         config = dict(
             line.split(maxsplit=1)
-            for line in (K8S / "redis" / "redis.conf").read_text().splitlines()
+            for line in (BASE / "redis" / "redis.conf").read_text().splitlines()
             if line and not line.startswith("#")
         )
         (container,) = containers(manifest("Deployment", "redis"))
