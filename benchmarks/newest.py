@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.operations import Stack, fill
+from benchmarks.operations import Stack, conversations, fill
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def measure(number: int, turns: int) -> None:
     home = Path(tempfile.mkdtemp(prefix="onesource-newest-"))
     try:
         with stores(home) as stack:
-            fill(number, stack.redis, stack.mongo)
+            fill(conversations(number), stack.redis, stack.mongo)
             print(f"{number:,} conversations")
             make(stack, number)
             pages()

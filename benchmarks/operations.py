@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from bson import encode
 from bson.raw_bson import RawBSONDocument
 
-from conversations.turns import make_turn
+from conversations.turns import Turn, make_turn
 from tests.servers import MongoServer, RedisServer
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +33,11 @@ BYTES, TURNS, BATCH = 4096, 8, 500
 WORDS = [f"{first}{second}" for first in ("ba", "ke", "li", "mo", "nu", "re", "sa", "to") for second in ("dan", "fir",
          "gol", "hem", "jus", "kar", "len", "mip", "nor", "pax", "rin", "sol", "tef", "vun")]  # fmt: skip
 
+Batch = list[tuple[bytes, dict[str, Any]]]
+"""Conversations as their lines in Redis and their documents in MongoDB."""
 
-def conversations(number: int) -> Iterator[list[tuple[bytes, dict[str, Any]]]]:
+
+def conversations(number: int) -> Iterator[Batch]:
     """Return so many of 4 KB in batches, each with words of its own, the first the oldest: as lines and as document."""
     assert number % BATCH == 0, "whole batches"
     chance = random.Random(1)
@@ -43,31 +46,40 @@ def conversations(number: int) -> Iterator[list[tuple[bytes, dict[str, Any]]]]:
         yield [conversation(n, chance, begun + timedelta(seconds=n), expiry) for n in range(batch, batch + BATCH)]
 
 
-def conversation(n: int, chance: random.Random, at: datetime, expiry: datetime) -> tuple[bytes, dict[str, Any]]:
-    turns = []
-    for _ in range(TURNS):
-        question, answer = (" ".join(chance.choices(WORDS, k=k)) for k in (8, 42))
-        turns.append(make_turn(question, answer, turns[-1].answer.at if turns else None, at, at))
-    lines = b"".join(turn.lines() for turn in turns)
-    messages = [message.as_dict() for turn in turns for message in turn.messages()]
-    newest = turns[-1].answer
+def conversation(
+    n: int,
+    chance: random.Random,
+    at: datetime,
+    expiry: datetime,
+    *,
+    turns: int = TURNS,
+    words: tuple[int, int] = (8, 42),
+) -> tuple[bytes, dict[str, Any]]:
+    """Return one as its lines and as its document, its questions and answers of so many words."""
+    made: list[Turn] = []
+    for _ in range(turns):
+        question, answer = (" ".join(chance.choices(WORDS, k=k)) for k in words)
+        made.append(make_turn(question, answer, made[-1].answer.at if made else None, at, at))
+    lines = b"".join(turn.lines() for turn in made)
+    messages = [message.as_dict() for turn in made for message in turn.messages()]
+    newest = made[-1].answer
     dates = {"place": f":{newest.at}", "updated_at": newest.time, "expires_at": expiry}
     return lines, {"_id": f"conv:s{n:08d}", "messages": messages, "bytes": len(lines), **dates}
 
 
-def fill(number: int, redis: RedisServer, mongo: MongoServer) -> int:
-    """Put so many into both stores; return the bytes of one."""
-    size = 0
+def fill(batches: Iterable[Batch], redis: RedisServer, mongo: MongoServer) -> int:
+    """Put them into both stores; return their mean size in bytes."""
+    sizes = []
     with redis.client() as cache, mongo.client() as client:
         documents = client["onesource"]["conversations_conversation"]
         pipeline = cache.pipeline(transaction=False)
-        for batch in conversations(number):
+        for batch in batches:
             for lines, document in batch:
-                size += len(lines)
+                sizes.append(len(lines))
                 pipeline.set(document["_id"], lines, ex=1_728_000)
             pipeline.execute()
             documents.insert_many([document for _, document in batch], ordered=False)
-    return size // number
+    return sum(sizes) // len(sizes)
 
 
 def bare(number: int, mongo: MongoServer) -> float:
@@ -168,7 +180,7 @@ def measure(number: int) -> None:
     try:
         with Stack(home / "from") as stack:
             empty, empty_disk = used(stack.redis), disk(home / "from" / "mongo")
-            size = fill(number, stack.redis, stack.mongo)
+            size = fill(conversations(number), stack.redis, stack.mongo)
             stored = disk(home / "from" / "mongo") - empty_disk
             each = (used(stack.redis) - empty) // number
             print(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.deploy.files import K8S, containers, environment_of, make_secrets, manifest
+from tests.deploy.files import BASE, containers, environment_of, make_secrets, manifest
 from tests.servers import Server, eventually
 
 _DEBIANS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -58,7 +58,7 @@ class DeployedPostgres(Server):
             )  # fmt: skip
         eventually(self.answers, "PostgreSQL does not answer")
         if fresh:
-            self.run("sh", str(K8S / "postgres" / "setup.sh"))
+            self.run("sh", str(BASE / "postgres" / "setup.sh"))
         return self
 
     def stop(self, sig: int = signal.SIGINT) -> None:

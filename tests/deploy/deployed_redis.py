@@ -8,7 +8,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.deploy.files import K8S, make_secrets
+from tests.deploy.files import BASE, make_secrets
 from tests.servers import RedisServer, redis_binary
 
 
@@ -20,7 +20,7 @@ class DeployedRedis(RedisServer):
         self.options = options
         self.secrets = make_secrets("k8s", directory / "secrets")
         self.config = directory / "config"
-        shutil.copytree(K8S / "redis", self.config)
+        shutil.copytree(BASE / "redis", self.config)
         with (self.config / "users.acl").open("a") as users:
             users.write("user tests on nopass ~* &* +@all\n")  # for tests that look at the data directly
 

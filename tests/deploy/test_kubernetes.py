@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.deploy.files import (
+    BASE,
     DEPLOY,
     K8S,
     ROOT,
     Manifest,
+    built,
     containers,
     documents,
     environment_of,
@@ -49,6 +52,26 @@ def service() -> Manifest:
     return container
 
 
+def check_hardening(spec: Manifest) -> None:
+    """Raise AssertionError where a pod may do more than it has to."""
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    context = spec["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] > 0
+    assert context["fsGroup"] == context["runAsUser"]
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+        assert re.search(r":[0-9][\w.-]*$", container["image"]), "an image has a version"
+
+
 def size(text: str) -> float:
     """Return a size in gibibytes."""
     return float(text[:-2]) * GIBI[text[-2:]]
@@ -68,18 +91,17 @@ class TestValidity:
             kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
 
     @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl here")
-    def test_kustomize_builds_what_is_tested_here(self) -> None:
-        built = subprocess.run(["kubectl", "kustomize", str(K8S)], capture_output=True, text=True, check=True).stdout
-        built = re.sub(r"(redis-config|mongo-config|postgres-config)-[a-z0-9]{10}", r"\1", built)
+    @pytest.mark.parametrize("folder", [".", "overlays/single"])
+    def test_kustomize_builds_what_is_tested_here(self, folder: str) -> None:
         ours = {(each["kind"], each["metadata"]["name"]): each for each in manifests()}
-        theirs = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(built)}
+        theirs = {(each["kind"], each["metadata"]["name"]): each for each in built(f"../{folder}")}
         assert theirs == ours
 
     def test_no_file_is_left_out(self) -> None:
-        (kustomization,) = documents(K8S / "kustomization.yaml")
+        (kustomization,) = documents(BASE / "kustomization.yaml")
         named = {*kustomization["resources"], *(f for g in kustomization["configMapGenerator"] for f in g["files"])}
-        there = {str(file.relative_to(K8S)) for file in K8S.rglob("*") if file.is_file()}
-        assert there - named == {"kustomization.yaml", "secrets.example.yaml", "optional/egress.yaml"}
+        there = {str(file.relative_to(BASE)) for file in BASE.rglob("*") if file.is_file()}
+        assert there - named == {"kustomization.yaml"}
 
 
 OURS = (("onesource", 8001), ("onesource", 8002))
@@ -126,8 +148,8 @@ class TestTheRunbooksNames:
     def test_the_snapshot_is_where_it_copies_it_from(self) -> None:
         (container,) = containers(manifest("Deployment", "redis"))
         assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
-        assert "${DATA:-/data}" in (K8S / "redis" / "start.sh").read_text()
-        assert "dbfilename dump.rdb" in (K8S / "redis" / "redis.conf").read_text()
+        assert "${DATA:-/data}" in (BASE / "redis" / "start.sh").read_text()
+        assert "dbfilename dump.rdb" in (BASE / "redis" / "redis.conf").read_text()
 
 
 class TestSettings:
@@ -190,23 +212,7 @@ class TestSettings:
 class TestHardening:
     @pytest.mark.parametrize("name", PODS)
     def test_a_pod_may_do_as_little_as_it_can(self, name: str) -> None:
-        spec = dict(pods())[name]["spec"]
-        assert spec["automountServiceAccountToken"] is False
-        assert spec["enableServiceLinks"] is False
-        context = spec["securityContext"]
-        assert context["runAsNonRoot"] is True
-        assert context["runAsUser"] > 0
-        assert context["fsGroup"] == context["runAsUser"]
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
-            assert "memory" in container["resources"]["limits"]
-            assert re.search(r":[0-9][\w.-]*$", container["image"]), "an image has a version"
+        check_hardening(dict(pods())[name]["spec"])
 
     @pytest.mark.parametrize("name", ["onesource", "onesource-backup", "onesource-trim"])
     def test_what_the_service_writes_to_can_be_written(self, name: str) -> None:
@@ -253,15 +259,16 @@ OUTSIDERS = {
 }
 
 
-def may_reach(one: str, other: str, port: int) -> bool:
+def may_reach(one: str, other: str, port: int, among: Sequence[Manifest] = ()) -> bool:
     """Whether NetworkPolicies let a pod of `one` connect to a pod of `other`, as Kubernetes reads them."""
-    return _lets(one, "Egress", "egress", "to", other, port) and _lets(other, "Ingress", "ingress", "from", one, port)
+    policies = [each["spec"] for each in among or manifests() if each["kind"] == "NetworkPolicy"]
+    leaves = _lets(policies, one, "Egress", "egress", "to", other, port)
+    return leaves and _lets(policies, other, "Ingress", "ingress", "from", one, port)
 
 
-def _lets(pod: str, kind: str, rules: str, side: str, peer: str, port: int) -> bool:
+def _lets(policies: list[Manifest], pod: str, kind: str, rules: str, side: str, peer: str, port: int) -> bool:
     if pod in OUTSIDERS or pod == "internet":
         return True  # their own policies are not ours
-    policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
     mine = [each for each in policies if kind in each["policyTypes"] and _selects(each["podSelector"], {"app": pod})]
     return not mine or any(
         port in [each["port"] for each in rule["ports"]] and any(_is(selector, peer) for selector in rule[side])
@@ -342,12 +349,12 @@ class TestAtOneWithEachOther:
         spec = manifest("StatefulSet", "mongo")["spec"]
         assert members.split(",") == [f"mongo-{n}.{spec['serviceName']}:27017" for n in range(spec["replicas"])]
         assert "replicaSet=rs0" in url
-        assert "--replSet rs0" in (K8S / "mongo" / "start.sh").read_text()
+        assert "--replSet rs0" in (BASE / "mongo" / "start.sh").read_text()
 
     def test_redis_has_room_to_copy_what_it_holds(self) -> None:
         config = dict(
             line.split(maxsplit=1)
-            for line in (K8S / "redis" / "redis.conf").read_text().splitlines()
+            for line in (BASE / "redis" / "redis.conf").read_text().splitlines()
             if line and not line.startswith("#")
         )
         (container,) = containers(manifest("Deployment", "redis"))

@@ -24,7 +24,7 @@ from tests.api.talking import sample
 from tests.builders import a_session, a_turn, some_turns
 from tests.contract import test_bulk, test_control, test_stores
 from tests.deploy.deployed_redis import DeployedRedis
-from tests.deploy.files import DEPLOY, K8S, containers, manifest
+from tests.deploy.files import BASE, DEPLOY, containers, manifest
 from tests.servers import MongoServer, eventually, redis_binary, use_redis
 
 
@@ -194,8 +194,8 @@ def test_it_does_not_start_without_a_password(deployed: DeployedRedis, tmp_path:
     empty.unlink()
     empty.write_text("")
     done = subprocess.run(
-        ["sh", str(K8S / "redis" / "start.sh")], capture_output=True, text=True,
-        env={"PATH": os.environ["PATH"], "CONFIG": str(K8S / "redis"), "SECRETS": str(tmp_path / "secrets"),
+        ["sh", str(BASE / "redis" / "start.sh")], capture_output=True, text=True,
+        env={"PATH": os.environ["PATH"], "CONFIG": str(BASE / "redis"), "SECRETS": str(tmp_path / "secrets"),
              "USERS": str(tmp_path / "users.acl")},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
