@@ -20,7 +20,7 @@ from environs import EnvError, FileAwareEnv, validate
 import embedded
 from conversations.addresses import is_loopback, is_private
 from conversations.stores import ALIASES, BACKENDS
-from conversations.stores.redis.address import SCHEMES, is_of_sentinels, sentinels_in
+from conversations.stores.redis.address import SCHEMES, cluster_in, is_of_cluster, is_of_sentinels, sentinels_in
 from conversations.stores.sessions import PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -63,10 +63,10 @@ def _url(name: str, *schemes: str) -> str:
 
 def _redis_url() -> str:
     value = str(_read("REDIS_URL", ""))
-    if not is_of_sentinels(value):
+    if not (is_of_sentinels(value) or is_of_cluster(value)):
         return _url("REDIS_URL", *SCHEMES)
     try:
-        sentinels_in(value)
+        (cluster_in if is_of_cluster(value) else sentinels_in)(value)
     except ValueError as error:
         raise ImproperlyConfigured(f"REDIS_URL is not usable: {error}") from None
     return value
@@ -398,7 +398,7 @@ CACHES = {
             "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,
             "PARSER_CLASS": "conversations.stores.redis.connection.DeadlineParser",
-            "CONNECTION_FACTORY": "conversations.stores.redis.connection.HistoryConnectionFactory",
+            "CONNECTION_FACTORY": "conversations.stores.redis.cluster.ClusterConnectionFactory",
             "CONNECTION_POOL_KWARGS": {"max_connections": 2 * WEB_THREADS + 16},
         },
     },

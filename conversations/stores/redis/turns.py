@@ -115,4 +115,4 @@ class CacheStore(CacheControl, HistoryStore):
 
     def ping(self) -> None:
         with self._errors():
-            self._client.redis.ping()
+            self._client.ping()
