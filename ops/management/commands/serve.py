@@ -13,7 +13,8 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 import embedded
-from conversations.stores import ALIASES
+from conversations.errors import WrongServer
+from conversations.stores import ALIASES, check_servers
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             stop_on_signals()
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
+                check_servers()
                 share_metrics()
                 migrate.migrate()
 
@@ -47,7 +49,7 @@ class Command(BaseCommand):
                     self.announce(stores.urls)
 
                 processes.serve(public, management, opened)
-        except (CannotListen, embedded.EmbeddedError) as error:
+        except (CannotListen, WrongServer, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None
 
     def announce(self, embedded_urls: dict[str, str]) -> None:
