@@ -20,7 +20,14 @@ from environs import EnvError, FileAwareEnv, validate
 import embedded
 from conversations.addresses import is_loopback, is_private
 from conversations.stores import ALIASES, BACKENDS
-from conversations.stores.redis.address import SCHEMES, check_options, is_of_sentinels, sentinels_in
+from conversations.stores.redis.address import (
+    SCHEMES,
+    check_options,
+    cluster_in,
+    is_of_cluster,
+    is_of_sentinels,
+    sentinels_in,
+)
 from conversations.stores.sessions import PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -67,9 +74,11 @@ def _redis_url() -> str:
         check_options(value)
         if is_of_sentinels(value):
             sentinels_in(value)
+        elif is_of_cluster(value):
+            cluster_in(value)
     except ValueError as error:
         raise ImproperlyConfigured(f"REDIS_URL is not usable: {error}") from None
-    return value if is_of_sentinels(value) else _url("REDIS_URL", *SCHEMES)
+    return value if is_of_sentinels(value) or is_of_cluster(value) else _url("REDIS_URL", *SCHEMES)
 
 
 def _switch(name: str, default: str) -> bool:
@@ -398,7 +407,7 @@ CACHES = {
             "SOCKET_TIMEOUT": REDIS_SOCKET_TIMEOUT_MS / 1000,
             "SOCKET_CONNECT_TIMEOUT": REDIS_CONNECT_TIMEOUT_MS / 1000,
             "PARSER_CLASS": "conversations.stores.redis.connection.DeadlineParser",
-            "CONNECTION_FACTORY": "conversations.stores.redis.connection.HistoryConnectionFactory",
+            "CONNECTION_FACTORY": "conversations.stores.redis.cluster.ClusterConnectionFactory",
             "CONNECTION_POOL_KWARGS": {"max_connections": 2 * WEB_THREADS + 16},
         },
     },

@@ -9,6 +9,7 @@ from conversations import clock, deadline, expiry
 from conversations.runtime import state
 from conversations.stores import ALIASES, reachable
 from tests import environment
+from tests.clusters import ClusterOfServers
 from tests.coverage import with_coverage
 from tests.servers import MongoServer, RedisServer, eventually
 
@@ -48,6 +49,16 @@ def redis_server() -> RedisServer:
 @pytest.fixture
 def mongo_server() -> MongoServer:
     return environment.MONGO
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
+    """A cluster, for tests that leave it whole."""
+    cluster = ClusterOfServers(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield cluster.start()
+    finally:
+        cluster.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,8 @@ class Backend:
     schemes: tuple[str, ...] = ()
     """Those of its address, which the environment has as ALIAS_URL and settings.STORE_URLS by alias. None where it has
     no address, or Django's own settings have it."""
+    check: str = ""
+    """Raises WrongServer where its address is that of another kind of server than the one that answers there."""
     at_start: str = ""
     """A module that is imported when Django starts, before the driver's client is made."""
     connect: str = ""
@@ -49,7 +51,7 @@ class Backend:
     at_exit: str = ""
     """Has the process not wait for the driver's threads."""
     snapshot: str = ""
-    """Opens a snapshot of the server's own, beside the conversations that a backup reads."""
+    """Opens the snapshots of its servers' own, beside the conversations that a backup reads."""
     snapshot_begin: bytes = b""
     """How such a snapshot begins."""
     snapshot_keys: str = ""
@@ -70,11 +72,12 @@ BACKENDS = {
         bulk="conversations.stores.redis.bulk.RedisBulk",
         info="conversations.stores.redis.info.read",
         misconfigured="conversations.stores.redis.misconfigured",
-        snapshot="conversations.stores.redis.snapshot.opened",
+        snapshot="conversations.stores.redis.snapshot.of_each",
         snapshot_begin=b"REDIS",
         snapshot_keys="conversations.stores.redis.rdb.count_keys",
         scratch="conversations.stores.redis.scratch.opened",
         give_time="conversations.stores.redis.patient.give_time",
+        check="conversations.stores.redis.kind.check",
     ),
     MONGO: Backend(
         label="MongoDB",
@@ -173,9 +176,15 @@ def snapshot_store() -> str | None:
 
 
 def open_snapshot(alias: str, folder: Path) -> AbstractContextManager[tuple[BinaryIO, str]]:
-    """Return what has the store save, and yields its snapshot with how it was reached; one that has to be fetched is
-    a file in the folder meanwhile. It raises NoSnapshot."""
-    opened: AbstractContextManager[tuple[BinaryIO, str]] = import_string(BACKENDS[alias].snapshot)(folder)
+    """Return what `open_snapshots` does of a store that is one server."""
+    [opened] = open_snapshots(alias, folder)
+    return opened
+
+
+def open_snapshots(alias: str, folder: Path) -> list[AbstractContextManager[tuple[BinaryIO, str]]]:
+    """Return for each server that the store consists of what has it save, and yields its snapshot with how it was
+    reached; one that has to be fetched is a file in the folder meanwhile. It raises NoSnapshot."""
+    opened: list[AbstractContextManager[tuple[BinaryIO, str]]] = import_string(BACKENDS[alias].snapshot)(folder)
     return opened
 
 
@@ -199,6 +208,14 @@ def connect() -> None:
     would each make their own."""
     for alias in ALIASES:
         if path := BACKENDS[alias].connect:
+            import_string(path)()
+
+
+def check_servers() -> None:
+    """Raise WrongServer where the address of a store in use is that of another kind of server than the one that
+    answers there; a store that does not answer is none."""
+    for alias in ALIASES:
+        if path := BACKENDS[alias].check:
             import_string(path)()
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from conversations.stores import BACKENDS, snapshot_store
 from ops.backup import keys, sealed
-from ops.backup.container import DUMP, MANIFEST, Container
+from ops.backup.container import MANIFEST, Container, dumps_in
 from ops.backup.format1 import Tar
 from ops.backup.format2 import Zip
 from ops.backup.manifest import FOREIGN, Manifest
@@ -52,8 +52,9 @@ class Archive:
         return self.manifest.files[self._container.lines].lines or 0
 
     @property
-    def has_dump(self) -> bool:
-        return DUMP in self._container.sizes
+    def dumps(self) -> list[str]:
+        """The names of the snapshots: of each server of the store, where that consists of several."""
+        return dumps_in(self._container.sizes)
 
     def age(self, now: datetime) -> int:
         """Return how many seconds ago it was made."""
@@ -118,20 +119,20 @@ class Archive:
             self._sealed.check()
 
     def check_dump(self) -> None:
-        """Return when the snapshot is as it was written, or there is none."""
-        if self.has_dump:
-            self.copy_dump(None)
+        """Return when every snapshot is as it was written, or there is none."""
+        for name in self.dumps:
+            self.copy_dump(name, None)
 
-    def copy_dump(self, target: BinaryIO | None) -> None:
-        """Copy the snapshot out; raise BadBackup if it is not as it was written."""
+    def copy_dump(self, name: str, target: BinaryIO | None) -> None:
+        """Copy that snapshot out; raise BadBackup if it is not as it was written."""
         begin = b""
-        for chunk in self._container.content(DUMP, self.manifest.files[DUMP]):
+        for chunk in self._container.content(name, self.manifest.files[name]):
             begin = begin or chunk[:16]
             if target:
                 target.write(chunk)
         alias = snapshot_store()
         if alias and not begin.startswith(BACKENDS[alias].snapshot_begin):
-            raise BadBackup(f"damaged: {DUMP} is no {BACKENDS[alias].label} snapshot")
+            raise BadBackup(f"damaged: {name} is no {BACKENDS[alias].label} snapshot")
 
     def _check(self) -> None:
         """Raise BadBackup where the manifest is not that of these files."""

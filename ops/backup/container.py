@@ -5,15 +5,29 @@ read.
 """
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from ops.backup.manifest import Member
 from ops.errors import BadBackup
 
 DUMP, MANIFEST = "dump.rdb", "manifest.json"
+_DUMP = re.compile(r"dump(-(?P<number>[1-9][0-9]{0,3}))?\.rdb")
 CHUNK = 2**20  # bytes; smaller ones are handed over so often that a thread waits more for the interpreter than it works
+
+
+def dump_named(number: int) -> str:
+    """Return the name of the file with the snapshot of that server of a store, which are counted from 1."""
+    return DUMP if number == 1 else f"dump-{number}.rdb"
+
+
+def dumps_in(names: Iterable[str]) -> list[str]:
+    """Return the names that are those of snapshots, in their order."""
+    found = {name: _DUMP.fullmatch(name) for name in names}
+    numbers = {name: int(match["number"] or 1) for name, match in found.items() if match}
+    return sorted((name for name, number in numbers.items() if name == dump_named(number)), key=numbers.__getitem__)
 
 
 class Container(ABC):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from ops.backup.container import CHUNK, DUMP, MANIFEST, Container, Digest
+from ops.backup.container import CHUNK, MANIFEST, Container, Digest, dumps_in
 from ops.backup.manifest import FOREIGN, MAX_MANIFEST, Member
 from ops.errors import BadBackup
 
@@ -100,7 +100,7 @@ def _members(opened: ZipFile) -> dict[str, ZipInfo]:
     """Return the files in the ZIP; raise BadBackup where they are not those of a backup."""
     members = {member.filename: member for member in opened.infolist()}
     names, given = set(members), opened.infolist()
-    if opened.comment or len(given) != len(names) or not {LINES, MANIFEST} <= names <= {LINES, DUMP, MANIFEST}:
+    if opened.comment or len(given) != len(names) or names - set(dumps_in(names)) != {LINES, MANIFEST}:
         raise BadBackup("foreign: it holds something else than a backup does")
     for member in given:
         if member.flag_bits & _ENCRYPTED or member.compress_type not in (ZIP_DEFLATED, ZIP_STORED):

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from conversations.errors import NoSnapshot
-from conversations.stores import BACKENDS, open_snapshot, snapshot_store
+from conversations.stores import BACKENDS, open_snapshots, snapshot_store
 from conversations.stores import count_keys as keys_in
 from ops.backup.archive import Archive
-from ops.backup.container import DUMP
+from ops.backup.container import DUMP, dump_named
 from ops.backup.writer import Writer
 
 
@@ -19,24 +19,35 @@ def add(writer: Writer, reached: Collection[str]) -> str:
         return "none: no store in use has one"
     if alias not in reached:
         return f"none: {BACKENDS[alias].label} could not be reached"
+    hows: list[str] = []
     try:
-        with open_snapshot(alias, writer.path.parent) as (dump, how):
-            writer.add(DUMP, dump)
-            return how
+        every = open_snapshots(alias, writer.path.parent)
+        for number, opened in enumerate(every, 1):
+            with opened as (dump, how):
+                writer.add(dump_named(number), dump)
+                hows.append(how)
     except NoSnapshot as error:
-        return f"none: {error.reason}; the archive has every conversation all the same"
+        of = f"{len(hows)} of {len(every)} masters, then none" if hows else "none"
+        return f"{of}: {error.reason}; the archive has every conversation all the same"
+    how = " or ".join(sorted(set(hows)))
+    return how if len(every) == 1 else f"{len(every)} masters, each at a moment of its own: {how}"
 
 
 def count_keys(archive: Archive, folder: Path) -> int | None:
-    """Return how many keys the snapshot of a backup has, None where only a later server can read them, or no store in
-    use has one. Raise BadSnapshot."""
+    """Return how many keys the snapshots of a backup have, None where only a later server can read one, or no store in
+    use has any. Raise BadSnapshot."""
     alias = snapshot_store()
     if alias is None:
         return None
+    each = [_count_keys(archive, name, alias, folder) for name in archive.dumps]
+    return None if None in each else sum(filter(None, each))
+
+
+def _count_keys(archive: Archive, name: str, alias: str, folder: Path) -> int | None:
     dump = folder / DUMP
     try:
         with dump.open("wb") as target:
-            archive.copy_dump(target)
+            archive.copy_dump(name, target)
         return keys_in(alias, dump)
     finally:
         dump.unlink(missing_ok=True)

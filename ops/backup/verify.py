@@ -122,7 +122,7 @@ def _note(verified: Verified) -> None:
 
 def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str, SnapshotState]:
     """Return how many keys the snapshot has, why it cannot be read, and its state."""
-    if not archive.has_dump:
+    if not archive.dumps:
         return None, "", SnapshotState.NONE
     try:
         keys = store_snapshot.count_keys(archive, home)

@@ -18,9 +18,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from conversations.errors import ConversationError
+from conversations.errors import ConversationError, StoreUnavailable
 from conversations.runtime import datasets
-from conversations.stores import do_not_wait_at_exit, give_time
+from conversations.stores import check_servers, do_not_wait_at_exit, give_time
 from conversations.stores.sessions import session_named
 from conversations.turns import SESSION
 from ops import audit, lease, ledger
@@ -131,6 +131,9 @@ class OperatorCommand(BaseCommand):
                     datasets.learn()
                 try:
                     result = self.run(**options)
+                except StoreUnavailable:
+                    check_servers()
+                    raise
                 finally:
                     if self._changing:
                         ledger.collect_if_possible()  # VAR_DIR may end with this process, as a job's does

@@ -51,7 +51,7 @@ class StoreStatus:
         """Return it for machines, which know the StoreInfo as `says`."""
         fields = asdict(self)
         report, dataset = fields.pop("info"), fields.pop("dataset")
-        return {**fields, "says": report if self.up else {}, "dataset": dataset}
+        return {**fields, "says": report if self.up or self.info.role else {}, "dataset": dataset}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +218,17 @@ def _ask(alias: str) -> tuple[StoreStatus, Asked | None]:
         found = info(alias)
         problem = missing_rights(alias)
     except StoreUnavailable as error:
-        return StoreStatus(False, error.reason, misconfigured(alias, error)), None
+        return StoreStatus(False, error.reason, misconfigured(alias, error), info=_info_all_the_same(alias)), None
     middle = round(pings[len(pings) // 2], 3)
     status = StoreStatus(True, "", problem, middle, round(p95(pings), 3), _count(alias), unsynced, info=found)
     return status, asked
+
+
+def _info_all_the_same(alias: str) -> StoreInfo:
+    """Return what the rest of a cluster reports, of which a part is out."""
+    with suppress(StoreUnavailable):
+        return info(alias)
+    return StoreInfo()
 
 
 def _count(alias: str) -> int | None:

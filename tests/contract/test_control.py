@@ -17,8 +17,9 @@ from conversations.stores.mongo.patient import documents
 from conversations.stores.mongo.turns import DocumentStore
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
-from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, note_key, rate_key
+from conversations.stores.redis.keys import DATASET, HEARTBEATS, note_key, rate_key
 from conversations.stores.redis.turns import CacheStore
+from conversations.stores.sessions import make_key
 from conversations.turns import SESSION, History, Limits
 from tests import environment, round_trips
 from tests.builders import a_session, a_turn
@@ -179,6 +180,7 @@ class TestMemoryControl(ControlContract):
 
 
 class TestRedisControl(ControlContract):
+    servers = test_stores.TestCacheStore.servers
     make = test_stores.TestCacheStore.make
     pass_ttl = test_stores.TestCacheStore.pass_ttl
     outage = test_stores.TestCacheStore.outage
@@ -204,19 +206,20 @@ class TestRedisControl(ControlContract):
 
     @pytest.mark.parametrize("field", ["no session!", b"\xff\xfe", "a:b:c", ""])
     def test_a_flag_of_no_session_is_not_counted(self, store: CacheStore, field: str | bytes) -> None:
-        client = histories().client.get_client(write=True)
-        client.hset(FLAGS, field, "x")
+        client, key = histories().client.get_client(write=True), histories().client.flags.key_to_set("conv:x")
+        client.hset(key, field, "x")
         try:
             found = store.flags(10_000)
         finally:
-            client.hdel(FLAGS, field)
+            client.hdel(key, field)
         assert all(map(SESSION.fullmatch, found.sessions))
         assert found.complete and found.number == len(found.sessions)
 
     @pytest.mark.parametrize("together", [False, True])
     def test_a_flag_that_is_no_utf_8_is_cleared(self, store: CacheStore, together: bool) -> None:
         session = a_session()
-        histories().client.get_client(write=True).hset(FLAGS, session, b"\xff")
+        client = histories().client
+        client.get_client(write=True).hset(client.flags.key_to_set(make_key(session)), session, b"\xff")
         contents = RedisBulk(store).contents([session])[session] if together else store.inspect(session)
         assert isinstance(contents, Contents) and contents.flag
         if together:
@@ -324,7 +327,7 @@ class TestRedisControl(ControlContract):
         store.permits([PermitRequest(a_session(), Rate(1, 60))])
         with round_trips.to_redis() as sent:
             assert len(store.permits([PermitRequest(a_session(), Rate(1, 60)) for _ in range(50)])) == 50
-        assert sent == ["EVALSHA"]
+        assert sent == ["EVALSHA"] * self.servers
 
     def test_no_permits_in_an_outage(self, store: CacheStore, outage: None) -> None:
         with pytest.raises(StoreUnavailable):

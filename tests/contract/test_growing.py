@@ -14,6 +14,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import HistoryStore, Receipt, Summary
 from conversations.stores.redis.bulk import RedisBulk
+from conversations.stores.redis.client import histories
 from conversations.stores.redis.room import IN_PLACE, WHOLE, Step, beyond, step
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
@@ -172,7 +173,7 @@ def test_no_turn_is_stored_where_its_flag_cannot_be_set(monkeypatch: pytest.Monk
     seen = store.load(session)
     assert seen is not None
     no_hash = make_key(a_session())
-    monkeypatch.setattr("conversations.stores.redis.client.flags_key", lambda key: no_hash)
+    monkeypatch.setattr(histories().client.flags, "key_to_set", lambda key: no_hash)
     with environment.REDIS.client() as client:
         client.set(no_hash, "no hash", ex=60)
     with pytest.raises(CorruptHistory):

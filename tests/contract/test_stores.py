@@ -3,9 +3,9 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,7 +36,7 @@ from conversations.used_keys import MOST, asked_at
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.round_trips import from_mongo, from_redis, to_mongo, to_redis
-from tests.servers import eventually
+from tests.servers import RedisServer, eventually
 
 LIMITS = Limits(ttl=2_592_000, max_turns=16, max_bytes=262_144)
 SHORT = Limits(100, 16, 262_144)
@@ -722,35 +722,50 @@ class TombstoneContract(Contract):
             assert store.append(session, turn).tombstone == turn.answer.id
 
 
+def each_redis() -> Sequence[RedisServer]:
+    """Return the server, or every master of a cluster."""
+    return getattr(environment.REDIS, "masters", [environment.REDIS])
+
+
 @contextmanager
 def scans() -> Iterator[list[int]]:
     """Yield a list that holds, at the end, the COUNT of every SCAN that Redis was sent meanwhile."""
     counts: list[int] = []
-    with environment.REDIS.client() as client:
-        client.config_set("slowlog-max-len", 1000)
-        client.config_set("slowlog-log-slower-than", 0)
-        client.slowlog_reset()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(one.client()) for one in each_redis()]
+        for client in clients:
+            client.config_set("slowlog-max-len", 1000)
+            client.config_set("slowlog-log-slower-than", 0)
+            client.slowlog_reset()
         yield counts
-        client.config_set("slowlog-log-slower-than", 10_000)
-        commands = [entry["command"].split() for entry in client.slowlog_get(1000)]
-    counts += [int(words[-1]) for words in commands if words[0].upper() == b"SCAN"]
+        for client in clients:
+            client.config_set("slowlog-log-slower-than", 10_000)
+            commands = [entry["command"].split() for entry in client.slowlog_get(1000)]
+            counts += [int(words[-1]) for words in commands if words[0].upper() == b"SCAN"]
 
 
 @contextmanager
 def refused(*commands: str) -> Iterator[None]:
     """Have Redis refuse the commands to the users that a store may be logged in as meanwhile; both may use them."""
-    with environment.REDIS.client() as client:
-        users = {"default", "onesource"} & set(client.acl_users())
-        try:
-            for user in users:
-                client.execute_command("ACL", "SETUSER", user, *(f"-{command}" for command in commands))
-            yield
-        finally:
-            for user in users:
-                client.execute_command("ACL", "SETUSER", user, *(f"+{command}" for command in commands))
+    rights = [(one, f"-{command}", f"+{command}") for one in each_redis() for command in commands]
+    try:
+        for server, without, _ in rights:
+            _set_right(server, without)
+        yield
+    finally:
+        for server, _, right in rights:
+            _set_right(server, right)
+
+
+def _set_right(server: RedisServer, right: str) -> None:
+    with server.client() as client:
+        for user in {"default", "onesource"} & set(client.acl_users()):
+            client.execute_command("ACL", "SETUSER", user, right)
 
 
 class TestCacheStore(TombstoneContract):
+    servers = 1
+    """How many there are to ask at once."""
     WRONG = ("zzz", "", b"\xff", "7zzz", "019CB1A0-0000-7000-8000-000000000001", "8" * 36, "~" * 36, ["a list"])
 
     def write_tombstone(self, store: HistoryStore, session: str, value: Any) -> None:
@@ -960,7 +975,7 @@ class TestCacheStore(TombstoneContract):
         store.summaries(sessions[:1])  # Redis has the script from now on
         with to_redis() as sent:
             assert len(store.summaries(sessions)) == 50
-        assert sent == ["EVALSHA"]
+        assert sent == ["EVALSHA"] * self.servers
 
     def test_a_server_that_lost_its_scripts_is_sent_them_again(self, store: HistoryStore) -> None:
         session, turn = a_session(), a_turn()

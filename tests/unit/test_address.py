@@ -1,8 +1,15 @@
-"""The addresses of sentinels that REDIS_URL takes."""
+"""The addresses of sentinels, and of clusters, that REDIS_URL takes."""
 
 import pytest
 
-from conversations.stores.redis.address import Sentinels, is_of_sentinels, sentinels_in
+from conversations.stores.redis.address import (
+    ClusterNodes,
+    Sentinels,
+    cluster_in,
+    is_of_cluster,
+    is_of_sentinels,
+    sentinels_in,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,4 +45,41 @@ def test_what_an_address_says(url: str, expected: Sentinels) -> None:
 def test_what_is_no_address_is_refused_without_its_secret(url: str) -> None:
     with pytest.raises(ValueError, match="sentinel") as refused:
         sentinels_in(url)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis+cluster://h1", ClusterNodes((("h1", 6379),), "", "", tls=False, options="")),
+        (
+            "redis+cluster://user:p%40w:x@h1:7000,h2:7001,[fd00::1]:7002,[::1]/0?socket_keepalive=1",
+            ClusterNodes(
+                (("h1", 7000), ("h2", 7001), ("fd00::1", 7002), ("::1", 6379)), "user", "p@w:x",
+                tls=False, options="socket_keepalive=1",
+            ),
+        ),
+        (
+            "rediss+cluster://:secret@10.0.0.1:7000/?ssl_ca_certs=/ca.pem",
+            ClusterNodes((("10.0.0.1", 7000),), "", "secret", tls=True, options="ssl_ca_certs=/ca.pem"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_address_of_a_cluster_says(url: str, expected: ClusterNodes) -> None:
+    assert is_of_cluster(url)
+    assert not is_of_sentinels(url)
+    assert cluster_in(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis+cluster://secret@h1", "redis+cluster://u:secret@", "redis+cluster://u:secret@/0",
+     "redis+cluster://u:secret@h1:x", "redis+cluster://u:secret@h1:0", "redis+cluster://u:secret@h1:65536",
+     "redis+cluster://u:secret@h1,", "redis+cluster://u:secret@h1/1", "redis+cluster://u:secret@h1/x",
+     "redis+cluster://u:secret@h1/0\n", "redis+cluster://u:secret@[::1", "redis+cluster://u:secret@h1?db=2",
+     "redis+cluster://u:secret@" + ",".join(["h"] * 16)],
+)  # fmt: skip
+def test_what_is_no_address_of_a_cluster_is_refused_without_its_secret(url: str) -> None:
+    with pytest.raises(ValueError, match="cluster") as refused:
+        cluster_in(url)
     assert "secret" not in str(refused.value)

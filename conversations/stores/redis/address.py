@@ -1,4 +1,5 @@
-"""The addresses that REDIS_URL takes: of one server, or of the sentinels that know which server takes writes."""
+"""The addresses that REDIS_URL takes: of one server, of the sentinels that know which server takes writes, or of nodes
+of a cluster, which know all the others."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from urllib.parse import unquote
 SCHEMES = ("redis", "rediss", "unix")
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 SENTINEL_PORT = 26379
-_MOST_SENTINELS = 15
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+CLUSTER_PORT = 6379
+_MOST_HOSTS = 15
 
 _URL = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://"
@@ -15,6 +18,13 @@ _URL = re.compile(
     r"(?P<hosts>[^@/?#]+)"
     r"/(?P<service>[A-Za-z0-9._-]{1,128})"
     r"(?:/(?P<number>[0-9]{1,5}))?"
+    r"(?:\?(?P<options>[^#]*))?"
+)
+_CLUSTER_URL = re.compile(
+    r"(?P<scheme>rediss?)\+cluster://"
+    r"(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
+    r"(?P<hosts>[^@/?#]+)"
+    r"(?:/(?P<number>[0-9]{1,5})?)?"
     r"(?:\?(?P<options>[^#]*))?"
 )
 _OPTION = re.compile(r"keyword argument '(\w{1,64})'")
@@ -34,6 +44,19 @@ class Sentinels:
     """The database."""
     tls: bool
     """Whether the servers and the sentinels are reached by TLS."""
+    options: str
+    """What the driver takes after the `?` of a URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNodes:
+    """Nodes of one cluster, and how all of its nodes are used."""
+
+    hosts: tuple[tuple[str, int], ...]
+    """Of some: they know the others."""
+    username: str
+    password: str
+    tls: bool
     options: str
     """What the driver takes after the `?` of a URL."""
 
@@ -73,9 +96,7 @@ def sentinels_in(url: str) -> Sentinels:
     found = _URL.fullmatch(url)
     if not found:
         raise ValueError("it must look like redis+sentinel://user:password@host:26379,host:26379/service/0")
-    hosts = tuple(map(_host, found["hosts"].split(",")))
-    if len(hosts) > _MOST_SENTINELS:
-        raise ValueError(f"it names {len(hosts)} sentinels, and {_MOST_SENTINELS} are the most")
+    hosts = _hosts(found["hosts"], "sentinel", SENTINEL_PORT)
     return Sentinels(
         hosts,
         found["service"],
@@ -87,9 +108,35 @@ def sentinels_in(url: str) -> Sentinels:
     )
 
 
-def _host(text: str) -> tuple[str, int]:
+def is_of_cluster(url: str) -> bool:
+    """Return whether the URL's scheme is that of a cluster."""
+    return url.partition("://")[0] in CLUSTER_SCHEMES
+
+
+def cluster_in(url: str) -> ClusterNodes:
+    """Return what `redis+cluster://user:password@host:port,host:port` says; user and password and ports may be left
+    out. Raise ValueError, whose text does not repeat the URL: it may hold a password."""
+    found = _CLUSTER_URL.fullmatch(url)
+    if not found:
+        raise ValueError("it must look like redis+cluster://user:password@host:6379,host:6379")
+    hosts = _hosts(found["hosts"], "cluster node", CLUSTER_PORT)
+    options = found["options"] or ""
+    if int(found["number"] or 0) or any(one.partition("=")[0] == "db" for one in options.split("&")):
+        raise ValueError("a cluster has no numbered databases: leave out the number")
+    login = (unquote(found["user"] or ""), unquote(found["password"] or ""))
+    return ClusterNodes(hosts, *login, found["scheme"] == "rediss", options)
+
+
+def _hosts(text: str, name: str, port: int) -> tuple[tuple[str, int], ...]:
+    hosts = tuple(_host(one, name, port) for one in text.split(","))
+    if len(hosts) > _MOST_HOSTS:
+        raise ValueError(f"it names {len(hosts)} {name}s, and {_MOST_HOSTS} are the most")
+    return hosts
+
+
+def _host(text: str, name: str, usual: int) -> tuple[str, int]:
     found = _HOST.fullmatch(text)
-    port = int(found["port"] or SENTINEL_PORT) if found else 0
+    port = int(found["port"] or usual) if found else 0
     if not found or not 0 < port < 65536:
-        raise ValueError("each sentinel must look like host:port, or [address]:port where it is an IPv6 address")
+        raise ValueError(f"each {name} must look like host:port, or [address]:port where it is an IPv6 address")
     return found["six"] or found["name"], port

@@ -16,7 +16,6 @@ from conversations.stores.redis.format import TAIL, flag_bytes, kept_arguments, 
 from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import (
     CONVERSATIONS,
-    FLAGS,
     QUARANTINED,
     TENANTS,
     TOMBSTONES,
@@ -121,10 +120,16 @@ class RedisBulk(RedisReader, BulkStore):
         return found
 
     def clear_flags(self, values: Mapping[str, str]) -> None:
-        if values:
-            clear = turns_client(self._cache).register_script(source("clear_flag"))
-            with errors():
-                clear([FLAGS], list(chain.from_iterable((name, flag_bytes(flag)) for name, flag in values.items())))
+        flags = self._cache().client.flags
+        hashes: dict[str, list[Any]] = {}
+        for name, flag in values.items():
+            hashes.setdefault(flags.key(make_key(name)), []).extend((name, flag_bytes(flag)))
+        clear = turns_client(self._cache).register_script(source("clear_flag"))
+        for each in batches(hashes.items(), BATCH):
+            pipeline = turns_client(self._cache).pipeline(transaction=False)
+            for key, arguments in each:
+                clear([key], arguments, client=pipeline)
+            answers(pipeline)
 
     def _run(self, script: str, ids: Mapping[str, str], tombstones: bool) -> dict[str, int]:
         """Run a script on each session with its id; return its answers."""

@@ -13,11 +13,11 @@ from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.batches import PATIENCE, Deadline, batches
 from conversations.stores.bulk_reader import BulkReader, Entry, Found, Memory
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.cluster import servers
 from conversations.stores.redis.entries import entries
 from conversations.stores.redis.format import TAIL, flag_text, keys_of, stamps, turn_ids
 from conversations.stores.redis.keys import (
     CONVERSATIONS,
-    FLAGS,
     TOMBSTONES,
     matches,
     name_in,
@@ -72,9 +72,10 @@ class RedisReader(BulkReader):
     def _contents(self, names: list[str]) -> dict[str, Found]:
         """Return what a batch of sessions holds, within a turn's timeout."""
         pipeline = turns_client(self._cache).pipeline(transaction=False)
+        flags = self._cache().client.flags
         for session in names:
             key = make_key(session)
-            pipeline.get(key).get(tombstone_key(key)).hget(FLAGS, session)
+            pipeline.get(key).get(tombstone_key(key)).hget(flags.key(key), session)
             pipeline.zrange(used_keys_key(key), 0, -1, withscores=True)
         found = answers(pipeline, raising=False)
         return {
@@ -132,28 +133,19 @@ class RedisReader(BulkReader):
         deadline = Deadline(self.alias, seconds)
         self.store.ping()  # which fails fast
         with errors():
-            size = int(turns_client(self._cache).dbsize())
-            seen, complete = _sample(turns_client(self._cache), deadline)
-        ours = sum(1 for key in seen if matches(key, CONVERSATIONS))
-        return ours if complete else round(size * ours / len(seen))
+            return sum(_estimate(server, deadline) for server in servers(turns_client(self._cache)))
 
     def flagged(self, size: int) -> Iterator[list[str]]:
         return batches(filter(SESSION.fullmatch, chain.from_iterable(self._flagged(size))), size)
 
     def _flagged(self, size: int) -> Iterator[list[str]]:
-        """Yield the names in the hash, a step of HSCAN at a time."""
-        client, cursor = patient_client(self._cache), 0
-        while True:
-            with errors():
-                cursor, fields = client.hscan(FLAGS, int(cursor), count=size)
-            yield [flag_text(field) for field in fields]
-            if not int(cursor):
-                return
+        """Yield the names in the hashes, a step at a time."""
+        with errors():
+            yield from self._cache().client.flags.walk(patient_client(self._cache), size)
 
     def memory(self) -> Memory:
         with errors():
-            found = patient_client(self._cache).info("memory")
-        return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+            return _together([_memory(server) for server in servers(patient_client(self._cache))])
 
     def sizes(self, sessions: Collection[str]) -> dict[str, int]:
         found = self._each(sessions, lambda pipeline, key: pipeline.memory_usage(key))
@@ -197,6 +189,25 @@ def _history(value: Any, most_turns: int) -> History | None:
         return None if value is None else whole(value, most_turns)
     except CorruptHistory:
         return None
+
+
+def _estimate(client: Any, deadline: Deadline) -> int:
+    size = int(client.dbsize())
+    seen, complete = _sample(client, deadline)
+    ours = sum(1 for key in seen if matches(key, CONVERSATIONS))
+    return ours if complete else round(size * ours / len(seen))
+
+
+def _memory(client: Any) -> Memory:
+    found = client.info("memory")
+    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+
+
+def _together(each: list[Memory]) -> Memory:
+    """Return the memory of all masters as if each were as full as the fullest: that one refuses turns first."""
+    limit = sum(one.limit for one in each) if all(one.limit for one in each) else 0
+    used = max(one.used / one.limit for one in each) * limit if limit else sum(one.used for one in each)
+    return Memory(round(used), limit)
 
 
 def _sample(client: Any, deadline: Deadline) -> tuple[list[bytes], bool]:

@@ -20,9 +20,12 @@ from redis.sentinel import SentinelConnectionPool
 from conversations.stores import limits
 from conversations.stores.base import Summary
 from conversations.stores.redis import newest
+from conversations.stores.redis.address import is_of_cluster
+from conversations.stores.redis.cluster import Cluster, Routes
+from conversations.stores.redis.flags import HashOfEachSlot, OneHash
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, question_bytes, question_in, stamps
 from conversations.stores.redis.kept import Command, KeptConnections
-from conversations.stores.redis.keys import flags_key, quarantine_key, tombstone_key, used_keys_key
+from conversations.stores.redis.keys import quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, shown, whole
 from conversations.stores.redis.newest import NewestFirst
 from conversations.stores.redis.room import step
@@ -56,7 +59,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             [
                 ("GET", key),
                 ("GET", tombstone_key(key)),
-                ("HGET", flags_key(key), session),
+                ("HGET", self.flags.key(key), session),
                 ("ZRANGE", used_keys_key(key), 0, -1, "WITHSCORES"),
             ]
         )
@@ -71,7 +74,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return whether `turn` was new, how many messages were there before, the tombstone if it covers the turn, whether
         there is a tombstone that is no id, and the time of the turn's key if that is kept and its turn is not there."""
         key = self.make_key(session)
-        keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
+        keys, flags = self._flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
         arguments: list[Any] = [
             limits.ttl,
             limits.max_turns,
@@ -96,7 +99,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
             return False
         cut, first = (-1, "") if how.in_place else seen.without(how.dropped)
         key = self.make_key(session)
-        keys, flags = _flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
+        keys, flags = self._flagged([key, tombstone_key(key), used_keys_key(key)], session, flag)
         arguments: list[Any] = [limits.ttl, seen.last_id, cut, first, turn.id, lines, how.half]
         if used or flag:
             arguments += (used or "", asked_at(turn), *keeping(), *flags)
@@ -122,7 +125,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         """Delete turns up to an id and its quarantined copies, leaving a tombstone and the flag; return how many
         things went. In the same round trip it leaves the list; a later turn puts it there again."""
         key = self.make_key(session)
-        keys, flags = _flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
+        keys, flags = self._flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
         self.newest.noted.pop(session, None)
         return int(self.run("delete", keys, [upto, ttl, *flags], newest.removing(session)))
 
@@ -132,6 +135,8 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and the keys of one step of SCAN."""
+        if isinstance(self.redis, Cluster):
+            return self.redis.scan_step(cursor, str(self.make_pattern(pattern)), count)
         after, keys = self.redis.scan(cursor, match=self.make_pattern(pattern), count=count)
         return int(after), keys
 
@@ -152,13 +157,31 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     @property
     def redis(self) -> Any:
-        """The driver's client, of the server that takes writes."""
+        """The driver's client, of the server that takes writes, or of a cluster."""
         return self.get_client(write=True)
+
+    def ping(self) -> None:
+        """Return when the server answers, or every master of a cluster whose slots all have one."""
+        if isinstance(self.redis, Cluster):
+            self.redis.ping_all()
+        else:
+            self.redis.ping()
+
+    def get_many(self, keys: Iterable[Any], version: int | None = None, client: Any = None) -> dict[Any, Any]:
+        """Return Django's `get_many`; a cluster has no MGET of several slots."""
+        if not isinstance(self.redis, Cluster):
+            return dict(super().get_many(keys, version, client))
+        names = list(keys)
+        pipeline = self.redis.pipeline()
+        for key in names:
+            pipeline.get(self.make_key(key, version=version))
+        found = zip(names, pipeline.execute(), strict=True)
+        return {key: self.decode(value) for key, value in found if value is not None}
 
     def follow_sentinels(self) -> None:
         """Ask the sentinels, where there are any, which server takes writes, and leave connections to another one:
         it loses what it takes until it has been told. Nothing is changed where no sentinel answers."""
-        pool = self.redis.connection_pool
+        pool = getattr(self.redis, "connection_pool", None)
         if isinstance(pool, SentinelConnectionPool):
             with suppress(RedisError):
                 pool.get_master_address()  # type: ignore[no-untyped-call]
@@ -190,6 +213,10 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
                 raise answer
         return answers
 
+    def _flagged(self, keys: list[str], session: str, flag: bool) -> tuple[list[str], list[str]]:
+        """Return the keys of a script with that of the flags where it is to set one, and the flag as arguments."""
+        return ([*keys, self.flags.key_to_set(keys[0])], [session, uuid4().hex]) if flag else (keys, ["", ""])
+
     def _run(self, command: Command, before: Sequence[Command]) -> Any:
         *_, answer = self._turns.call_each([*before, command])
         if isinstance(answer, Exception):
@@ -201,17 +228,17 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         return NewestFirst(self._turns.call_each, lambda key, pairs: self.run("unlist", [key], pairs))
 
     @cached_property
-    def _turns(self) -> KeptConnections:
-        return KeptConnections(self.redis.connection_pool)
+    def flags(self) -> OneHash | HashOfEachSlot:
+        """Where unsynced flags are."""
+        return HashOfEachSlot(lambda: self.redis) if is_of_cluster(self._server[0]) else OneHash()
+
+    @cached_property
+    def _turns(self) -> KeptConnections | Routes:
+        return self.redis.routes if isinstance(self.redis, Cluster) else KeptConnections(self.redis.connection_pool)
 
     @cached_property
     def _scripts(self) -> dict[str, Script]:
         return registered(self.redis)
-
-
-def _flagged(keys: list[str], session: str, flag: bool) -> tuple[list[str], list[str]]:
-    """Return the keys of a script with that of the flags where it is to set one, and the flag as arguments."""
-    return ([*keys, flags_key(keys[0])], [session, uuid4().hex]) if flag else (keys, ["", ""])
 
 
 def _inspected(answers: list[Any]) -> list[Any]:

@@ -23,7 +23,8 @@ made = 0
 """How many connections this process has made: a restart of the server breaks all of them."""
 
 
-def _connected(connection: AbstractConnection) -> None:
+def connected(connection: AbstractConnection) -> None:
+    """Set a new connection up, and count it."""
     global made
     connection.on_connect()  # type: ignore[no-untyped-call]
     if isinstance(connection, SSLConnection):
@@ -154,7 +155,7 @@ class HistoryConnectionFactory(ConnectionFactory[Any, Any, Any]):
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
         # A retry would apply a command twice when only its reply was lost.
-        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None, "redis_connect_func": _connected}
+        fast = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "driver_info": None, "redis_connect_func": connected}
         self.pool_cls_kwargs: dict[str, Any] = {**fast, **options.get("CONNECTION_POOL_KWARGS", {})}
 
     def get_connection_pool(self, params: dict[str, Any]) -> Any:

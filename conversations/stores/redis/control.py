@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -9,34 +10,27 @@ from redis.exceptions import NoPermissionError, RedisError
 
 from conversations.datasets import SILENT, Dataset
 from conversations.stores.control import ControlStore, Flags, PermitRequest, Permits, Report
-from conversations.stores.redis import connection
+from conversations.stores.redis import connection, parts
 from conversations.stores.redis.client import HistoryClient, histories
+from conversations.stores.redis.cluster import Cluster
 from conversations.stores.redis.faults import as_unavailable_or_corrupt
-from conversations.stores.redis.format import flag_bytes, flag_text
-from conversations.stores.redis.keys import DATASET, FLAGS, HEARTBEATS, flags_key, lease_key, note_key, rate_key
-from conversations.turns import SESSION
+from conversations.stores.redis.format import flag_bytes
+from conversations.stores.redis.keys import DATASET, HEARTBEATS, lease_key, note_key, rate_key
 
 
 class CacheControl(ControlStore):
-    """An unsynced flag is a field of a hash, a note or a lease a key of its own; what depends on what is there is one
-    Lua script."""
+    """An unsynced flag is a field of a hash (flags.py), a note or a lease a key of its own; what depends on what is
+    there is one Lua script."""
 
     gives_permits = True
 
     def flags(self, limit: int) -> Flags:
-        found: set[str] = set()
-        cursor, number = 0, 0
         with self._errors():
-            while True:
-                (cursor, fields), number = _hscan(self._client.redis, cursor, limit)
-                # A field that is no session's name is no flag: another program wrote it.
-                found |= {name for name in map(flag_text, fields) if SESSION.fullmatch(name)}
-                if not cursor or len(found) >= limit:
-                    return Flags(frozenset(found), not cursor, number if cursor else len(found))
+            return self._client.flags.read(self._client.redis, limit)
 
     def clear_flag(self, session: str, flag: str) -> None:
         with self._errors():
-            key = flags_key(self._client.make_key(session))
+            key = self._client.flags.key(self._client.make_key(session))
             self._client.run("clear_flag", [key], [session, flag_bytes(flag)])
 
     def note(self, name: str) -> str | None:
@@ -73,30 +67,46 @@ class CacheControl(ControlStore):
 
     def report(self, notes: Collection[str] = ()) -> Report:
         with self._errors():
-            pipeline = self._client.redis.pipeline(transaction=False)
-            pipeline.hgetall(DATASET).info("server").time().hgetall(HEARTBEATS)
-            for name in notes:
-                pipeline.get(note_key(name))
-            dataset, server, time, heartbeats, *texts = _reported(pipeline)
+            dataset, instance, time, heartbeats, texts = self._reported(list(map(note_key, notes)))
         now = time[0] + time[1] / 1_000_000
         return Report(
             _dataset(dataset),
-            server.get("run_id", ""),
+            instance,
             now,
             dict(_ages(heartbeats, now)),
             {name: _text(text) for name, text in zip(notes, texts, strict=True) if text is not None},
         )
 
+    def _reported(self, keys: list[str]) -> tuple[Any, str, Any, Any, list[Any]]:
+        client = self._client.redis
+        if isinstance(client, Cluster):
+            return parts.reported(client, keys)
+        pipeline = client.pipeline(transaction=False)
+        pipeline.hgetall(DATASET).info("server").time().hgetall(HEARTBEATS)
+        for key in keys:
+            pipeline.get(key)
+        dataset, server, time, heartbeats, *values = _answers(pipeline)
+        return dataset, server.get("run_id", ""), time, heartbeats, values
+
     def beat(self, process: str, dataset: Dataset) -> int | None:
         with self._errors():
             self._client.follow_sentinels()
             answer = self._client.run("beat", [DATASET, HEARTBEATS], [dataset.id, process, int(SILENT)])
-        return None if answer is None else int(answer)
+            if answer is None or not self._raise_parts(replace(dataset, epoch=int(answer)), dataset.epoch):
+                return None
+        return int(answer)
 
     def identify(self, dataset: Dataset, before: Dataset | None) -> bool:
         arguments = [before.id if before else "", dataset.id, dataset.epoch, dataset.instance]
         with self._errors():
-            return bool(self._client.run("identify", [DATASET], arguments))
+            return bool(self._client.run("identify", [DATASET], arguments)) and self._raise_parts(dataset)
+
+    def _raise_parts(self, dataset: Dataset, seen: int | None = None) -> bool:
+        """Have every part of a cluster know the epoch of the dataset; return whether none has lost the one that was
+        seen."""
+        if not isinstance(self._client.redis, Cluster):
+            return True
+        return all(self._client.run_for_each("raise_epoch", parts.raising(dataset, seen)))
 
     def remove_heartbeat(self, process: str) -> None:
         with self._errors():
@@ -115,13 +125,7 @@ def _arguments(one: PermitRequest) -> list[int]:
     return [one.rate.limit, one.rate.seconds * 1000, one.asked, one.unused, one.period, int(one.more)]
 
 
-def _hscan(client: Any, cursor: int, count: int) -> Any:
-    """Return the answer of one step of HSCAN, and how many flags there are."""
-    pipeline = client.pipeline(transaction=False)
-    return pipeline.hscan(FLAGS, cursor, count=count).hlen(FLAGS).execute()
-
-
-def _reported(pipeline: Any) -> list[Any]:
+def _answers(pipeline: Any) -> list[Any]:
     """Return the answers of a report's pipeline; raise the first error but one of INFO's rights. Without that right a
     restart is noticed only where data were lost."""
     answers = pipeline.execute(raise_on_error=False)

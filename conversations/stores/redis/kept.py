@@ -32,13 +32,13 @@ class KeptConnections:
             connection.send_packed_command([pack_command(command)], check_health=False)
             answer = connection.read_response()
         except ReadOnlyError:  # the name or the sentinels may lead to another server by now
-            self._drop(connection)
+            self.drop(connection)
             raise
         except ResponseError:  # an answer too
             self._idle.append(connection)
             raise
         except BaseException:
-            self._drop(connection)
+            self.drop(connection)
             raise
         self._idle.append(connection)
         return answer
@@ -46,15 +46,27 @@ class KeptConnections:
     def call_each(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answers of all commands, in one round trip, an error of the server in the place of an answer;
         raise the driver's other errors."""
+        return self.receive(self.send(commands), len(commands))
+
+    def send(self, commands: Sequence[Command]) -> Connection:
+        """Return the connection on which the answers of the commands come: `receive` them, or `drop` it."""
         connection = self._take()
         try:
             connection.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
-            answers = [_answer(connection) for _ in commands]
         except BaseException:
-            self._drop(connection)
+            self.drop(connection)
+            raise
+        return connection
+
+    def receive(self, connection: Connection, number: int) -> list[Any]:
+        """Return so many answers as `call_each` does, and keep the connection."""
+        try:
+            answers = [_answer(connection) for _ in range(number)]
+        except BaseException:
+            self.drop(connection)
             raise
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
-            self._drop(connection)
+            self.drop(connection)
         else:
             self._idle.append(connection)
         return answers
@@ -75,10 +87,11 @@ class KeptConnections:
             clean = False
         if clean:
             return connection
-        self._drop(connection)
+        self.drop(connection)
         return self._pool.get_connection()  # which asks the sentinels; a command of the connection's own does not
 
-    def _drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection) -> None:
+        """Close the connection: nobody waits for what comes on it."""
         connection.disconnect()
         self._pool.release(connection)
 

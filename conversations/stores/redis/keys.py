@@ -1,12 +1,20 @@
 """The keys in Redis beside a conversation's own, which Django's cache makes by its KEY_FUNCTION."""
 
+from binascii import crc_hqx
+from functools import cache
 from hashlib import blake2b
+from itertools import product
+from string import ascii_lowercase, digits
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from conversations.stores.control import Rate
 from conversations.stores.sessions import KEY_BEGINS
 
 FLAGS = "onesource:unsynced"
-"""The hash of session to unsynced flag."""
+"""The hash of session to unsynced flag; on a cluster each slot has one, see flags.py."""
+FLAGGED_SLOTS = "onesource:{control}:flagged"
+"""The sorted set of a cluster's slots that have flags, by the time when the last one was set."""
 DATASET = "onesource:{control}:dataset"
 """A hash: id, epoch, instance."""
 HEARTBEATS = "onesource:{control}:heartbeats"
@@ -22,10 +30,40 @@ def newest_key(tenant: str) -> str:
     return f"{TENANTS}:{tenant}"
 
 
-def flags_key(key: str) -> str:
-    """Return the key of the hash with a conversation's flag, which its script sets: one hash for all conversations
-    of a single server. On a cluster it has to be one in the conversation's slot."""
-    return FLAGS
+_PARTS = 64
+
+
+def slot_of(key: str) -> int:
+    """Return the cluster slot of a key."""
+    return key_slot(key.encode())
+
+
+def slot_flags_key(slot: int) -> str:
+    """Return the key of the hash with the flags of the conversations of a slot, which is in that slot."""
+    return f"{FLAGS}:{{{tags()[slot]}}}"
+
+
+def epoch_keys() -> list[str]:
+    """Return the keys that have the dataset's epoch on a cluster too, spread over the slots so that no master is
+    without one: see parts.py."""
+    step = REDIS_CLUSTER_HASH_SLOTS // _PARTS
+    return [f"onesource:{{{tag}}}:epoch" for tag in tags()[::step]]
+
+
+@cache
+def tags() -> list[str]:
+    """Return for each slot a text that lies in it."""
+    found: dict[int, str] = {}
+    letters = (ascii_lowercase + digits).encode()
+    for begin in product(letters, repeat=3):
+        before = crc_hqx(bytes(begin), 0)
+        for last in letters:  # not by key_slot, which would take ten times as long
+            slot = crc_hqx(bytes((last,)), before) % REDIS_CLUSTER_HASH_SLOTS
+            if slot not in found:
+                found[slot] = bytes((*begin, last)).decode()
+        if len(found) == REDIS_CLUSTER_HASH_SLOTS:
+            break
+    return [found[slot] for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
 
 
 def tombstone_key(key: str) -> str:

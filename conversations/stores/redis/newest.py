@@ -82,7 +82,7 @@ class NewestFirst:
         try:
             for batch in batches(noted.items(), _BATCH):
                 self._send(adding(batch))
-            whole = _checked(self._send([("GET", note_key(LISTED))]))[0] is not None
+            whole = checked(self._send([("GET", note_key(LISTED))]))[0] is not None
         except Exception:
             if len(self.noted) < _MOST:
                 for session, at in noted.items():
@@ -119,12 +119,12 @@ class NewestFirst:
         """Return what `count` promises; raise the driver's errors."""
         tenants = [tenant] if tenant is not None else []
         if tenant is None:
-            names = _checked(self._send([("ZRANGE", TENANTS, 0, _COUNTED, "REV")]))[0]
+            names = checked(self._send([("ZRANGE", TENANTS, 0, _COUNTED, "REV")]))[0]
             if len(names) > _COUNTED:
                 return None
             tenants = [name.decode(errors="replace") for name in names]
         edges = (milliseconds(since), f"({milliseconds(until)}" if until else "+inf")
-        return sum(_checked(self._send([("ZCOUNT", newest_key(name), *edges) for name in tenants]))) if tenants else 0
+        return sum(checked(self._send([("ZCOUNT", newest_key(name), *edges) for name in tenants]))) if tenants else 0
 
     def _part(
         self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str
@@ -150,7 +150,7 @@ class NewestFirst:
         start = 0
         while True:
             command = ("ZRANGE", TENANTS, start, start + _TENANTS - 1, "REV", "WITHSCORES")
-            answer = _checked(self._send([command]))[0]
+            answer = checked(self._send([command]))[0]
             pairs = zip(answer[::2], answer[1::2], strict=True)
             found = [(name.decode(errors="replace"), time_of_score(score) or "~") for name, score in pairs]
             if found:
@@ -165,12 +165,12 @@ class NewestFirst:
         """Yield the newest of each tenant, and the last of them where there may be more."""
         count = _LOOKED if searched else limit + 1
         commands = [_range(tenant, before, since, 0, count) for tenant in tenants]
-        for tenant, answer in zip(tenants, _checked(self._send(commands)), strict=True):
+        for tenant, answer in zip(tenants, checked(self._send(commands)), strict=True):
             offset, places = 0, _places(tenant, answer)
             while len(answer) == 2 * count and not (places and (before is None or places[-1] < before)):
                 # As many have the same time as the place, and come before it, or are another program's.
                 offset += count
-                answer = _checked(self._send([_range(tenant, before, since, offset, count)]))[0]
+                answer = checked(self._send([_range(tenant, before, since, offset, count)]))[0]
                 places = _places(tenant, answer)
             end = places[-1] if places and len(answer) == 2 * count else None
             yield [place for place in places if not before or place < before], end
@@ -201,7 +201,7 @@ def _taken(noted: dict[str, Any]) -> dict[str, Any]:
     return taken
 
 
-def _checked(answers: list[Any]) -> list[Any]:
+def checked(answers: list[Any]) -> list[Any]:
     """Return the answers; raise the first error among them."""
     for answer in answers:
         if isinstance(answer, Exception):

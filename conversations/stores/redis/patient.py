@@ -1,6 +1,7 @@
 """Redis as operators' work needs it: the same server and user as for turns, but more time for each answer."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,7 +13,9 @@ from redis.sentinel import SentinelConnectionPool
 
 from conversations.errors import StoreUnavailable
 from conversations.stores.batches import PATIENCE
+from conversations.stores.redis.address import is_of_cluster
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.cluster import Cluster, servers
 from conversations.stores.redis.connection import PrimaryPool
 from conversations.stores.redis.faults import as_unavailable
 
@@ -27,17 +30,24 @@ errors = partial(as_unavailable, "redis")
 
 _TIMEOUTS = ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT")
 
-_clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the pool of the turns' client
+_clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the pool of the turns' client, or the client
 
 
 def turns_client(cache: Cache = histories) -> Any:
-    """Return the client that turns use, with their timeouts."""
-    return cache().client.get_client(write=True)
+    """Return the client that turns use, with their timeouts; raise StoreUnavailable where no node of a cluster
+    answers."""
+    with errors():
+        return cache().client.get_client(write=True)
 
 
 def patient_client(cache: Cache = histories) -> Any:
     """Return a client of the configured Redis whose socket timeout is PATIENCE, not a turn's."""
     client = turns_client(cache)
+    if isinstance(client, Cluster):
+        if client not in _clients:
+            with errors():
+                _clients[client] = client.with_options(socket_timeout=PATIENCE)
+        return _clients[client]
     pool = client.connection_pool
     if pool not in _clients:
         options = {**pool.connection_kwargs, "socket_timeout": PATIENCE}
@@ -69,8 +79,18 @@ def give_time(seconds: float) -> None:
     except StoreUnavailable:
         options |= short
         settings.REDIS_SOCKET_TIMEOUT_MS = short["SOCKET_TIMEOUT"] * 1000
+        _forget_times(short)
+
+
+def _forget_times(short: dict[str, float]) -> None:
+    """Have the client of turns use the short timeouts again."""
+    options = {name.lower(): value for name, value in short.items()}
+    if is_of_cluster(settings.CACHES["conversations"]["LOCATION"][0]):
+        with suppress(StoreUnavailable):  # there is no client where no node has answered
+            turns_client().set_options(**options)
+    else:
         pool = turns_client().connection_pool
-        pool.connection_kwargs |= {name.lower(): value for name, value in short.items()}
+        pool.connection_kwargs |= options
         pool.reset()  # the connection that was made has the time of before
 
 
@@ -82,8 +102,21 @@ def answers(pipeline: Any, *, raising: bool = True) -> list[Any]:
 
 
 def scan(pattern: str, count: int, cache: Cache = histories) -> Iterator[list[bytes]]:
-    """Yield every key that matches, a step of SCAN at a time, some perhaps twice."""
-    client, cursor = patient_client(cache), 0
+    """Yield every key that matches, a step of SCAN at a time, some perhaps twice, those of one master of a cluster
+    after another. Raise StoreUnavailable, also where slots have moved meanwhile: keys may have been missed."""
+    client = patient_client(cache)
+    with errors():
+        before = client.unmoved() if isinstance(client, Cluster) else None
+        every = servers(client)
+    for server in every:
+        yield from _scan(server, pattern, count)
+    if isinstance(client, Cluster):
+        with errors():
+            client.unmoved(before)
+
+
+def _scan(client: Any, pattern: str, count: int) -> Iterator[list[bytes]]:
+    cursor = 0
     while True:
         with errors():
             cursor, keys = client.scan(int(cursor), match=pattern, count=count)

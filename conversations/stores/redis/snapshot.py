@@ -5,26 +5,35 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from redis.exceptions import RedisError, ResponseError
 
-from conversations.errors import NoSnapshot
+from conversations.errors import NoSnapshot, StoreUnavailable
+from conversations.stores.redis.cluster import servers
 from conversations.stores.redis.patient import patient_client
 from embedded import children
 
 SNAPSHOT_SECONDS = 600
 
 
+def of_each(folder: Path) -> list[AbstractContextManager[tuple[BinaryIO, str]]]:
+    """Return what opens the snapshot of the server, or of each master of a cluster. Raise NoSnapshot."""
+    try:
+        every = servers(patient_client())  # BGSAVE forks a large process, and Redis answers nothing meanwhile
+    except StoreUnavailable as error:
+        raise NoSnapshot(error.reason) from error
+    return [_opened(client, folder) for client in every]
+
+
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[BinaryIO, str]]:
+def _opened(client: Any, folder: Path) -> Iterator[tuple[BinaryIO, str]]:
     """Have Redis save, and yield the snapshot with how it was reached; one that has to be fetched is a file in
     the folder meanwhile. Raise NoSnapshot."""
     with ExitStack() as stack:
         try:
-            client = patient_client()  # BGSAVE forks a large process, and Redis answers nothing meanwhile
             found = stack.enter_context(_dump(client, _save(client), folder))
         except (RedisError, OSError, subprocess.SubprocessError) as error:
             raise NoSnapshot(type(error).__name__) from error
@@ -94,9 +103,7 @@ def _redis_cli() -> str:
 
 def _address(client: Any) -> dict[str, Any]:
     """Return how the server is reached, behind Sentinel too."""
-    pool = getattr(client, "connection_pool", None)
-    if pool is None:
-        raise NoSnapshot("a cluster has no one snapshot")
+    pool = client.connection_pool
     connection = pool.get_connection()
     try:
         found = {name: getattr(connection, name, None) for name in ("host", "port", "path")}

@@ -119,4 +119,4 @@ class CacheStore(CacheControl, HistoryStore):
 
     def ping(self) -> None:
         with self._errors():
-            self._client.redis.ping()
+            self._client.ping()

@@ -14,8 +14,8 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management.base import BaseCommand, CommandError
 
 import embedded
-from conversations.errors import StoreUnavailable
-from conversations.stores import ALIASES, MONGO, misconfigured, missing_rights, store
+from conversations.errors import StoreUnavailable, WrongServer
+from conversations.stores import ALIASES, MONGO, check_servers, misconfigured, missing_rights, store
 from embedded import children
 from ops.errors import CannotListen
 from ops.server import migrate, processes
@@ -41,6 +41,7 @@ class Command(BaseCommand):
             stop_on_signals()
             with embedded.start(settings.VAR_DIR, **wanted) as stores:
                 signal.signal(signal.SIGUSR1, lambda *_: stores.revive())
+                check_servers()
                 share_metrics()
                 Thread(target=report_misconfigured, daemon=True).start()  # a store that is out delays no start
                 migrate.migrate()
@@ -50,7 +51,7 @@ class Command(BaseCommand):
                     self.announce(stores.urls)
 
                 processes.serve(public, management, opened)
-        except (CannotListen, embedded.EmbeddedError) as error:
+        except (CannotListen, WrongServer, embedded.EmbeddedError) as error:
             raise CommandError(str(error), returncode=2) from None
 
     def announce(self, embedded_urls: dict[str, str]) -> None:
