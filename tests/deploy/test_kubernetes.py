@@ -35,7 +35,7 @@ from tests.deploy.files import (
 )
 
 VERSIONS = ("1.29", "1.37")
-PODS = ("onesource", "redis", "mongo", "postgres", "onesource-backup", "onesource-trim")
+PODS = ("onesource", "redis", "mongo", "postgres", "postgres-dump", "onesource-backup", "onesource-trim")
 # What the operations runbook sets or greps, as it expects it before anybody touches it.
 RUNBOOK_ENV = {
     "CONV_STORE_PRIMARY": "redis",
@@ -234,7 +234,7 @@ class TestHardening:
         assert allowed == {
             *((one, "redis", 6379) for one in (*programs, "redis")),
             *((one, "mongo", 27017) for one in (*programs, "mongo")),
-            *((one, "postgres", 5432) for one in programs),
+            *((one, "postgres", 5432) for one in (*programs, "postgres-dump")),
             ("prometheus", "onesource", 8002),
             ("ingress", "onesource", 8001),
         }

@@ -129,7 +129,8 @@ class TestDashboard:
         ["redis_up", "mongo_up", "redis_latency_p95_ms", "history_persist_errors_total", "breaker_open",
          "history_reads_total", "context_missing_total", "unsynced_conversations", "switches_total", "turns_total",
          "history_not_persisted_total", "msg_count_before_bucket", "redis_memory_used_bytes", "redis_memory_max_bytes",
-         "onesource_backup_timestamp_seconds"],
+         "onesource_backup_timestamp_seconds", "onesource_backup_verified_timestamp_seconds", "requests_limited_total",
+         "tenants_full", "tenants_near_full", "issuer_fetches_total", "store_recovering", "clock_offset_seconds"],
     )  # fmt: skip
     def test_it_shows_what_an_operator_looks_for(self, metric: str) -> None:
         assert any(metric == name for query in queries() for name, _ in selectors(query))

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 from tests import environment
 from tests.builders import a_session
 from tests.deploy.deployed_postgres import DeployedPostgres, binaries
+from tests.deploy.files import containers, environment_of, manifest
 from tests.faults.service import PATIENCE, ROOT, Service
 from tests.servers import eventually
 
@@ -187,3 +189,47 @@ class TestItsUser:
             connection.autocommit = True
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+def run_job(postgres: DeployedPostgres, folder: Path, script: str) -> None:
+    """Run a script as the CronJob runs its own, with this machine's places and server."""
+    (container,) = containers(manifest("CronJob", "postgres-dump"))
+    places = {"/dumps": str(folder), "/run/secrets/postgres": str(postgres.secrets / "postgres")}
+    for given, place in places.items():
+        script = script.replace(given, place)
+    variables = environment_of(container) | {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port)}
+    variables["PATH"] = f"{postgres.binaries}:{os.environ['PATH']}"
+    subprocess.run(["sh", "-euc", script], env=variables, check=True, capture_output=True, text=True)
+
+
+def script_of_job() -> str:
+    (container,) = containers(manifest("CronJob", "postgres-dump"))
+    assert container["command"][:2] == ["sh", "-euc"]
+    script: str = container["command"][2]
+    return script
+
+
+def script_of_restore() -> str:
+    """Return what docs/operating.md has the job run to restore a dump."""
+    found = re.search(r"^restore='(.+?)'$", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_nightly_dump_is_restored(services: list[Service], postgres: DeployedPostgres, tmp_path: Path) -> None:
+    """While the service runs, which then goes on with what was restored."""
+    made = manage(services[0], "token", "create", "somebody")[1]["id"]
+    run_job(postgres, tmp_path, script_of_job())
+    assert asked(postgres, "DELETE FROM ops_issuedtoken RETURNING 1")
+    run_job(postgres, tmp_path, script_of_restore())
+    assert made in [each["id"] for each in manage(services[1], "token", "list")[1]["tokens"]]
+
+
+def test_as_many_dumps_are_kept_as_backups(services: list[Service], postgres: DeployedPostgres, tmp_path: Path) -> None:
+    for number in range(16):
+        (tmp_path / f"default-202601{number + 1:02}T034700Z.dump").touch()
+    (tmp_path / "another.dump").touch()
+    run_job(postgres, tmp_path, script_of_job())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 15
+    assert names[:2] == ["another.dump", "default-20260104T034700Z.dump"]

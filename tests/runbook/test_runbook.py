@@ -20,7 +20,8 @@ SECTIONS = {section.title: section for section in sections()}
 # What is read on one stack, one after the other. What changes the stack has one of its own.
 ACTS = {
     "an ordinary day": ("Overview", "Normal Operation", "Key Metrics", "Backup and Recovery", "Monitoring Commands",
-                        "Testing Redis Functionality", "Alert: ConversationsOutOfStep", "Performance Tuning"),
+                        "Testing Redis Functionality", "Alert: ConversationsOutOfStep", "Performance Tuning",
+                        "Alert: BackupUnverified", "Alert: IssuerKeysNotFetched"),
     "Redis is full": ("Alert: PersistenceErrorsHigh",),
     "Redis is down": ("Alert: RedisDown",),
     "failover and failback": ("Redis Failover Procedures",),
