@@ -140,6 +140,7 @@ class MongoServer(Server):
     def __init__(self, directory: Path, *options: str) -> None:
         super().__init__(directory)
         self.options = options
+        self.host = "127.0.0.1"
 
     @property
     def url(self) -> str:
@@ -155,7 +156,7 @@ class MongoServer(Server):
         return MongoClient(self.url, serverSelectionTimeoutMS=milliseconds, journal=True)
 
     def _listens(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        with suppress(OSError), socket.create_connection((self.host, self.port), timeout=1):
             return True
         return False
 

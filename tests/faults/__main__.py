@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tests.faults import report
+from tests.faults.hosts import impossible
 from tests.faults.play import KEPT, Pace, play
 from tests.faults.report import Line
 from tests.faults.rows import CASES, Case
@@ -29,6 +30,15 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def chosen(only: str | None) -> list[Case]:
     return [case for case in CASES if not only or only in case[0].name]
+
+
+def possible(cases: Sequence[Case], progress: Console) -> list[Case]:
+    """Return the cases that can be played here; print how many cannot, and why."""
+    on_hosts = [case for case in cases if case[0].setup.hosts]
+    if not on_hosts or not (why := impossible()):
+        return list(cases)
+    say(progress, f"{len(on_hosts)} rows on hosts of their own are skipped: no network namespace can be made ({why})")
+    return [case for case in cases if case not in on_hosts]
 
 
 def play_all(cases: Sequence[Case], progress: Console) -> list[Line]:
@@ -79,7 +89,8 @@ def main(words: Sequence[str]) -> int:
         sys.stderr.write(f"script/faults: no fault is called {options.only}; there are: {'; '.join(names)}\n")
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # by way of `finally`, which stops what runs
-    lines = play_all(cases, Console(stderr=True))
+    progress = Console(stderr=True)
+    lines = play_all(possible(cases, progress), progress)
     if options.json:
         sys.stdout.write(f"{report.as_json(lines)}\n")
     elif options.markdown:

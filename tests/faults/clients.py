@@ -74,7 +74,13 @@ class Client(threading.Thread):
     """One client; its conversations are asked in turn, the servers too."""
 
     def __init__(
-        self, number: int, ports: list[int], sessions: list[str], stopping: threading.Event, pause: float
+        self,
+        number: int,
+        ports: list[int],
+        sessions: list[str],
+        stopping: threading.Event,
+        pause: float,
+        hosts: list[str] | None = None,
     ) -> None:
         super().__init__(name=f"client {number}", daemon=True)
         self.number = number
@@ -84,6 +90,7 @@ class Client(threading.Thread):
         self.rests = threading.Event()
         """Set when the client is to ask no more: its conversations are repaired with nobody asking, or never."""
         self._ports = ports
+        self._hosts = hosts or ["127.0.0.1"] * len(ports)
         self._over = stopping
         self._pause = pause
         self._connections: dict[int, http.client.HTTPConnection] = {}
@@ -152,7 +159,7 @@ class Client(threading.Thread):
             self._hang_up()
         connection = self._connections.get(port)
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPConnection(self._hosts[machine], port, timeout=TIMEOUT_SECONDS)
             self._connections[port] = connection
         try:
             connection.request(method, path, body, headers)
@@ -186,6 +193,7 @@ class Load:
         sessions_each: int,
         sharing: int,
         pause: float,
+        hosts: list[str] | None = None,
     ) -> None:
         """`sharing` clients have one conversation together; `pause` seconds are between an answer and the next
         question, so that the load is not itself the fault."""
@@ -199,6 +207,7 @@ class Load:
                 [f"{name}-{run}-{number // sharing}-{each}" for each in range(sessions_each)],
                 self._over,
                 pause,
+                hosts,
             )
             for number in range(clients)
         ]

@@ -105,6 +105,22 @@ def cut_off(run: Run) -> Iterator[None]:
     second["redis"].set(Mode.PASS)
 
 
+def parted(*links: tuple[str, str]) -> Fault:
+    """Links between hosts drop all that is sent over them."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        network = run.stack.network
+        assert network
+        for link in links:
+            network.cut(*link)
+        yield
+        for link in links:
+            network.mend(*link)
+
+    return fault
+
+
 @contextmanager
 def workers_killed(run: Run) -> Iterator[None]:
     """One worker is killed, and then another. A slow MongoDB holds turns between their two writes."""

@@ -48,6 +48,8 @@ class Terms:
     server then cannot know that its turn comes later, unless the client carries the last id."""
     both_out: bool = False
     """Whether no store could be reached: every answer must then be a 503, and none an acknowledgement."""
+    stranded: frozenset[int] = frozenset()
+    """The machines that reached no store, while others did: the same for their answers."""
     cut_off: bool = False
     """Whether each machine reached one store alone. Until a heartbeat is stale it cannot know what another stores,
     unless the client carries its id; from then on it must say that it is behind."""
@@ -55,6 +57,10 @@ class Terms:
     """When the only copy of all that had been asked was destroyed, 0 for never."""
     switches: list[tuple[float, str, bool]] = field(default_factory=list)
     """When it was switched, to which primary, with dual write or not."""
+
+    def reaches_none(self, machine: int) -> bool:
+        """Return whether the machine could reach no store while the fault lasted."""
+        return self.both_out or machine in self.stranded
 
 
 @dataclass
@@ -176,7 +182,7 @@ def _judge_answer(ask: Ask, terms: Terms, verdict: Verdict) -> None:
     _judge_request(ask, f"{ask.session} {ask.question}", terms, verdict)
     if not ask.acknowledged:
         return
-    if terms.both_out and terms.injected < ask.started and ask.ended < terms.ending:
+    if terms.reaches_none(ask.machine) and terms.injected < ask.started and ask.ended < terms.ending:
         verdict.unexpected += 1
         verdict.example("acknowledged with both stores out", f"{ask.session} {ask.question}: {ask.body}")
     behind = ask.body["context"] != FULL
@@ -211,7 +217,7 @@ def _judge_request(request: Ask | Deletion, name: str, terms: Terms, verdict: Ve
         while_out = terms.injecting < request.ended and request.started < terms.ending
         under_way = request.started < terms.injected  # it may have been answered by one store before
         in_time = milliseconds <= (MOST_MILLISECONDS if under_way else MOST_REFUSAL_MILLISECONDS)
-        expected = terms.both_out and while_out and in_time and request.error.startswith("503")
+        expected = terms.reaches_none(request.machine) and while_out and in_time and request.error.startswith("503")
     if not expected:
         verdict.unexpected += 1
         since = request.started - terms.injected

@@ -46,10 +46,17 @@ def play(stack: Stack, case: Case, pace: Pace, alone: AbstractContextManager[obj
         clocks_apart=clocks_apart,
         lost_connections=row.lost_connections,
         both_out=row.both_out,
-        cut_off=row.cut_off,
+        cut_off=row.cut_off or row.parted,
+        stranded=row.stranded,
     )
     load = Load(
-        name_of(case), stack.ports, row.clients, sessions_each=row.sessions_each, sharing=row.sharing, pause=row.pause
+        name_of(case),
+        stack.ports,
+        row.clients,
+        sessions_each=row.sessions_each,
+        sharing=row.sharing,
+        pause=row.pause,
+        hosts=[service.host for service in stack.services],
     )
     run = Run(stack, load, terms, route)
     for service in stack.services:

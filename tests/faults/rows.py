@@ -1,6 +1,7 @@
 """The table of faults: a row each."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tests.faults import injections, redis_injections
 from tests.faults.data_injections import in_turn, rolled_back, wiped
@@ -23,6 +24,7 @@ CALM = 0.1  # seconds between questions where stores copy everything meanwhile
 CLOCKS = Setup(workers=1, clock_shifts=(0.0, -_HOUR, _HOUR))  # the last one deletes
 AHEAD = Setup(workers=1, clock_shifts=(0.0, 120.0))
 SENTINEL = Setup(sentinel=True)
+HOSTS = Setup(clock_shifts=(0.0, 0.0), hosts=True)
 TWO_MACHINES = Setup(workers=1, clock_shifts=(0.0, 0.0))
 
 
@@ -49,8 +51,33 @@ class Row:
     lost_connections: bool = False
     both_out: bool = False
     cut_off: bool = False
+    parted: bool = False
+    """Whether one machine alone may have been cut off from a store: others know of it late."""
+    stranded: frozenset[int] = frozenset()
+    """The machines that reach no store meanwhile."""
     setup: Setup = USUAL
 
+
+_PARTED: tuple[tuple[str, str, tuple[tuple[str, str], ...], dict[str, Any]], ...] = (
+    ("a from redis", "Of two hosts one sends to Redis in vain.", (("a", "redis"),), {}),
+    ("a from mongo", "Of two hosts one sends to MongoDB in vain.", (("a", "mongo"),), {}),
+    ("b from redis", "The other host sends to Redis in vain.", (("b", "redis"),), {}),
+    ("b from mongo", "The other host sends to MongoDB in vain.", (("b", "mongo"),), {}),
+    ("both from redis", "Both hosts send to Redis in vain.", (("a", "redis"), ("b", "redis")), {"out": "redis"}),
+    ("both from mongo", "Both hosts send to MongoDB in vain.", (("a", "mongo"), ("b", "mongo")), {"out": "mongo"}),
+    (
+        "a from both stores",
+        "One host reaches neither store, the other both.",
+        (("a", "redis"), ("a", "mongo")),
+        {"stranded": frozenset({0})},
+    ),
+    (
+        "crosswise",
+        "One host does not reach MongoDB, and the other does not reach Redis.",
+        (("a", "mongo"), ("b", "redis")),
+        {"cut_off": True},
+    ),
+)
 
 ROWS = (
     Row("redis refused", "Nobody listens at Redis' port.", wire("redis", Mode.REFUSE), out="redis"),
@@ -304,6 +331,20 @@ ROWS = (
         pause=CALM,
         setup=TWO_MACHINES,
         cut_off=True,
+    ),
+    *(
+        Row(
+            f"parted, {name}",
+            sentence,
+            injections.parted(*links),
+            (REDIS_DUAL, MONGO_DUAL),
+            seconds=12.0,
+            pause=CALM,
+            parted=True,
+            setup=HOSTS,
+            **terms,
+        )
+        for name, sentence, links, terms in _PARTED
     ),
     Row(
         "hot session, redis refused",

@@ -26,8 +26,19 @@ _OURS = ("ADMIN_", "BACKUP_", "REDIS_", "MONGO_", "CONV_", "CHAT_", "OIDC_", "TE
 class Service:
     """One server with its workers, its own folder and port, as on a machine of its own."""
 
-    def __init__(self, home: Path, *, clock_shift: float = 0.0, **variables: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        clock_shift: float = 0.0,
+        host: str = "127.0.0.1",
+        on: tuple[str, ...] = (),
+        **variables: str,
+    ) -> None:
+        """`host` is the address of the host that it is on, and `on` what a command begins with that runs there."""
         self.home = home
+        self.host = host
+        self._on = on
         self.home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.management_port = free_port()
@@ -38,7 +49,8 @@ class Service:
             "VAR_DIR": str(home),
             "PORT": str(self.port),
             "MANAGEMENT_PORT": str(self.management_port),
-            "BIND": "127.0.0.1",
+            "BIND": host,
+            "ALLOWED_HOSTS": host,
             "SECRET_KEY": "of the fault suite, which no other deployment has as its own",
             "CHAT_AUTH": "open",
             "ANSWERER": "tests.faults.answering.Unique",
@@ -58,7 +70,7 @@ class Service:
         """Start the process; `wait` returns when it serves."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve"],
+                [*self._on, sys.executable, "manage.py", "serve"],
                 env=self.environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -113,7 +125,7 @@ class Service:
 
     def request(self, method: str, path: str, *, port: int | None = None) -> tuple[int, Any, bytes]:
         """Return status, headers and body of a request on a connection of its own; the port is the public one."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
+        connection = http.client.HTTPConnection(self.host, port or self.port, timeout=10)
         try:
             connection.request(method, path)
             response = connection.getresponse()

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tests.faults.hosts import NAMES, MongoHost, Network, RedisHost
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.sentinels import PASSWORD, Deployment
@@ -38,6 +40,8 @@ class Setup:
     workers: int = 2
     clock_shifts: tuple[float, ...] = (0.0,)
     """A server for each, whose clock is so many seconds off."""
+    hosts: bool = False
+    """Whether two servers and the stores are on hosts of their own (hosts.py). Nothing is before the stores then."""
     sentinel: bool = False
     """Whether Redis is a primary with two replicas, which three sentinels watch. Nothing is before it then."""
 
@@ -48,14 +52,13 @@ class Stack:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
-        self.redis: RedisServer | Deployment = (
-            Deployment(self.home / "redis") if setup.sentinel else RedisServer(self.home / "redis")
-        )
-        self.mongo = MongoServer(self.home / "mongo")
-        self.links = [self._link() for _ in setup.clock_shifts]
+        self.network = Network() if setup.hosts else None
+        self.redis: RedisServer | Deployment = self._redis()
+        self.mongo = MongoHost(self.home / "mongo", self.network) if self.network else MongoServer(self.home / "mongo")
+        self.links = [] if self.network else [self._link() for _ in setup.clock_shifts]
         """Each server's way to either store."""
         self.services = [
-            Service(self.home / f"server{number}", clock_shift=shift, **self._variables(number))
+            Service(self.home / f"server{number}", clock_shift=shift, **self._place(number), **self._variables(number))
             for number, shift in enumerate(setup.clock_shifts)
         ]
         self.route = Route("redis")  # what is set where nothing is set
@@ -70,6 +73,8 @@ class Stack:
         return [service.port for service in self.services]
 
     def start(self) -> "Stack":
+        if self.network:
+            self.network.make()
         self.redis.start()
         self.mongo.start()
         for proxy in self._proxies:
@@ -81,6 +86,17 @@ class Stack:
             service.wait()
         self._answer_line()
         return self
+
+    def _redis(self) -> "RedisServer | Deployment":
+        if self.network:
+            return RedisHost(self.home / "redis", self.network)
+        return Deployment(self.home / "redis") if self.setup.sentinel else RedisServer(self.home / "redis")
+
+    def _place(self, number: int) -> dict[str, Any]:
+        """Return on which host a server is."""
+        if not self.network:
+            return {}
+        return {"host": self.network.address(NAMES[number]), "on": self.network.on(NAMES[number])}
 
     def _link(self) -> dict[str, Proxy]:
         ports = {"mongo": self.mongo.port}
@@ -160,6 +176,8 @@ class Stack:
             proxy.stop()
         self.redis.kill()
         self.mongo.kill()
+        if self.network:
+            self.network.remove()
         shutil.rmtree(self.home, ignore_errors=True)
 
     @property
@@ -167,6 +185,9 @@ class Stack:
         return [proxy for link in self.links for proxy in link.values()]
 
     def _variables(self, number: int) -> dict[str, str]:
+        if self.network:
+            urls = {"REDIS_URL": self.redis.url, "MONGO_URL": self.mongo.url}
+            return {**urls, "WEB_CONCURRENCY": str(self.setup.workers)}
         mongo = self.links[number]["mongo"].port
         if isinstance(self.redis, Deployment):
             redis = {"REDIS_URL": self.redis.url, "REDIS_SENTINEL_PASSWORD": PASSWORD}
