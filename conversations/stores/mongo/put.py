@@ -133,11 +133,10 @@ class Putting:
         if not updates:
             return set()
         failed: set[int] = set()
-        # SecantusDB would wait for the disk once for each; the last write waits for all before it too.
-        quick = self._documents().with_options(write_concern=WriteConcern(w=1, j=False))
         with self._patient():
+            written = quick(self._documents())
             try:
-                quick.bulk_write(updates, ordered=False)
+                written.bulk_write(updates, ordered=False)
             except BulkWriteError as error:
                 failed = _failed(error)
             self._documents(NOTES).update_one({"_id": "written"}, {"$set": {"at": now()}}, upsert=True)
@@ -196,6 +195,15 @@ class Putting:
 
     def _count(self, one: Present) -> None:
         self.attempt.count(len(one.given), len(one.held.history or ()), self._replace)
+
+
+def quick(found: Documents) -> Documents:
+    """Return the collection for writes that another one, which waits for the disk, follows. A server alone waits with
+    that for all before it too, and SecantusDB would wait once for each. Of several servers another may take the last
+    write, after a failover or as another shard: there each waits itself."""
+    described = found.database.client.topology_description.server_descriptions().values()
+    alone = [one.server_type_name for one in described] in (["Standalone"], ["RSPrimary"])
+    return found.with_options(write_concern=WriteConcern(w=1, j=False)) if alone else found
 
 
 def _duplicates(error: BulkWriteError) -> set[int]:
