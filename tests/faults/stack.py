@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.clusters import ClusterOfServers
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.sentinels import PASSWORD, Deployment
@@ -40,6 +41,8 @@ class Setup:
     """A server for each, whose clock is so many seconds off."""
     sentinel: bool = False
     """Whether Redis is a primary with two replicas, which three sentinels watch. Nothing is before it then."""
+    cluster: bool = False
+    """Whether Redis is a cluster of three masters with a replica each. Nothing is before it then."""
 
 
 class Stack:
@@ -48,9 +51,10 @@ class Stack:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
-        self.redis: RedisServer | Deployment = (
-            Deployment(self.home / "redis") if setup.sentinel else RedisServer(self.home / "redis")
-        )
+        kind: type[RedisServer | Deployment | ClusterOfServers] = RedisServer
+        if setup.sentinel or setup.cluster:
+            kind = Deployment if setup.sentinel else ClusterOfServers
+        self.redis = kind(self.home / "redis")
         self.mongo = MongoServer(self.home / "mongo")
         self.links = [self._link() for _ in setup.clock_shifts]
         """Each server's way to either store."""
@@ -88,7 +92,7 @@ class Stack:
             ports["redis"] = self.redis.port
         return {alias: Proxy(port) for alias, port in ports.items()}
 
-    def server(self, alias: str) -> "RedisServer | Deployment | MongoServer":
+    def server(self, alias: str) -> "RedisServer | Deployment | ClusterOfServers | MongoServer":
         return self.redis if alias == "redis" else self.mongo
 
     def wire(self, alias: str, mode: Mode, milliseconds: int = 0) -> None:
@@ -170,6 +174,8 @@ class Stack:
         mongo = self.links[number]["mongo"].port
         if isinstance(self.redis, Deployment):
             redis = {"REDIS_URL": self.redis.url, "REDIS_SENTINEL_PASSWORD": PASSWORD}
+        elif isinstance(self.redis, ClusterOfServers):
+            redis = {"REDIS_URL": self.redis.url}
         else:
             redis = {"REDIS_URL": f"redis://127.0.0.1:{self.links[number]['redis'].port}/0"}
         return {
