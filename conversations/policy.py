@@ -141,7 +141,8 @@ def plan_read(inputs: Inputs) -> ReadPlan:
     order = inputs.routing.order
     usable = tuple(alias for alias in order if alias in inputs.readable | inputs.may_have_more)
     cheap = store_class(inputs.routing.fallback).cheap_reads  # a GET of Redis is
-    alone = inputs.routing.primary in inputs.complete - inputs.cut_off
+    # One that refuses writes, as a full one or a part of a cluster, is not trusted alone: see `context`.
+    alone = inputs.routing.primary in inputs.complete & inputs.writable - inputs.cut_off
     both = inputs.may_have_more or inputs.unknown_flags or inputs.recovering or cheap or not alone
     rest = tuple(alias for alias in order if alias not in usable)
     return ReadPlan(usable, merge=bool(both) and len(usable) > 1, last_resort=rest)

@@ -1,5 +1,6 @@
 """Redis over TLS: a connection can be used as soon as it is made."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,11 +9,16 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
+from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
+from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits
-from tests.builders import a_session, a_turn
+from tests.builders import a_session, a_turn, some_turns
+from tests.deploy.files import ROOT
 from tests.servers import RedisServer, eventually, free_port, redis_binary, use_redis
+
+SETTINGS, USERS = ROOT / "docs" / "settings.md", ROOT / "deploy" / "k8s" / "redis" / "users.acl"
 
 
 class TlsRedis(RedisServer):
@@ -100,6 +106,53 @@ def test_sentinels_and_their_primary_by_tls_with_a_user(tmp_path: Path, settings
         sentinel.kill()
         sentinel.wait()
         server.kill()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_cluster_by_tls_with_a_user_of_few_rights(tmp_path: Path, settings: Settings, host: str) -> None:
+    """Those of the deployment's service, and those that docs/settings.md names for a cluster."""
+    require_tls()
+    rights = _rights_of_the_service() + re.findall(r"`((?:\+[a-z|]+ ?)+)`", SETTINGS.read_text())[0].split()
+    users = ("--user", "chat", "on", ">of-chat", "resetchannels", "-@all", *rights, "--user", "default", "off")
+    bus, limits = free_port(), Limits(60, 10, 100_000)
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--tls-cluster", "yes")
+    server = TlsRedis(tmp_path / "redis", *options, *users).make_certificate()
+    certificate = server.directory / "certificate.pem"
+    server.options += ("--bind", "127.0.0.1", "::1", "--tls-ca-cert-file", str(certificate))
+    admin = ("--user", "admin", "on", ">of-admin", "~*", "+@all")
+    server.options += admin
+    server.login = "admin:of-admin@"
+    try:
+        server.start()
+        with server.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        url = f"rediss+cluster://chat:of-chat@{host}:{server.port}?ssl_ca_certs={certificate}&ssl_check_hostname=false"
+        use_redis(settings, url)
+        store, session, turns = CacheStore("redis", limits), a_session(), some_turns(2)
+        eventually(lambda: reaches(store), "the cluster does not answer")
+        store.append(session, turns[0])
+        store.append_after(session, store.load(session) or History(), turns[1], flag=True)
+        assert store.load(session) == History.of(turns)
+        assert session in store.flags(100).sessions
+        store.clear_flag(session, store.inspect(session).flag or "")
+        store.flags(100)
+        dataset = Dataset("one", 1, store.report().instance)
+        assert store.identify(dataset, None)
+        assert store.beat("a process", dataset) == 2
+        assert store.lease("one", "a process", 5)
+        assert session in store.scan("", 100).sessions
+        assert [page for page in RedisBulk(store).entries(100) if page]
+        assert [place.session for place in store.newest().places] == [session]
+        assert store.delete(session, turns[1].answer.id)
+    finally:
+        server.kill()
+
+
+def _rights_of_the_service() -> list[str]:
+    """Return what users.acl gives the service beside its password."""
+    text = USERS.read_text()
+    [line] = re.findall(r"^user onesource on \S+ (.*(?:\n .*)*)", text, re.MULTILINE)
+    return [word for word in line.split() if word[0] in "~+"]
 
 
 def reaches(store: CacheStore) -> bool:

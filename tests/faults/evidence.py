@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from redis import RedisCluster
+
 from tests.faults.service import Service
 from tests.faults.stack import Stack
 
@@ -54,7 +56,7 @@ def look(stack: Stack, sessions: Iterable[str]) -> Stored:
     with stack.redis.client() as redis:
         for session in names:
             found.redis[session] = _of_redis(redis.get(f"conv:{session}"), redis.get(f"tomb:{{conv:{session}}}"))
-        found.flags += redis.hlen("onesource:unsynced")
+        found.flags += _flags_in(redis)
     with stack.mongo.client() as mongo:
         collection = mongo["onesource"]["conversations_conversation"]
         found.mongo = dict.fromkeys(names, Held())
@@ -65,6 +67,13 @@ def look(stack: Stack, sessions: Iterable[str]) -> Stored:
             found.mongo[session] = Held(tuple(messages) if not problem else (), tombstone, problem)  # type: ignore[arg-type]
         found.flags += collection.count_documents({"mark": {"$gt": ""}})
     return found
+
+
+def _flags_in(redis: Any) -> int:
+    """Return how many there are in the one hash of a server, or in the hash that each slot of a cluster has."""
+    if not isinstance(redis, RedisCluster):
+        return int(redis.hlen("onesource:unsynced"))
+    return sum(redis.hlen(key) for key in redis.scan_iter(match="onesource:unsynced:*", count=1000))
 
 
 def apart(stored: Stored, primary: str, dual_write: bool) -> str:

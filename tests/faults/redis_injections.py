@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from tests.clusters import ClusterOfServers
 from tests.faults.injections import Fault, Run
 from tests.faults.proxy import Mode
 from tests.sentinels import Deployment
@@ -143,3 +145,53 @@ def replaced(run: Run) -> Iterator[None]:
     redis.fail_over()
     yield
     eventually(redis.is_whole, "the old primary does not follow the new one", 30)
+
+
+def one_master(harm: str, cure: str) -> Fault:
+    """Harm one master of a cluster; when its replica has been promoted and turns go there, cure it."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        cluster = run.stack.redis
+        assert isinstance(cluster, ClusterOfServers)
+        slot = key_slot(f"conv:{run.load.sessions[0]}".encode())
+        before = cluster.owner_of(slot)
+        getattr(before, harm)()
+        yield
+        cluster.promoted(before, slot)
+        getattr(before, cure)()
+        eventually(cluster.is_whole, "the old master does not follow the new one", 30)
+
+    return fault
+
+
+@contextmanager
+def resharded(run: Run) -> Iterator[None]:
+    """The slots of all conversations go from one master to another, key by key."""
+    cluster = run.stack.redis
+    assert isinstance(cluster, ClusterOfServers)
+    _move_all(run, cluster)
+    yield
+    eventually(cluster.is_whole, "the cluster is not whole")
+
+
+def _move_all(run: Run, cluster: ClusterOfServers) -> None:
+    for slot in sorted({key_slot(f"conv:{session}".encode()) for session in run.load.sessions}):
+        source = cluster.owner_of(slot)
+        owners = {cluster.owner_of(first) for first in (0, 8192, 16383)} - {source}
+        cluster.move(slot, source, owners.pop(), pause=lambda: time.sleep(0.01))
+
+
+def on_one_master(begin: Callable[[Redis], object], end: Callable[[Redis], object]) -> Fault:
+    """Change one master of a cluster by commands to it alone."""
+
+    @contextmanager
+    def fault(run: Run) -> Iterator[None]:
+        cluster = run.stack.redis
+        assert isinstance(cluster, ClusterOfServers)
+        with cluster.owner(f"conv:{run.load.sessions[0]}").client() as client:
+            begin(client)
+            yield
+            end(client)
+
+    return fault

@@ -25,6 +25,7 @@ CLOCKS = Setup(workers=1, clock_shifts=(0.0, -_HOUR, _HOUR))  # the last one del
 AHEAD = Setup(workers=1, clock_shifts=(0.0, 120.0))
 SENTINEL = Setup(sentinel=True)
 HOSTS = Setup(clock_shifts=(0.0, 0.0), hosts=True)
+CLUSTER = Setup(cluster=True)
 TWO_MACHINES = Setup(workers=1, clock_shifts=(0.0, 0.0))
 
 
@@ -181,6 +182,56 @@ ROWS = (
         clients=16,
         pause=CALM,
         setup=SENTINEL,
+    ),
+    Row(
+        "cluster master killed",
+        "One of three masters of a cluster is killed, its replica is promoted, and it comes back as a replica.",
+        redis_injections.one_master("kill", "start"),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        out="redis",
+        setup=CLUSTER,
+    ),
+    Row(
+        "cluster master frozen",
+        "The same with a master that stands still, and wakes when its replica has its place.",
+        redis_injections.one_master("freeze", "thaw"),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        out="redis",
+        setup=CLUSTER,
+    ),
+    Row(
+        "cluster resharded",
+        "The slots of all conversations are moved to another master of a cluster, key by key.",
+        redis_injections.resharded,
+        DUAL,
+        clients=16,
+        pause=CALM,
+        setup=CLUSTER,
+    ),
+    Row(
+        "cluster master full",
+        "One master of a cluster is out of memory; the others are not.",
+        redis_injections.on_one_master(
+            lambda client: client.config_set("maxmemory", 1), lambda client: client.config_set("maxmemory", 0)
+        ),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        out="redis",
+        setup=CLUSTER,
+    ),
+    Row(
+        "cluster master emptied",
+        "One master of a cluster loses all that it has, by FLUSHALL.",
+        redis_injections.on_one_master(lambda client: client.flushall(), lambda client: None),
+        DUAL,
+        clients=16,
+        pause=CALM,
+        setup=CLUSTER,
     ),
     Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
     Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),

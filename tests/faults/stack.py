@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.clusters import ClusterOfServers
 from tests.faults.hosts import NAMES, MongoHost, Network, RedisHost
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
@@ -44,6 +45,8 @@ class Setup:
     """Whether two servers and the stores are on hosts of their own (hosts.py). Nothing is before the stores then."""
     sentinel: bool = False
     """Whether Redis is a primary with two replicas, which three sentinels watch. Nothing is before it then."""
+    cluster: bool = False
+    """Whether Redis is a cluster of three masters with a replica each. Nothing is before it then."""
 
 
 class Stack:
@@ -53,7 +56,7 @@ class Stack:
         self.setup = setup
         self.home = Path(tempfile.mkdtemp(prefix="onesource-faults-"))
         self.network = Network() if setup.hosts else None
-        self.redis: RedisServer | Deployment = self._redis()
+        self.redis: RedisServer | Deployment | ClusterOfServers = self._redis()
         self.mongo = MongoHost(self.home / "mongo", self.network) if self.network else MongoServer(self.home / "mongo")
         self.links = [] if self.network else [self._link() for _ in setup.clock_shifts]
         """Each server's way to either store."""
@@ -87,9 +90,11 @@ class Stack:
         self._answer_line()
         return self
 
-    def _redis(self) -> "RedisServer | Deployment":
+    def _redis(self) -> "RedisServer | Deployment | ClusterOfServers":
         if self.network:
             return RedisHost(self.home / "redis", self.network)
+        if self.setup.cluster:
+            return ClusterOfServers(self.home / "redis")
         return Deployment(self.home / "redis") if self.setup.sentinel else RedisServer(self.home / "redis")
 
     def _place(self, number: int) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class Stack:
             ports["redis"] = self.redis.port
         return {alias: Proxy(port) for alias, port in ports.items()}
 
-    def server(self, alias: str) -> "RedisServer | Deployment | MongoServer":
+    def server(self, alias: str) -> "RedisServer | Deployment | ClusterOfServers | MongoServer":
         return self.redis if alias == "redis" else self.mongo
 
     def wire(self, alias: str, mode: Mode, milliseconds: int = 0) -> None:
@@ -191,6 +196,8 @@ class Stack:
         mongo = self.links[number]["mongo"].port
         if isinstance(self.redis, Deployment):
             redis = {"REDIS_URL": self.redis.url, "REDIS_SENTINEL_PASSWORD": PASSWORD}
+        elif isinstance(self.redis, ClusterOfServers):
+            redis = {"REDIS_URL": self.redis.url}
         else:
             redis = {"REDIS_URL": f"redis://127.0.0.1:{self.links[number]['redis'].port}/0"}
         return {

@@ -29,6 +29,7 @@ DUAL, DUAL_MONGO = Routing(R, True), Routing(M, True)
         (Inputs(REDIS, may_have_more=frozenset({M})), (R, M), True),  # unsynced: both, merged
         (Inputs(REDIS, unknown_flags=frozenset({M})), (R, M), True),  # a flag was set there that was not read yet
         (Inputs(REDIS, recovering=frozenset({R})), (R, M), True),  # another machine may still skip Redis
+        (Inputs(REDIS, writable=frozenset({M})), (R, M), True),  # it refuses writes: alone it would be BEHIND
         (Inputs(REDIS, readable=frozenset({M})), (M,), False),  # Redis is unavailable: no wait for it
         (Inputs(REDIS, readable=frozenset({M}), may_have_more=frozenset({M})), (M,), False),  # nothing to merge with
         (Inputs(MONGO, readable=frozenset({M})), (M,), False),

@@ -39,7 +39,7 @@ from conversations.stores.redis.scripts import source
 
 EVERY = 1.0  # seconds between two looks at the map of slots after faults
 _PAUSE = 0.01  # seconds until a slot that is being moved is tried again
-_MAKING = 1.0  # seconds that a thread waits for another one that makes the client
+_MAKING = 0.2  # seconds that a thread waits for another one that makes the client
 _MOST_MASTERS = 1024
 _PRINTS = 2**32
 _FAULTS = (RedisError, RedisClusterException, OSError)
