@@ -191,6 +191,13 @@ class KeyInUse(ConversationError):
     status = 409
 
 
+class OtherUser(ConversationError):
+    """This conversation belongs to another `user`; use another session_id."""
+
+    code = "other_user"
+    status = 409
+
+
 class Unknown(ConversationError):
     """No such conversation."""
 

@@ -31,6 +31,7 @@ class Listed:
     messages: int | None
     updated_at: str | None
     stores: tuple[str, ...]
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,13 @@ class ListPage:
 
 class Wanted(NamedTuple):
     """What is listed: the tenant's, or with None all tenants', from `since` on and before `until`, with a text in
-    their names. Both times are as messages have them."""
+    their names, of one user where that is given. Both times are as messages have them."""
 
     tenant: str | None
     since: str = NO_TIME
     until: str = ""
     contains: str = ""
+    user: str = ""
 
 
 class Cursor(NamedTuple):
@@ -97,7 +99,7 @@ def page(wanted: Wanted, cursor: str, limit: int) -> ListPage:
             if not number:
                 raise
             break
-        shown, known = _shown(look, first, wanted.tenant)
+        shown, known = _shown(look, first, wanted)
         complete = complete and look.complete and known
         new = [place for place in look.places if place.session in shown and place.session not in listed]
         here = new[: limit - len(listed)]
@@ -118,7 +120,9 @@ def _look(wanted: Wanted, before: Place | None, limit: int) -> Look:
     for aliases in (allowed, [alias for alias in ALIASES if alias not in allowed]):
         for alias in aliases:
             with suppress(StoreUnavailable):
-                found[alias] = one = store(alias).newest(wanted.tenant, before, limit, since, wanted.contains)
+                found[alias] = one = store(alias).newest(
+                    wanted.tenant, before, limit, since, wanted.contains, wanted.user
+                )
                 since = max(since, one.end.at) if one.end else since  # no page goes further back
         if found:
             return _merged(found)
@@ -135,9 +139,10 @@ def _merged(found: dict[str, Newest]) -> Look:
     return Look(list(latest.values()), end, list(found), whole)
 
 
-def _shown(look: Look, first: Place | None, tenant: str | None) -> tuple[dict[str, Listed], bool]:
+def _shown(look: Look, first: Place | None, wanted: Wanted) -> tuple[dict[str, Listed], bool]:
     """Return what is shown of these conversations, and whether the stores could still be asked. One that has a place
-    before the first of this page, in either store, was on a page before, or has gone on since."""
+    before the first of this page, in either store, was on a page before, or has gone on since. A store's list may still
+    have one as the user's that was deleted, and begun anew by another."""
     held: dict[str, dict[str, Summary]] = {place.session: {} for place in look.places}
     known = True
     for alias in look.aliases:
@@ -149,8 +154,10 @@ def _shown(look: Look, first: Place | None, tenant: str | None) -> tuple[dict[st
     shown: dict[str, Listed] = {}
     for session, summaries in held.items():
         latest = max((summary.place or "" for summary in summaries.values()), default="")
-        if summaries and not (first and Place(latest, session) >= first):
-            shown[session] = _listed(session, summaries, tenant)
+        if not summaries or (first and Place(latest, session) >= first):
+            continue
+        if wanted.user in ("", *(summary.user for summary in summaries.values())):
+            shown[session] = _listed(session, summaries, wanted.tenant)
     return shown, known
 
 
@@ -158,7 +165,8 @@ def _listed(session: str, held: dict[str, Summary], tenant: str | None) -> Liste
     """Return what the list shows of a conversation: what the store has that has the latest of it, unless what one has
     is corrupt."""
     summary = max(held.values(), key=lambda one: one.at or "~")
-    return Listed(session if tenant is None else id_of(session), summary.messages, summary.at, tuple(held))
+    user = summary.user or next((one.user for one in held.values() if one.user), None)
+    return Listed(session if tenant is None else id_of(session), summary.messages, summary.at, tuple(held), user)
 
 
 def _decode(cursor: str, tenant: str | None) -> Cursor:

@@ -251,7 +251,8 @@ class TestListing:
         headers, session = a_tenant(settings), a_session()
         ask("What is Redis?", session, headers=headers)
         at = get(f"conversations/{session}/", **headers).json()["messages"][-1]["at"]
-        assert listed(headers) == [{"session_id": session, "messages": 2, "updated_at": at, "stores": ["redis"]}]
+        known = {"session_id": session, "messages": 2, "updated_at": at, "user": None, "stores": ["redis"]}
+        assert listed(headers) == [known]
 
     def test_a_conversation_in_both_stores_is_listed_once(self, settings: Settings) -> None:
         headers = a_tenant(settings)

@@ -14,10 +14,12 @@ from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, s
 
 _WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
-_ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
+_USERS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.user"}}
+_ENDS = {  # how many messages there are, -1 where they are no list, the last one's id and time, and the users
     "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
     "last": LAST,
     "place": 1,
+    "users": {"$cond": [{"$isArray": "$messages"}, _USERS, []]},
 }
 
 
@@ -47,4 +49,5 @@ def summaries(sessions: Collection[str]) -> dict[str, Summary]:
 def _summary(document: Document) -> Summary:
     """Return the summary of a document that was read as _ENDS."""
     last = last_fields(document["last"])
-    return Summary.of_end(document["count"], last.get("id"), last.get("at"), place_in(document))
+    user = next((user for user in reversed(document["users"]) if user and isinstance(user, str)), None)
+    return Summary.of_end(document["count"], last.get("id"), last.get("at"), place_in(document), user)

@@ -22,6 +22,12 @@ def newest_key(tenant: str) -> str:
     return f"{TENANTS}:{tenant}"
 
 
+def user_key(tenant: str, user: str) -> str:
+    """Return the key of the sorted set of a user's conversations, as that of a tenant's. A tenant has no colon in its
+    name, so two users of two tenants never have one key."""
+    return f"onesource:user:{tenant}:{user}"
+
+
 def flags_key(key: str) -> str:
     """Return the key of the hash with a conversation's flag, which its script sets: one hash for all conversations
     of a single server. On a cluster it has to be one in the conversation's slot."""

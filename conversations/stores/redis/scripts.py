@@ -33,7 +33,7 @@ def registered(client: Redis) -> dict[str, Script]:
 
 def run_each(
     client: Any, script: Script, keys: list[str], argument: int, beside: Sequence[Command] = ()
-) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
+) -> tuple[list[tuple[int | None, bytes, bytes]], list[Any]]:
     """Return the script's answers for one key after another, each with the same argument, and those of the commands
     beside it. By its digest: the driver's own way to have a script in a pipeline asks first whether the server has it,
     a round trip more each time."""
@@ -46,11 +46,11 @@ def run_each(
 
 def _evaluated(
     client: Any, sha: str, keys: list[str], argument: int, beside: Sequence[Command]
-) -> tuple[list[tuple[int | None, bytes]], list[Any]]:
+) -> tuple[list[tuple[int | None, bytes, bytes]], list[Any]]:
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.evalsha(sha, 1, key, argument)
     for command in beside:
         pipeline.execute_command(*command)
     answers = pipeline.execute()
-    return [answer or (None, b"") for answer in answers[: len(keys)]], answers[len(keys) :]
+    return [answer or (None, b"", b"") for answer in answers[: len(keys)]], answers[len(keys) :]

@@ -1,14 +1,16 @@
--- Count the messages of one conversation and return the end of its last line, so that a list fetches no whole values.
+-- Count the messages of one conversation and return the end of its last line and its user, so that a list fetches no
+-- whole values.
 --
 -- KEYS[1] the conversation
 -- ARGV    most turns that readers see
--- answers nothing if there is none, {0, ""} if it is not lines of a conversation, else {messages, last 77 bytes}
+-- answers nothing if there is none, {0, "", ""} if it is not lines of a conversation, else {messages, last 77 bytes, user}
 --
 -- Only the beginning and the end of each line are looked at.
 
 -- include: turns.lua
+-- include: users.lua
 
-local CORRUPT = {0, ''}
+local CORRUPT = {0, '', ''}
 
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then -- an error
@@ -30,4 +32,4 @@ while position <= #value do
   messages = messages + 1
   position = stop + 1
 end
-return messages % 2 == 0 and {math.min(messages, 2 * ARGV[1]), tail} or CORRUPT
+return messages % 2 == 0 and {math.min(messages, 2 * ARGV[1]), tail, newest_user(value)} or CORRUPT
