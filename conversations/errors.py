@@ -28,6 +28,13 @@ class InvalidSession(ConversationError, ValueError):
     status = 400
 
 
+class InvalidUser(ConversationError, ValueError):
+    """A user must be 1 to 128 of the characters A-Z a-z 0-9 @ . _ + : -"""
+
+    code = "invalid"
+    status = 400
+
+
 class InvalidCursor(ConversationError, ValueError):
     """not a cursor of ours"""
 

@@ -65,6 +65,10 @@ class Theirs:
         counts |= {"corrupt": len(self.corrupt), "shared": len(self.shared)}
         return {"user": self.user.name, "tenant": self.user.tenant, **counts}
 
+    def logged(self) -> dict[str, Any]:
+        """Return what the audit log has of it."""
+        return self.as_dict() | self.user.logged()
+
 
 def find(user: User, advance: Advance) -> Theirs:
     """Return what both stores hold of the user. Raise OutOfReach or StoreUnavailable, where one cannot be read to its
@@ -154,6 +158,10 @@ class Receipt:
             "until": stamp(self.until),
             "audited_as": self.theirs.user.logged()["user"],
         }
+
+    def logged(self) -> dict[str, Any]:
+        """Return what the audit log has of it: names of sessions are counted."""
+        return self.as_dict() | self.theirs.user.logged() | {"left": len(self.left)}
 
 
 def delete(theirs: Theirs, advance: Advance) -> Receipt:

@@ -88,7 +88,7 @@ class Command(OperatorCommand):
             report,
             [*lines, *_shared(theirs)],
             trouble=trouble if theirs.corrupt else "",
-            before=theirs.user.logged(),
+            before=theirs.logged(),
             unlogged=("user", "file"),
         )
 
@@ -110,7 +110,7 @@ class Command(OperatorCommand):
             receipt.as_dict(),
             lines,
             trouble=users.trouble(receipt),
-            before=theirs.user.logged(),
+            before=theirs.logged(),
             unlogged=("user", "left"),
         )
 
