@@ -11,6 +11,11 @@ from tests.builders import a_session, a_turn
 from tests.faults.service import Service
 
 CONVERSATIONS = "conversations/conversation/"
+# Colours change by and by; one of between has less contrast.
+FINISHED = """
+    const done = arguments[0];
+    requestAnimationFrame(() => Promise.allSettled(document.getAnimations().map((one) => one.finished)).then(done));
+"""
 
 
 def hold(user: str, tenant: str) -> list[str]:
@@ -27,6 +32,7 @@ def photograph_all(browser: Chrome, name: str) -> None:
     for width in (390, 1440):
         for scheme in ("light", "dark"):
             with on_a_screen(browser, width, scheme):
+                browser.execute_async_script(FINISHED)
                 assert browser.execute_script("return document.documentElement.scrollWidth") == width
                 assert violations(browser) == []
                 photograph(browser, f"user-{name}-{width}-{scheme}")
