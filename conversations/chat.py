@@ -26,6 +26,7 @@ from conversations.errors import (
     KeyReused,
     NoLaterTurn,
     NotPersisted,
+    OtherUser,
     OutcomeUnknown,
     Unstored,
 )
@@ -58,6 +59,8 @@ class Question:
     """Who asks, where the questions that are answered at once are limited: "" for nobody."""
     answer: str | None = None
     """The answer, where it was given elsewhere and only the turn is to be stored."""
+    user: str | None = None
+    """Whose conversation it is, as the client says; None where it does not."""
 
     @property
     def session(self) -> str:
@@ -93,9 +96,9 @@ def new_session_id(key: str | None = None, *scope: str) -> str:
 
 
 def ask(question: Question) -> Answer:
-    """Return the stored answer. Raise NoStore when no store can be read, Behind, KeyReused, KeyExpired, NoLaterTurn,
-    AnswererFailed, TooManyAsks, or NotPersisted or OutcomeUnknown, which carry the answer that no store took or has
-    confirmed."""
+    """Return the stored answer. Raise NoStore when no store can be read, Behind, OtherUser, KeyReused, KeyExpired,
+    NoLaterTurn, AnswererFailed, TooManyAsks, or NotPersisted or OutcomeUnknown, which carry the answer that no store
+    took or has confirmed."""
     with asking(question.asker), idempotency_lock(question.session, question.key):
         return PendingTurn(question).finish()
 
@@ -151,6 +154,7 @@ class PendingTurn:
         self.asked_at: datetime = now()
         self.question = question
         self.reading = self._read()
+        self.user = self._user(self.reading.history.user)
         self._report_context()
         try:
             self.stored = self._earlier_turn()
@@ -169,6 +173,13 @@ class PendingTurn:
             keyed=question.key is not None,
             lazy=lazy,
         )
+
+    def _user(self, known: str | None) -> str | None:
+        """Return whose conversation it is from now on, that of this user until now; raise OtherUser."""
+        named = self.question.user
+        if known and named and known != named:
+            raise OtherUser
+        return known or named
 
     def _read_again(self) -> None:
         """Read once more where the history turned out to be corrupt as it was looked at: now it is quarantined."""
@@ -261,8 +272,10 @@ class PendingTurn:
         return self._answer(turn, stored_in, replayed=True)
 
     def _require_same(self, turn: Turn) -> None:
-        """Raise KeyReused where the turn that has the key has another question, or not the answer that was given."""
+        """Raise KeyReused where the turn that has the key has another question, or not the answer that was given, and
+        OtherUser where it is of another user, who has asked at the same moment."""
         question = self.question
+        self._user(turn.question.user)
         if turn.question.content != question.text or question.answer not in (None, turn.answer.content):
             raise KeyReused
 
@@ -272,7 +285,7 @@ class PendingTurn:
         # The turn must also be later than what the client has seen and we have not.
         given = self.question.last_message_id
         seen = max(filter(None, (self.reading.seen, given and stamp(time_of(given)))), default=None)
-        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key)
+        return make_turn(self.question.text, text, seen, self.asked_at, now(), self.question.key, self.user)
 
     def _answered(self, on_piece: Callable[[str], None]) -> str:
         """Return what the answerer answers; raise AnswererFailed."""

@@ -28,6 +28,13 @@ class InvalidSession(ConversationError, ValueError):
     status = 400
 
 
+class InvalidUser(ConversationError, ValueError):
+    """A user must be 1 to 128 of the characters A-Z a-z 0-9 @ . _ + : -"""
+
+    code = "invalid"
+    status = 400
+
+
 class InvalidCursor(ConversationError, ValueError):
     """not a cursor of ours"""
 
@@ -195,6 +202,13 @@ class KeyInUse(ConversationError):
     """Another request with this Idempotency-Key is still being answered. Try again."""
 
     code = "idempotency_key_in_use"
+    status = 409
+
+
+class OtherUser(ConversationError):
+    """This conversation belongs to another `user`; use another session_id."""
+
+    code = "other_user"
     status = 409
 
 

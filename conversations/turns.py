@@ -18,27 +18,32 @@ from conversations.ids import AT, MESSAGE_ID, new_ids, next_time, stamp, whole_m
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION = re.compile(r"(?:[A-Za-z0-9._-]{1,128}:)?[A-Za-z0-9._-]{1,128}")  # with its tenant, if any
+USER = re.compile(r"[A-Za-z0-9@._+:-]{1,128}")
 QUESTION, ANSWER = "user", "assistant"
-_COLUMNS = operator.attrgetter("role", "content", "id", "at", "key")
+_COLUMNS = operator.attrgetter("role", "content", "id", "at", "key", "user")
 _NEXT = dict(zip("02468ace", "13579bdf", strict=True))  # the last digits of a turn's two ids
-_NOT_MESSAGES = "a message must have role, content, id and at as strings, and nothing else but key"
+_NOT_MESSAGES = "a message must have role, content, id and at as strings, and nothing else but key and user"
 _TURN_KEY = re.compile(f"turn:({MESSAGE_ID.pattern})")
 
 
 class Message(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """One line of a conversation; `at` is ISO 8601 in UTC with milliseconds, `key` the Idempotency-Key."""
+    """One line of a conversation; `at` is ISO 8601 in UTC with milliseconds, `key` the Idempotency-Key, and `user`
+    whose conversation it is. A question alone has these two, and where there are any."""
 
     role: str
     content: str
     id: str
     at: str
     key: str | None = None
+    user: str | None = None
 
     def as_dict(self) -> dict[str, str]:
-        """Return the message as it is stored, its key first and only where there is one."""
-        if self.key is None:
+        """Return the message as it is stored: its id and time last, its key and its user only where there are any."""
+        if self.key is None and self.user is None:
             return {"role": self.role, "content": self.content, "id": self.id, "at": self.at}
-        return {"role": self.role, "content": self.content, "key": self.key, "id": self.id, "at": self.at}
+        named = {"key": self.key} if self.key is not None else {}
+        named |= {"user": self.user} if self.user is not None else {}
+        return {"role": self.role, "content": self.content, **named, "id": self.id, "at": self.at}
 
     def line(self) -> bytes:
         """Return the message as one line of JSON, newline included; its last 77 bytes are id and at."""
@@ -131,9 +136,11 @@ class History(Sequence[Message]):
         # By columns, which Python walks in C.
         if not messages or len(messages) % 2:
             raise ValueError("a turn is not whole")
-        roles, contents, ids, ats, keys = zip(*map(_COLUMNS, messages), strict=True)
-        if set(map(type, contents)) != {str} or not {*map(type, keys)} <= {str, NoneType}:
+        roles, contents, ids, ats, keys, users = zip(*map(_COLUMNS, messages), strict=True)
+        if set(map(type, contents)) != {str} or not {*map(type, keys), *map(type, users)} <= {str, NoneType}:
             raise ValueError("a message's values must be strings")
+        if not all(user is None or USER.fullmatch(user) for user in {*users}):
+            raise ValueError("a message's user is malformed")
         if not (_all_match(MESSAGE_ID, ids, 36) and _all_match(AT, ats, 24)):
             raise ValueError("a message's id or at is malformed")
         try:
@@ -159,6 +166,13 @@ class History(Sequence[Message]):
     @property
     def last_at(self) -> str | None:
         return self.messages[-1].at if self.messages else None
+
+    @property
+    def user(self) -> str | None:
+        """Whose conversation it is: the user of the newest question that has one. Each turn that its writer adds to
+        what it has read has the user of that, so this one is not trimmed; two that could not see each other may have
+        two users, and then the later one counts for all readers."""
+        return next((question.user for question in self.messages[-2::-2] if question.user), None)
 
     def validated(self) -> "History":
         """Return the history, of which every character was checked; raise CorruptHistory where one is wrong."""
@@ -235,14 +249,14 @@ class Limits:
 
 
 def make_turn(question: str, answer: str, seen: str | None, asked: datetime, answered: datetime,
-              key: str | None = None) -> Turn:  # fmt: skip
+              key: str | None = None, user: str | None = None) -> Turn:  # fmt: skip
     """Return a new turn later than `seen`, the `at` of the last message or tombstone its writer has read; raise
     NoLaterTurn."""
     asked = next_time(seen, asked)
     answered = max(whole_milliseconds(answered), asked)
     first, second = new_ids(asked)
     return Turn(
-        Message(QUESTION, question, first, stamp(asked), key),
+        Message(QUESTION, question, first, stamp(asked), key, user),
         Message(ANSWER, answer, second, stamp(answered)),
     )
 

@@ -27,9 +27,12 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**options(url, token, timeout))
         self._retries = retries or Retries()
 
-    def conversation(self, session_id: str | None = None, *, last_message_id: str | None = None) -> "AsyncConversation":
-        """Return a conversation: a new one, or the one of that session_id."""
-        return AsyncConversation(self, session_id, last_message_id)
+    def conversation(
+        self, session_id: str | None = None, *, last_message_id: str | None = None, user: str | None = None
+    ) -> "AsyncConversation":
+        """Return a conversation: a new one, or the one of that session_id. With a `user` it is theirs: it is found, and
+        deleted, by that name."""
+        return AsyncConversation(self, session_id, last_message_id, user)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -62,8 +65,10 @@ class AsyncClient:
 class AsyncConversation(ConversationSteps):
     """One conversation: see Conversation. Not for several tasks at a time."""
 
-    def __init__(self, client: AsyncClient, session_id: str | None, last_message_id: str | None) -> None:
-        super().__init__(session_id, last_message_id)
+    def __init__(
+        self, client: AsyncClient, session_id: str | None, last_message_id: str | None, user: str | None
+    ) -> None:
+        super().__init__(session_id, last_message_id, user)
         self._client = client
 
     async def ask(self, question: str, *, require_context: bool = False, idempotency_key: str | None = None) -> Answer:

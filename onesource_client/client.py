@@ -32,9 +32,12 @@ class Client:
         self._http = httpx.Client(**options(url, token, timeout))
         self._retries = retries or Retries()
 
-    def conversation(self, session_id: str | None = None, *, last_message_id: str | None = None) -> "Conversation":
-        """Return a conversation: a new one, or the one of that session_id."""
-        return Conversation(self, session_id, last_message_id)
+    def conversation(
+        self, session_id: str | None = None, *, last_message_id: str | None = None, user: str | None = None
+    ) -> "Conversation":
+        """Return a conversation: a new one, or the one of that session_id. With a `user` it is theirs: it is found, and
+        deleted, by that name."""
+        return Conversation(self, session_id, last_message_id, user)
 
     def close(self) -> None:
         self._http.close()
@@ -66,8 +69,8 @@ class Conversation(ConversationSteps):
     """One conversation. Each question has an Idempotency-Key and says what this client was given last; it is sent
     again where that is safe. Not for several threads at a time."""
 
-    def __init__(self, client: Client, session_id: str | None, last_message_id: str | None) -> None:
-        super().__init__(session_id, last_message_id)
+    def __init__(self, client: Client, session_id: str | None, last_message_id: str | None, user: str | None) -> None:
+        super().__init__(session_id, last_message_id, user)
         self._client = client
 
     def ask(self, question: str, *, require_context: bool = False, idempotency_key: str | None = None) -> Answer:

@@ -13,6 +13,7 @@ from onesource_client.retries import Attempts
 from onesource_client.steps import Lost, Piece, Read, Reply, Send, Steps, again, failure, sent
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+USER = re.compile(r"[A-Za-z0-9@._+:-]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 Format = Literal["json", "markdown"]
 
@@ -22,11 +23,14 @@ class ConversationSteps:
 
     It is for one user of it at a time: an answer is asked for with what the one before gave."""
 
-    def __init__(self, session_id: str | None, last_message_id: str | None) -> None:
+    def __init__(self, session_id: str | None, last_message_id: str | None, user: str | None) -> None:
+        if user is not None and not USER.fullmatch(user):
+            raise ValueError("a user has 1 to 128 of the characters A-Z a-z 0-9 @ . _ + : -")
         if session_id is not None and (not SESSION_ID.fullmatch(session_id) or session_id in (".", "..")):
             raise ValueError("a session_id has 1 to 128 of the characters A-Z a-z 0-9 . _ -")
         self.session_id = session_id
         self.last_message_id = last_message_id
+        self.user = user
 
     def _asking(self, question: str, require_context: bool, key: str | None, attempts: Attempts) -> Steps[Answer]:
         with self._named_by_error():
@@ -70,7 +74,7 @@ class ConversationSteps:
     def _adding(self, question: str, answer: str, key: str | None, attempts: Attempts) -> Steps[Answer]:
         if self.session_id is None:
             self.session_id = uuid.uuid4().hex  # before it is sent: another try is for the same conversation
-        body = {"question": question, "answer": answer, "last_message_id": self.last_message_id}
+        body = {"question": question, "answer": answer, "last_message_id": self.last_message_id, **self._of_user}
         call = Send("POST", f"{self._path}turns", body, checked_key(key))
         return self._keep((yield from sent(call, attempts, _answer)))
 
@@ -103,8 +107,12 @@ class ConversationSteps:
     def _path(self) -> str:
         return f"/api/chat/conversations/{self.session_id}/"
 
+    @property
+    def _of_user(self) -> dict[str, str]:
+        return {} if self.user is None else {"user": self.user}
+
     def _question(self, question: str, require_context: bool, key: str | None, *, streams: bool) -> Send:
-        body: dict[str, Any] = {"question": question, "last_message_id": self.last_message_id}
+        body: dict[str, Any] = {"question": question, "last_message_id": self.last_message_id, **self._of_user}
         if self.session_id is not None:
             body["session_id"] = self.session_id
         if require_context:

@@ -44,6 +44,10 @@ class KeyReused(OnesourceError):
     """The Idempotency-Key was used with another question or answer (422)."""
 
 
+class OtherUser(OnesourceError):
+    """The conversation belongs to another user (409)."""
+
+
 class KeyExpired(OnesourceError):
     """The turn of the Idempotency-Key was trimmed or deleted (409); ask with a new key."""
 
@@ -126,6 +130,7 @@ _BY_CODE: dict[str, tuple[int, type[OnesourceError]]] = {
     "idempotency_key_in_use": (409, KeyInUse),
     "key_expired": (409, KeyExpired),
     "no_later_turn": (409, NoLaterTurn),
+    "other_user": (409, OtherUser),
     "too_large": (413, InvalidRequest),
     "tenant_full": (413, TenantFull),
     "idempotency_key_reused": (422, KeyReused),

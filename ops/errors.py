@@ -62,6 +62,10 @@ class BadKeys(OperatorError):
     """BACKUP_KEY_FILE is not usable"""
 
 
+class OutOfReach(OperatorError):
+    """Nothing was done: a store that may have conversations of this user alone cannot be reached"""
+
+
 class NotVerified(OperatorError):
     """The backup could not be tried out"""
 

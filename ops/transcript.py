@@ -88,9 +88,20 @@ def _copy(alias: str, session: str, found: Found | StoreUnavailable) -> Copy:
     return Copy(State.UP, len(found.history or ()), ttl, found.tombstone, bool(found.flag))
 
 
+def document(shown: Shown) -> dict[str, Any]:
+    """Return the conversation as it is exported."""
+    return {
+        "session_id": shown.session,
+        "user": shown.history.user,
+        "stores": {alias: one.as_dict() for alias, one in shown.stores.items()},
+        "messages": [message.as_dict() for message in shown.history],
+    }
+
+
 def lines(shown: Shown) -> list[str]:
     """Return it for people."""
-    result = [f"conversation {shown.session}, {len(shown.history)} messages"]
+    user = f", of {shown.history.user}" if shown.history.user else ""
+    result = [f"conversation {shown.session}, {len(shown.history)} messages{user}"]
     result += [f"  {alias:<6}{_store_in_words(one)}" for alias, one in shown.stores.items()]
     for message in shown.history:
         result += ["", f"{message.role}  {message.at}  {message.id}", message.content]

@@ -15,10 +15,10 @@ def a_session() -> str:
 
 
 def a_turn(question: str = "What?", answer: str = "That.", *, at: datetime | None = None,
-           key: str | None = None) -> Turn:  # fmt: skip
+           key: str | None = None, user: str | None = None) -> Turn:  # fmt: skip
     """Return a turn later than every one made before it, unless `at` says otherwise."""
     time = at or datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=next(_minutes))
-    return make_turn(question, answer, None, time, time, key)
+    return make_turn(question, answer, None, time, time, key, user)
 
 
 def some_turns(number: int, size: int = 10) -> tuple[Turn, ...]:

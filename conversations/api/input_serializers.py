@@ -11,7 +11,7 @@ from rest_framework import serializers
 from conversations.chat import Question, new_session_id
 from conversations.clock import now
 from conversations.ids import MESSAGE_ID, moment, time_of
-from conversations.turns import SESSION_ID
+from conversations.turns import SESSION_ID, USER
 
 MAX_CHARACTERS = 65_536
 MAX_PAGE = 100
@@ -20,6 +20,7 @@ _MAX_NAMED = 10  # unknown fields: a body may have 100,000, and an error for eac
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:~+/=-]{1,128}")
 _CANONICAL = re.compile(r"[1-9][0-9]{0,2}")
 SESSION_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
+USER_RULE = "Must be 1 to 128 of the characters A-Z a-z 0-9 @ . _ + : -"
 
 
 def anchored(pattern: re.Pattern[str]) -> str:
@@ -41,6 +42,16 @@ class Text(serializers.CharField):
         if not self.allow_blank and not data.strip():
             self.fail("blank")
         return data
+
+
+@extend_schema_field({"type": "string", "pattern": anchored(USER)})
+class User(Text):
+    """A user, by the name that the client has for them."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not _is_user(data):
+            raise serializers.ValidationError(USER_RULE)
+        return str(data)
 
 
 class Flag(serializers.BooleanField):
@@ -97,11 +108,21 @@ def _last_message_id() -> Text:
     )
 
 
+def _user() -> User:
+    """Return the field of both bodies."""
+    return User(
+        required=False,
+        help_text="Whose conversation it is: any name that the client has for them. It is kept with the conversation, "
+        "of which the first one named is the only one; a turn without is the conversation's.",
+    )
+
+
 class QuestionSerializer(BodySerializer):
     """A question."""
 
     question = Text(max_length=MAX_CHARACTERS, help_text="What is asked.")
     session_id = Text(required=False, max_length=128, help_text="The conversation; left out, a new one is begun.")
+    user = _user()
     last_message_id = _last_message_id()
     require_context = Flag(
         required=False, default=False, help_text="Answer 503 rather than without what you were last given."
@@ -119,6 +140,7 @@ class TurnSerializer(BodySerializer):
 
     question = Text(max_length=MAX_CHARACTERS, help_text="What was asked.")
     answer = Text(max_length=MAX_CHARACTERS, help_text="What was answered.")
+    user = _user()
     last_message_id = _last_message_id()
 
 
@@ -152,9 +174,14 @@ def _is_surely_valid(data: Any) -> bool:
         and isinstance(session, str)
         and SESSION_ID.fullmatch(session) is not None
         and (last is None or (isinstance(last, str) and _was_given(last)))
+        and ("user" not in data or _is_user(data["user"]))
         and isinstance(data.get("require_context", False), bool)
         and isinstance(data.get("stream", False), bool)
     )
+
+
+def _is_user(value: object) -> bool:
+    return isinstance(value, str) and USER.fullmatch(value) is not None
 
 
 def _was_given(message_id: str) -> bool:
@@ -172,6 +199,7 @@ def make_question(fields: dict[str, Any], tenant: str, name: str, key: str | Non
         key=key,
         fresh="session_id" not in fields,
         asker=asker,
+        user=fields.get("user"),
     )
 
 
@@ -187,6 +215,7 @@ def make_turn_question(data: Any, session_id: str, tenant: str, key: str | None)
         last_message_id=fields.get("last_message_id"),
         key=key,
         answer=fields["answer"],
+        user=fields.get("user"),
     )
 
 
@@ -249,6 +278,7 @@ class ListQuerySerializer(_QuerySerializer):
     cursor = Cursor(default="", help_text="`next` of the page before.")
     since = Moment(required=False, help_text="None whose newest message is older. A time without an offset is UTC.")
     until = Moment(required=False, ends=True, help_text="Only those whose newest message is older, or of that date.")
+    user = User(required=False, help_text="Only this user's.")
 
 
 class ExportQuerySerializer(_QuerySerializer):

@@ -61,6 +61,7 @@ class MessageSerializer(serializers.Serializer[Any]):
     role = serializers.ChoiceField(choices=[QUESTION, ANSWER])
     content = serializers.CharField()
     key = serializers.CharField(required=False, help_text="The Idempotency-Key it was asked with.")
+    user = serializers.CharField(required=False, help_text="Whose conversation it was then, where that was said.")
     id = serializers.UUIDField()
     at = serializers.DateTimeField()
 
@@ -73,6 +74,7 @@ class ConversationSerializer(serializers.Serializer[Any]):
     context = serializers.ChoiceField(  # type: ignore[assignment]
         choices=[FULL, BEHIND], help_text="`behind`: a store that is out now may have more."
     )
+    user = serializers.CharField(allow_null=True, help_text="Whose conversation it is; null where nobody said.")
     messages = MessageSerializer(many=True)
 
 
@@ -82,6 +84,7 @@ class ListedSerializer(serializers.Serializer[Any]):
     session_id = serializers.CharField()
     messages = serializers.IntegerField(allow_null=True, help_text="How many; null where the value is corrupt.")
     updated_at = serializers.DateTimeField(allow_null=True)
+    user = serializers.CharField(allow_null=True, help_text="Whose it is; null where nobody said.")
     stores = serializers.ListField(child=serializers.ChoiceField(choices=STORES))
     bytes = serializers.IntegerField(allow_null=True, help_text="About how many its messages take; null as above.")
 

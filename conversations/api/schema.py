@@ -45,7 +45,8 @@ _TURN_ERRORS: dict[Any, Any] = {
     **_ERRORS,
     409: OpenApiResponse(
         NotPersistedSerializer,
-        "Another request with this Idempotency-Key is being answered; its turn was trimmed or deleted "
+        "The conversation belongs to another `user` (`other_user`); another request with this Idempotency-Key is being "
+        "answered; its turn was trimmed or deleted "
         "(`key_expired`); or no turn can follow: the conversation holds the last time there is.",
     ),
     413: OpenApiResponse(

@@ -120,7 +120,9 @@ class ConversationView(_ChatViewSet):
     def list(self, request: Request) -> Response:
         """List conversations, a page at a time, the one with the newest message first."""
         query = ListQuerySerializer.validated(request.query_params)
-        wanted = listing.Wanted(self.tenant, query.get("since", NO_TIME), query.get("until", ""))
+        wanted = listing.Wanted(
+            self.tenant, query.get("since", NO_TIME), query.get("until", ""), user=query.get("user", "")
+        )
         try:
             page = listing.page(wanted, query["cursor"], query["limit"])
         except InvalidCursor:
@@ -161,8 +163,8 @@ class ConversationView(_ChatViewSet):
         if not reading.found:
             raise Unknown if reading.context == FULL else NoStore
         messages = [message.as_dict() for message in reading.history]
-        fields = {"session_id": session_id, "store": reading.store, "context": reading.context, "messages": messages}
-        return ConversationSerializer(fields).data
+        known = {"store": reading.store, "context": reading.context, "user": reading.history.user}
+        return ConversationSerializer({"session_id": session_id, **known, "messages": messages}).data
 
 
 def _answered(question: chat.Question) -> HttpResponse:

@@ -35,6 +35,7 @@ class Listed:
     """About how many its messages take."""
     question: str | None = None
     """The beginning of the newest question, where previews were asked for."""
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,13 @@ class ListPage:
 
 class Wanted(NamedTuple):
     """What is listed: the tenant's, or with None all tenants', from `since` on and before `until`, with a text in
-    their names. Both times are as messages have them."""
+    their names, of one user where that is given. Both times are as messages have them."""
 
     tenant: str | None
     since: str = NO_TIME
     until: str = ""
     contains: str = ""
+    user: str = ""
 
 
 class Cursor(NamedTuple):
@@ -105,7 +107,7 @@ def page(wanted: Wanted, cursor: str, limit: int, preview: int = 0) -> ListPage:
             if not number:
                 raise
             break
-        shown, asked = _shown(look, first, wanted.tenant, preview)
+        shown, asked = _shown(look, first, wanted, preview)
         unseen |= {alias for alias in ALIASES if alias not in asked}
         complete = complete and look.complete and not unseen
         new = [place for place in look.places if place.session in shown and place.session not in listed]
@@ -121,7 +123,7 @@ def page(wanted: Wanted, cursor: str, limit: int, preview: int = 0) -> ListPage:
 def total(wanted: Wanted) -> int | None:
     """Return about how many conversations the list has, as the first store says that can count them; None where none
     can, or only names would show it."""
-    if wanted.contains:
+    if wanted.contains or wanted.user:
         return None
     for alias in sorted(ALIASES, key=lambda alias: not state().stores[alias].reads.allows()):
         with suppress(StoreUnavailable):
@@ -139,7 +141,9 @@ def _look(wanted: Wanted, before: Place | None, limit: int) -> Look:
     for aliases in (allowed, [alias for alias in ALIASES if alias not in allowed]):
         for alias in aliases:
             with suppress(StoreUnavailable):
-                found[alias] = one = store(alias).newest(wanted.tenant, before, limit, since, wanted.contains)
+                found[alias] = one = store(alias).newest(
+                    wanted.tenant, before, limit, since, wanted.contains, wanted.user
+                )
                 since = max(since, one.end.at) if one.end else since  # no page goes further back
         if found:
             return _merged(found)
@@ -156,9 +160,10 @@ def _merged(found: dict[str, Newest]) -> Look:
     return Look(list(latest.values()), end, list(found), whole)
 
 
-def _shown(look: Look, first: Place | None, tenant: str | None, preview: int) -> tuple[dict[str, Listed], list[str]]:
+def _shown(look: Look, first: Place | None, wanted: Wanted, preview: int) -> tuple[dict[str, Listed], list[str]]:
     """Return what is shown of these conversations, and the stores that could still be asked. One that has a place
-    before the first of this page, in either store, was on a page before, or has gone on since."""
+    before the first of this page, in either store, was on a page before, or has gone on since. A store's list may still
+    have one as the user's that was deleted, and begun anew by another."""
     held: dict[str, dict[str, Summary]] = {place.session: {} for place in look.places}
     asked: list[str] = []
     for alias in look.aliases:
@@ -169,8 +174,10 @@ def _shown(look: Look, first: Place | None, tenant: str | None, preview: int) ->
     shown: dict[str, Listed] = {}
     for session, summaries in held.items():
         latest = max((summary.place or "" for summary in summaries.values()), default="")
-        if summaries and not (first and Place(latest, session) >= first):
-            shown[session] = _listed(session, summaries, tenant)
+        if not summaries or (first and Place(latest, session) >= first):
+            continue
+        if wanted.user in ("", *(summary.user for summary in summaries.values())):
+            shown[session] = _listed(session, summaries, wanted.tenant)
     return shown, asked
 
 
@@ -179,7 +186,8 @@ def _listed(session: str, held: dict[str, Summary], tenant: str | None) -> Liste
     is corrupt."""
     summary = max(held.values(), key=lambda one: one.at or "~")
     name = session if tenant is None else id_of(session)
-    return Listed(name, summary.messages, summary.at, tuple(held), summary.bytes, summary.question)
+    user = summary.user or next((one.user for one in held.values() if one.user), None)
+    return Listed(name, summary.messages, summary.at, tuple(held), summary.bytes, summary.question, user)
 
 
 def _decode(cursor: str, tenant: str | None) -> Cursor:

@@ -67,7 +67,7 @@ def restamp(turn: Turn, tombstone: str) -> Turn:
     """Return the same turn later than the tombstone; raise NoLaterTurn."""
     question, answer = turn.messages()
     seen = stamp(time_of(tombstone))
-    return make_turn(question.content, answer.content, seen, question.time, answer.time, question.key)
+    return make_turn(question.content, answer.content, seen, question.time, answer.time, question.key, question.user)
 
 
 def set_flag(session: str, alias: str) -> None:

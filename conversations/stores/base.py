@@ -101,6 +101,8 @@ class Summary:
     """The time of its last message."""
     place: str | None = field(default=None, compare=False)
     """The `at` of its place in the store's list; None where it has none yet."""
+    user: str | None = None
+    """Whose it is."""
     bytes: int | None = field(default=None, compare=False)
     """About how many its messages take as JSON lines."""
     question: str | None = field(default=None, compare=False)
@@ -108,7 +110,7 @@ class Summary:
 
     @classmethod
     def of(cls, history: History) -> "Summary":
-        return cls(len(history), history[-1].at)
+        return cls(len(history), history[-1].at, user=history.user)
 
     @classmethod
     def of_end(
@@ -117,12 +119,13 @@ class Summary:
         message_id: Any,
         at: Any,
         place: str | None = None,
+        user: str | None = None,
         size: int | None = None,
         question: str | None = None,
     ) -> "Summary":
         """Return the summary of so many messages, of which the last has this id and this time."""
         whole = messages > 0 and messages % 2 == 0 and is_stamped(message_id, at)
-        return cls(messages, at, place, size, question) if whole else cls(None, None, place)
+        return cls(messages, at, place, user, size, question) if whole else cls(None, None, place)
 
 
 CORRUPT = Summary(None, None)
@@ -216,18 +219,22 @@ class HistoryStore(ABC):
         limit: int = 100,
         since: str = NO_TIME,
         contains: str = "",
+        user: str = "",
     ) -> Newest:
         """Return about `limit` conversations, of which MOST_SCANNED are the most, by the time of their last message,
         the latest first, from that place on and without it: the tenant's, "" for those of none and None for all, none
-        from before `since`, with that in their names. There may be more after fewer: only None as `end` marks the end
+        from before `since`, with that in their names, and where a user is given those that have had a turn of theirs.
+        There may be more after fewer: only None as `end` marks the end
         of the list. What has gone may be among them, but has no summary. No turn needs the list: a store may bring it
         up to date a second later, where the conversation is not new. Raise InvalidSession when no name contains
         that."""
         part_of_name(contains)
-        return self._newest(tenant, before, max(1, min(limit, MOST_SCANNED)), since, contains)
+        return self._newest(tenant, before, max(1, min(limit, MOST_SCANNED)), since, contains, user)
 
     @abstractmethod
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
         """Do what `newest` promises, with arguments that are checked."""
 
     def write_list(self) -> None:  # noqa: B027

@@ -133,6 +133,10 @@ class BulkStore(BulkReader):
         This can be repeated at any time. A store whose list is part of its conversations has nothing to do."""
         return iter(())
 
+    def drop_list_of(self, user: str, tenant: str) -> None:  # noqa: B027
+        """Remove the list of a user's conversations, whose name it has. What is stored meanwhile makes it anew. A store
+        whose list is part of its conversations has nothing to do."""
+
     @abstractmethod
     def clear_flags(self, values: Mapping[str, str]) -> None:
         """Clear each session's flag, unless it has been set again since: then it has another value."""

@@ -17,6 +17,7 @@ from conversations.clock import now
 from conversations.errors import CorruptHistory
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.batches import PATIENCE, Deadline, batches, retried
+from conversations.stores.sessions import is_of
 from conversations.turns import SESSION, History, Limits
 
 Found = Contents | CorruptHistory
@@ -45,6 +46,16 @@ class Memory:
     used: int
     limit: int
     """0 where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsersPage:
+    """A part of a walk over a store."""
+
+    looked: int
+    """How many conversations it had."""
+    sessions: frozenset[str]
+    """Those of the user among them."""
 
 
 class BulkReader(ABC):
@@ -132,6 +143,14 @@ class BulkReader(ABC):
         found = {session: self.store.ttl(session) for session in sessions}
         return {session: seconds for session, seconds in found.items() if seconds is not None}
 
+    def of_user(self, user: str, tenant: str, size: int) -> Iterator[UsersPage]:
+        """Look at all that the store holds, quarantined copies too, and at no list of it; yield which of the tenant's
+        conversations have a question of that user, by batches as `sessions` does. A tenant of "" is none."""
+        for names in self.sessions(size):
+            valid = [session for session in filter(SESSION.fullmatch, names) if is_of(session, tenant)]
+            found = (session for session, history in self.histories(valid).items() if user in _users_in(history))
+            yield UsersPage(len(names), frozenset(found))
+
     @abstractmethod
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         """Yield the tombstones of all deleted sessions, by batches as `sessions` does, of which many may be empty; one
@@ -181,6 +200,10 @@ class BulkReader(ABC):
             return self.store.inspect(session)
         except CorruptHistory as error:
             return error
+
+
+def _users_in(history: History) -> set[str | None]:
+    return {message.user for message in history}
 
 
 def _holds(found: Found) -> bool:

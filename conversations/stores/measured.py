@@ -97,9 +97,11 @@ class MeasuredStore(HistoryStore, ControlStore):
         with deadline.call(self.alias):
             return self._store._scan(cursor, limit, tenant)
 
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
         with deadline.call(self.alias):
-            return self._store._newest(tenant, before, limit, since, contains)
+            return self._store._newest(tenant, before, limit, since, contains, user)
 
     def write_list(self) -> None:
         self._store.write_list()

@@ -87,9 +87,15 @@ class MemoryStore(MemoryControl, HistoryStore):
         page = tuple(rest[:limit])
         return Page(page, page[-1] if len(rest) > limit else "")
 
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
         with self._usable():
-            every = [self._place(session) for session in self._living(tenant) if contains in session]
+            every = [
+                self._place(session)
+                for session in self._living(tenant)
+                if contains in session and (not user or user in self._users(session))
+            ]
         rest = sorted((place for place in every if place.at >= since and (not before or place < before)), reverse=True)
         page = tuple(rest[:limit])
         return Newest(page, page[-1] if len(rest) > limit else None)
@@ -143,6 +149,10 @@ class MemoryStore(MemoryControl, HistoryStore):
         for session in list(self.values):
             self._expire(session)
         return [session for session in self.values if is_of(session, tenant)]
+
+    def _users(self, session: str) -> set[str | None]:
+        value = self.values[session]
+        return {message.user for message in value} if isinstance(value, History) else set()
 
     def _place(self, session: str) -> Place:
         value = self.values[session]

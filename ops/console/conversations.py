@@ -10,17 +10,15 @@ import orjson
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import pluralize
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from conversations import history
 from conversations.clock import now
-from conversations.errors import ConversationError, InvalidSession, NoStore, Unknown
+from conversations.errors import ConversationError, InvalidSession, InvalidUser, NoStore, Unknown
 from conversations.history import listing
 from conversations.ids import moment
 from conversations.models import Conversation
@@ -28,24 +26,24 @@ from conversations.stores import BACKENDS, limits, store
 from conversations.stores.base import NO_TIME
 from conversations.stores.sessions import id_of, make_key, session_of, tenant_of
 from conversations.transcript import NAMES, markdown
-from conversations.turns import Message
+from conversations.turns import USER, Message
 from ops import audit, transcript
-from ops.console.base import ReadOnly
+from ops.console.users import NAME, TYPED, OfUsers, address, list_of
 from ops.console.words import rendered
 from ops.transcript import Shown, State
+from ops.users import User
 from telemetry.logs import hashed
 
 _PAGE = 50
 _PREVIEW = 120  # characters of the newest question
-_TYPED = {"class": "vTextField", "autocomplete": "off"}
-_NAME = "conversations_conversation_{}"
+_FILTERS = ("q", "user", "since", "until")
 
 
 class DeleteForm(forms.Form):
     """What somebody types who deletes a conversation."""
 
-    session = forms.CharField(max_length=262, label="Type the session", widget=forms.TextInput(attrs=_TYPED))
-    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs=_TYPED))
+    session = forms.CharField(max_length=262, label="Type the session", widget=forms.TextInput(attrs=TYPED))
+    reason = forms.CharField(max_length=200, widget=forms.TextInput(attrs=TYPED))
 
     def __init__(self, session: str, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -87,7 +85,7 @@ class Badge:
 
 
 @admin.register(Conversation)
-class ConversationAdmin(ReadOnly):
+class ConversationAdmin(OfUsers):
     """The conversations of both stores; the model's own pages would show only those that MongoDB holds."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -95,16 +93,17 @@ class ConversationAdmin(ReadOnly):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.export_view)
-        return [path("<path:object_id>/export/", view, name=_NAME.format("export")), *super().get_urls()]
+        return [path("<path:object_id>/export/", view, name=NAME.format("export")), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """List conversations, or go to the one that was found. Whose words are shown is audited."""
         self._require(self.has_view_permission(request))
         query, cursor = request.GET.get("q", "").strip(), request.GET.get("cursor", "")
+        user = request.GET.get("user", "").strip()
         dates = DatesForm(request.GET or None)
         page, failed, total = listing.ListPage((), None, complete=True), False, ""
         try:
-            wanted = dates.wanted(query)
+            wanted = dates.wanted(query)._replace(user=_checked(user))
             page = listing.page(wanted, cursor, _PAGE, _PREVIEW)
             total = _total(wanted, page, bool(cursor))
         except ConversationError as error:
@@ -124,7 +123,10 @@ class ConversationAdmin(ReadOnly):
             "next": page.next,
             "query": query,
             "dates": dates,
-            "kept": urlencode({name: request.GET[name] for name in ("q", "since", "until") if request.GET.get(name)}),
+            "user": user,
+            "users": [] if failed or not user else _users(user, page),
+            "may_delete": self.has_delete_permission(request),
+            "kept": urlencode({name: request.GET[name] for name in _FILTERS if request.GET.get(name)}),
             "continued": bool(cursor),
             "known": page.complete and not failed,
         }
@@ -225,19 +227,6 @@ class ConversationAdmin(ReadOnly):
             request, "nothing", {"title": "No conversation to show", "session": session, "why": why}, status
         )
 
-    def _require(self, allowed: bool) -> None:
-        if not allowed:
-            raise PermissionDenied
-
-    def _page(
-        self, request: HttpRequest, name: str, context: dict[str, Any], status: int = HTTPStatus.OK
-    ) -> HttpResponse:
-        whole = {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        headers = {"Cache-Control": "no-store"}
-        return TemplateResponse(
-            request, f"admin/conversations/conversation/{name}.html", whole, status=status, headers=headers
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -252,11 +241,15 @@ class _Row:
     at: datetime | None
     ago: str
     stores: list[str]
+    user: str | None
+    theirs: str
+    """The address of the list of the user's."""
 
     @classmethod
     def of(cls, listed: listing.Listed) -> "_Row":
         session = listed.session_id
         at = datetime.fromisoformat(listed.updated_at) if listed.updated_at else None
+        user = listed.user
         return cls(
             _address("change", session),
             id_of(session),
@@ -267,6 +260,8 @@ class _Row:
             at,
             _ago(at) if at else "",
             [BACKENDS[alias].label for alias in listed.stores],
+            user,
+            list_of(User(user)) if user else "",
         )
 
 
@@ -321,8 +316,22 @@ def _ago(at: datetime) -> str:
     return f"{timesince(at, now(), depth=1)} ago" if age >= timedelta(minutes=1) else "just now"
 
 
+def _checked(user: str) -> str:
+    """Return the user; raise InvalidUser where nobody can have that name."""
+    if user and not USER.fullmatch(user):
+        raise InvalidUser
+    return user
+
+
+def _users(user: str, page: listing.ListPage) -> list[dict[str, Any]]:
+    """Return the users of that name whose conversations are on the page, one for each tenant, and where all of theirs
+    are exported and deleted; where there are none the one of no tenant: a list may be missing theirs."""
+    found = [User(user, tenant) for tenant in sorted({tenant_of(listed.session_id) for listed in page.results} or {""})]
+    return [{"tenant": one.tenant, "export": address("export", one), "delete": address("delete", one)} for one in found]
+
+
 def _address(page: str, session: str) -> str:
-    return reverse(f"admin:{_NAME.format(page)}", args=[quote(make_key(session))])
+    return reverse(f"admin:{NAME.format(page)}", args=[quote(make_key(session))])
 
 
 def _facts(shown: Shown) -> dict[str, Any]:
@@ -331,6 +340,8 @@ def _facts(shown: Shown) -> dict[str, Any]:
     return {
         "session": id_of(shown.session),
         "tenant": tenant_of(shown.session),
+        "user": said.user,
+        "theirs": list_of(User(said.user)) if said.user else "",
         "messages": len(said),
         "bytes": len(said.lines()) if said else 0,
         "first": said[0].time if said else None,

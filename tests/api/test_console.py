@@ -4,7 +4,10 @@ import html
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
+from urllib.parse import urlencode
+from zipfile import ZipFile
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -256,3 +259,88 @@ def test_markdown_is_rendered() -> None:
 def test_a_text_too_long_to_be_rendered_is_shown_as_it_is() -> None:
     html = rendered("**a** <b> " * 10_000)
     assert html.startswith("<pre>**a** &lt;b&gt;")
+
+
+def hold_of(user: str, tenant: str = "") -> list[str]:
+    """Give the stores conversations of the user; return their sessions, the newest first."""
+    sessions = [f"{tenant}:{a_session()}" if tenant else a_session() for _ in range(2)]
+    for session, alias in zip(sessions, ALIASES, strict=True):
+        store(alias).append(session, a_turn(user=user))
+    return sessions[::-1]
+
+
+def of_user(client: Client, page: str, name: str, tenant: str = "", **posted: str) -> Any:
+    address = f"{LIST}user-{page}/?{urlencode({'user': name, 'tenant': tenant})}"
+    return client.post(address, posted) if posted else client.get(address)
+
+
+def test_the_list_of_a_user_is_exact_and_leads_to_all_of_theirs(support: Client) -> None:
+    user, tenant = f"{a_session()}@example.org", a_session()
+    theirs, _ = hold_of(user, tenant), hold_of(f"{user}.au", tenant)
+    response = support.get(LIST, {"user": user})
+    assert listed(response) == [session.rpartition(":")[2] for session in theirs]
+    text = html.unescape(response.content.decode())
+    for page in ("export", "delete"):
+        assert f"{LIST}user-{page}/?{urlencode({'user': user, 'tenant': tenant})}" in text
+    assert "No conversation of the user" in support.get(LIST, {"user": f"{user}x"}).content.decode()
+    assert "A user must be 1 to 128" in support.get(LIST, {"user": "a b"}).content.decode()
+    shown = page_of(support, theirs[0])
+    assert f"?{urlencode({'user': user})}" in shown
+
+
+def page_of(client: Client, session: str) -> str:
+    return str(page(client, session).content.decode())
+
+
+def test_all_of_a_user_are_one_archive(support: Client) -> None:
+    user = a_session()
+    theirs = hold_of(user)
+    response = of_user(support, "export", user)
+    assert (response.status_code, response["Content-Type"]) == (200, "application/zip")
+    with ZipFile(BytesIO(b"".join(response.streaming_content))) as archive:
+        assert {f"{session}.json" for session in theirs} < set(archive.namelist())
+    entry = AuditEntry.objects.order_by("id").last()
+    assert (entry.action, entry.before["conversations"]) == ("user export", 2)
+    assert user not in json.dumps([entry.before, entry.after, entry.outcome])
+
+
+def test_deleting_all_of_a_user_needs_the_user_and_a_reason_and_gives_a_receipt(support: Client) -> None:
+    user, tenant = a_session(), a_session()
+    theirs, others = hold_of(user, tenant), hold_of(user)
+    assert "<dd>2</dd>" in of_user(support, "delete", user, tenant).content.decode()
+    for typed, reason in (("another", "asked for"), (user, "")):
+        of_user(support, "delete", user, tenant, user=typed, reason=reason)
+        assert history.read(theirs[0]).found
+    text = of_user(support, "delete", user, tenant, user=user, reason="asked for").content.decode()
+    assert "2 of 2 deleted" in text and "<dt>Tombstones in MongoDB</dt><dd>2</dd>" in text
+    assert [history.read(session).found for session in [*theirs, *others]] == [False, False, True, True]
+    entry = AuditEntry.objects.order_by("id").last()
+    assert (entry.action, entry.reason, entry.outcome) == ("user delete", "asked for", "done")
+    assert (entry.before["conversations"], entry.after["left"]) == (2, 0)
+    assert entry.before["user"] in text
+    assert user not in json.dumps([entry.before, entry.after])
+    assert of_user(support, "delete", user, tenant).status_code == 404
+
+
+def test_nothing_of_a_user_is_shown_to_who_may_not() -> None:
+    user = a_session()
+    hold_of(user)
+    viewer = person("viewer")
+    assert of_user(viewer, "export", user).status_code == 403
+    viewer = person("viewer", "Viewers")
+    for page in ("export", "delete"):
+        assert of_user(viewer, page, user).status_code == 403
+
+
+@pytest.mark.parametrize("page", ["export", "delete"])
+def test_with_a_store_out_nothing_of_a_user_is_done(support: Client, redis_server: RedisServer, page: str) -> None:
+    user = a_session()
+    hold_of(user)
+    redis_server.kill()
+    try:
+        response = of_user(support, page, user)
+    finally:
+        redis_server.start()
+    assert response.status_code == 503
+    assert "cannot be reached: redis" in response.content.decode()
+    assert of_user(support, page, "no user").status_code == 404

@@ -253,7 +253,7 @@ class TestListing:
         at = get(f"conversations/{session}/", **headers).json()["messages"][-1]["at"]
         (found,) = listed(headers)
         assert found.pop("bytes") in range(200, 400)
-        assert found == {"session_id": session, "messages": 2, "updated_at": at, "stores": ["redis"]}
+        assert found == {"session_id": session, "messages": 2, "updated_at": at, "user": None, "stores": ["redis"]}
 
     def test_a_conversation_in_both_stores_is_listed_once(self, settings: Settings) -> None:
         headers = a_tenant(settings)

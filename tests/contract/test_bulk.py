@@ -52,6 +52,35 @@ class Contract:
     def bulk(self) -> BulkStore:
         return self.make(self.one.make())
 
+    def of_user(self, bulk: BulkStore, user: str, tenant: str = "") -> set[str]:
+        return {session for page in bulk.of_user(user, tenant, 10) for session in page.sessions}
+
+    def test_all_of_a_user_are_found_without_a_list(self, bulk: BulkStore) -> None:
+        tenant, user = a_session(), f"{a_session()}@example.org"
+        theirs = {f"{tenant}:{a_session()}" for _ in range(30)}
+        for number, session in enumerate(theirs):
+            bulk.store.append(session, None, (a_turn(user=user), *some_turns(number % 3)))
+            bulk.store.append(a_session(), a_turn("," + f'"user":"{user}"', user=f"{user}x"))
+        bulk.store.append(bare := a_session(), a_turn(user=user))
+        bulk.drop_list_of(user, tenant)
+        assert self.of_user(bulk, user, tenant) == theirs
+        assert self.of_user(bulk, user) == {bare}
+        assert self.of_user(bulk, f"{user}y", tenant) == set()
+
+    def test_what_is_put_is_in_the_list_of_its_user(self, bulk: BulkStore) -> None:
+        tenant, user = a_session(), a_session()
+        session = f"{tenant}:{a_session()}"
+        bulk.put([share(a_turn(user=user), session=session)])
+        assert [place.session for place in bulk.store.newest(tenant, user=user).places] == [session]
+        bulk.drop_list_of(user, tenant)
+        for _ in bulk.list_all():
+            pass
+        assert [place.session for place in bulk.store.newest(tenant, user=user).places] == [session]
+
+    def test_a_user_is_found_in_no_store_that_is_out(self, bulk: BulkStore, outage: None) -> None:
+        with pytest.raises(StoreUnavailable):
+            self.of_user(bulk, "ada")
+
     def hold(self, bulk: BulkStore, *turns: Turn) -> str:
         session = a_session()
         bulk.store.append(session, None, turns or some_turns(2))

@@ -583,6 +583,47 @@ class Contract:
         assert (self.names(store, one), self.names(store, other)) == ([f"{one}:{session}"], [f"{other}:{session}"])
         assert session in self.names(store, "")
 
+    def test_the_list_of_a_user(self, store: HistoryStore) -> None:
+        one, other, user = a_session(), a_session(), "ada@example.org:1+2"
+        theirs = [f"{one}:{a_session()}" for _ in range(5)]
+        for session in theirs:
+            store.append(session, a_turn(user=user))
+            store.append(f"{one}:{a_session()}", a_turn(user=f"x{user}"))
+        store.append(f"{one}:{a_session()}", a_turn("A user? " + f'","user":"{user}"'))
+        store.append(f"{other}:{a_session()}", a_turn(user=user))
+        for limit in (1, 2, 100):
+            assert self.names(store, one, limit, user=user) == theirs[::-1]
+        assert len([name for name in self.names(store, None, user=user) if name.startswith((one, other))]) == 6
+        assert self.names(store, one, user="ada@example.org") == []
+        assert self.names(store, one, user=user, contains=theirs[2][-8:]) == [theirs[2]]
+        assert {one.user for one in store.summaries(theirs).values()} == {user}
+
+    def test_a_conversation_that_has_a_user_later_is_in_the_list_at_once(self, store: HistoryStore) -> None:
+        tenant, turns = a_session(), (a_turn(), a_turn(user="ada"), a_turn(user="ada"))
+        session = f"{tenant}:{a_session()}"
+        for turn in turns:
+            store.append_after(session, store.load(session) or History(), turn)
+            assert self.names(store, tenant, user="ada") == [session] * bool(turn.question.user)
+        assert (store.load(session) or History()).user == "ada"
+
+    def test_what_was_deleted_is_in_no_list_of_a_user(self, store: HistoryStore) -> None:
+        tenant, turn = a_session(), a_turn(user="ada")
+        session = f"{tenant}:{a_session()}"
+        store.append(session, turn)
+        store.delete(session, turn.answer.id)
+        assert store.newest(tenant, user="ada").places == ()
+        store.append(session, a_turn(user="eve"))
+        assert self.names(store, tenant, user="eve") == [session]
+        assert self.names(store, tenant, user="ada") == []
+
+    def test_the_user_is_that_of_the_newest_question_that_has_one(self, store: HistoryStore) -> None:
+        session = a_session()
+        store.append(session, None, (a_turn(user="ada", key="k"), a_turn(user="eve"), a_turn()))
+        history = store.load(session) or History()
+        assert (history.user, store.summaries([session])[session].user) == ("eve", "eve")
+        assert [message.user for message in history] == ["ada", None, "eve", None, None, None]
+        assert store.load(session) == history.validated()
+
     def test_the_list_of_all_tenants(self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("conversations.stores.redis.newest._TENANTS", 3)
         name, at = a_session(), now() + timedelta(days=365)

@@ -182,8 +182,10 @@ class Link(HistoryStore, ControlStore):
     def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
         return self.call(lambda: self._store._scan(cursor, limit, tenant))
 
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
-        return self.call(lambda: self._store._newest(tenant, before, limit, since, contains))
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
+        return self.call(lambda: self._store._newest(tenant, before, limit, since, contains, user))
 
     def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
         return self.call(lambda: self._store.count(tenant, since, until))

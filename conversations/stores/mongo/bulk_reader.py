@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from itertools import chain
 
 from conversations.clock import now
-from conversations.models import ALIAS, Conversation
+from conversations.models import ALIAS, Conversation, CorruptConversation
 from conversations.stores.base import Contents, HistoryStore
 from conversations.stores.batches import PATIENCE, batches
-from conversations.stores.bulk_reader import BulkReader, Entry, Found
+from conversations.stores.bulk_reader import BulkReader, Entry, Found, UsersPage
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.document import (
     digest_in,
@@ -20,10 +20,11 @@ from conversations.stores.mongo.document import (
 )
 from conversations.stores.mongo.filters import expiry_in, living, named, unexpired
 from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
-from conversations.stores.sessions import is_key, session_of
+from conversations.stores.sessions import is_key, is_of, session_of
 from conversations.turns import History
 
 _COMPARED = 50  # names in one query: SecantusDB compares each document of its answer with all of them
+_CONVERSATIONS, _COPIES = Conversation._meta.db_table, CorruptConversation._meta.db_table
 _LAST = {"messages": {"$slice": -1}}
 
 
@@ -81,6 +82,16 @@ class MongoReader(BulkReader):
         held = self._find(sessions, {"expires_at": 1}, {"bytes": {"$gt": 0}})
         return {session_of(one["_id"]): round((expiry_in(one) - now()).total_seconds()) for one in held}
 
+    def of_user(self, user: str, tenant: str, size: int) -> Iterator[UsersPage]:
+        # By the content of each document. Whether MongoDB takes the index for it, which each document keeps itself, or
+        # reads all of them: none is left out.
+        self.store.ping()  # which fails fast
+        for where, table, name in ((unexpired(), _CONVERSATIONS, "_id"), ({}, _COPIES, "key")):
+            field = "messages.user" if table == _CONVERSATIONS else "document.messages.user"
+            for page in pages(where | {field: user}, size, {name: 1}, self._database, table):
+                names = {session_of(one[name]) for one in page if is_key(one.get(name))}
+                yield UsersPage(len(page), frozenset(session for session in names if is_of(session, tenant)))
+
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         # Those without a tombstone are left out here: there is no index, and the server would look for the first page
         # of tombstones through all documents.
@@ -114,7 +125,7 @@ class MongoReader(BulkReader):
         with self._patient():
             return list(self._documents().find(named(sessions) | (where or {}), fields))
 
-    def _documents(self, table: str = Conversation._meta.db_table) -> Documents:
+    def _documents(self, table: str = _CONVERSATIONS) -> Documents:
         return documents(table, self._database)
 
     def _patient(self) -> AbstractContextManager[None]:

@@ -14,11 +14,13 @@ from conversations.stores.sessions import KEY_BEGINS, is_key, is_of, make_key, s
 
 _WALK = 16  # times MONGO_TIMEOUT_MS: an operator's page of a list may take longer than a turn
 
-_ENDS = {  # how many messages there are, -1 where they are no list, and the last one's id and time
+_USERS = {"$map": {"input": "$messages", "as": "one", "in": "$$one.user"}}
+_ENDS = {  # how many messages there are, -1 where they are no list, the last one's id and time, and the users
     "count": {"$cond": [{"$isArray": "$messages"}, {"$size": "$messages"}, -1]},
     "last": LAST,
     "place": 1,
     "bytes": 1,
+    "users": {"$cond": [{"$isArray": "$messages"}, _USERS, []]},
 }
 
 
@@ -54,6 +56,7 @@ def _summary(document: Document) -> Summary:
         last.get("id"),
         last.get("at"),
         place_in(document),
+        next((user for user in reversed(document["users"]) if user and isinstance(user, str)), None),
         size if isinstance(size, int) else None,
         question if isinstance(question, str) else None,
     )

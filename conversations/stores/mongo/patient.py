@@ -47,7 +47,11 @@ def patient(seconds: float = PATIENCE, database: str = ALIAS) -> Iterator[None]:
 
 
 def pages(
-    where: Document, size: int, fields: Document | None = None, database: str = ALIAS
+    where: Document,
+    size: int,
+    fields: Document | None = None,
+    database: str = ALIAS,
+    table: str = Conversation._meta.db_table,
 ) -> Iterator[list[Document]]:
     """Return the documents, by the page, from a cursor that is opened now; raise StoreUnavailable.
 
@@ -55,7 +59,7 @@ def pages(
     every page would read the whole collection.
     """
     with patient(database=database):
-        cursor = documents(database=database).find(where, fields, batch_size=size)
+        cursor = documents(table, database).find(where, fields, batch_size=size)
     return _pages(cursor, size, database)
 
 

@@ -52,14 +52,14 @@ def end_of(records: Any) -> str:
         return NO_TIME
 
 
-def newest(tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+def newest(tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str = "") -> Newest:
     """Return a part of the list: see HistoryStore.newest."""
     enough, found = deadline.left() / 2, list[Place]()
     end: Place | None = None
     with failing_fast(_WALK):
         whole = documents(NOTES).find_one({"_id": LISTED}) is not None
         for where, last in _spans(tenant, before, since):
-            part, more = _find(tenant, where, limit + 1 - len(found), contains)
+            part, more = _find(tenant, where, limit + 1 - len(found), contains, user)
             found += part
             end = found[-1] if more and found else last
             if more or deadline.left() < enough:
@@ -113,11 +113,13 @@ def _value(tenant: str | None, at: str) -> Any:
     return datetime.fromisoformat(at) if tenant is None else f"{tenant}:{at}"
 
 
-def _find(tenant: str | None, where: Document, limit: int, contains: str) -> tuple[list[Place], bool]:
+def _find(tenant: str | None, where: Document, limit: int, contains: str, user: str) -> tuple[list[Place], bool]:
     """Return the places of at most so many documents that match, and whether there may be more. Another program's are
     left out."""
     if contains:
         where = where | {"_id": where.get("_id", {}) | {"$regex": f"^{KEY_BEGINS}.*{re.escape(contains)}"}}
+    if user:
+        where = where | {"messages.user": user}
     order = [("updated_at" if tenant is None else "place", -1), ("_id", -1)]
     page = list(documents().find(where | living(), {"place": 1, "updated_at": 1}).sort(order).limit(limit))
     found = ((one["_id"], _updated(one) if tenant is None else place_in(one)) for one in page if is_key(one["_id"]))

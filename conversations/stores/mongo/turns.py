@@ -74,8 +74,10 @@ class DocumentStore(DocumentControl, HistoryStore):
     def _scan(self, cursor: str, limit: int, tenant: str | None) -> Page:
         return listing.scan(cursor, limit, tenant)
 
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
-        return places.newest(tenant, before, limit, since, contains)
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
+        return places.newest(tenant, before, limit, since, contains, user)
 
     def count(self, tenant: str | None, since: str = NO_TIME, until: str = "") -> int | None:
         return places.count(tenant, since, until)

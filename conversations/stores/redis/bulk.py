@@ -12,7 +12,7 @@ from conversations.stores.base import NO_TIME
 from conversations.stores.batches import batches
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.redis.bulk_reader import RedisReader
-from conversations.stores.redis.format import TAIL, flag_bytes, kept_arguments, stamps
+from conversations.stores.redis.format import flag_bytes, kept_arguments, stamps
 from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import (
     CONVERSATIONS,
@@ -23,8 +23,9 @@ from conversations.stores.redis.keys import (
     newest_key,
     tombstone_key,
     used_keys_key,
+    user_key,
 )
-from conversations.stores.redis.newest import adding, removing
+from conversations.stores.redis.newest import Change, adding, removing
 from conversations.stores.redis.patient import (
     BATCH,
     PAUSE,
@@ -38,8 +39,7 @@ from conversations.stores.redis.patient import (
 )
 from conversations.stores.redis.put import put
 from conversations.stores.redis.scripts import source
-from conversations.stores.sessions import is_key, make_key
-from conversations.turns import SESSION
+from conversations.stores.sessions import is_key, make_key, tenant_of
 from conversations.used_keys import Keys
 
 _LASTING = (CONVERSATIONS, TOMBSTONES, QUARANTINED)
@@ -51,7 +51,7 @@ class RedisBulk(RedisReader, BulkStore):
     expired_name = "keys_without_ttl"
 
     def _put(self, shares: Sequence[Share], replace: bool) -> Attempt:
-        self._list({share.session: max(turn.answer.at for turn in share.turns) for share in shares if share.turns})
+        self._list({share.session: Change.of(share.turns) for share in shares if share.turns})
         return put(patient_client(self._cache), self.store, shares, replace)
 
     def keep_keys(self, keys: Mapping[str, Keys]) -> None:
@@ -96,16 +96,21 @@ class RedisBulk(RedisReader, BulkStore):
             tenants = [name.decode(errors="replace") for name in patient_client(self._cache).zrange(TENANTS, 0, -1)]
         for key in (TENANTS, *map(newest_key, tenants)):
             self._send([("ZREMRANGEBYSCORE", key, "-inf", f"({oldest}")])
+        pruned = set[str]()
         for names in self.sessions(SCAN):
-            sessions = list(filter(SESSION.fullmatch, names))
-            ends = self._each(sessions, lambda pipeline, key: pipeline.getrange(key, -TAIL, -1))
-            found = {session: _time_in(end) for session, end in ends if end != b""}  # that one has gone
+            found = {session: Change(_time_in(end), users) for session, end, users in self._places(names)}
+            users = {user_key(tenant_of(session), user) for session, change in found.items() for user in change.users}
+            self._send([("ZREMRANGEBYSCORE", key, "-inf", f"({oldest}") for key in users - pruned])
+            pruned |= users
             for answer in self._list(found):
                 no_error(answer)  # or the list would count as whole without these
             yield len(found)
 
-    def _list(self, places: Mapping[str, str]) -> list[Any]:
-        """Add sessions to the lists, with the times of their last messages; return the answers."""
+    def drop_list_of(self, user: str, tenant: str) -> None:
+        self._send([("UNLINK", user_key(tenant, user))])
+
+    def _list(self, places: Mapping[str, Change]) -> list[Any]:
+        """Add sessions to the lists; return the answers."""
         return [answer for batch in batches(places.items(), BATCH) for answer in self._send(adding(batch))]
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
@@ -145,9 +150,9 @@ class RedisBulk(RedisReader, BulkStore):
         return found
 
 
-def _time_in(end: bytes | None) -> str:
+def _time_in(end: bytes) -> str:
     """Return the time of the last message, by the end of what is stored; NO_TIME where that is no history."""
-    id_, at = stamps(end or b"")
+    id_, at = stamps(end)
     return at if is_stamped(id_, at) else NO_TIME
 
 

@@ -11,16 +11,18 @@ from conversations.ids import MESSAGE_ID
 from conversations.merge import digest_of
 from conversations.stores.base import Contents, HistoryStore, tombstone_in
 from conversations.stores.batches import PATIENCE, Deadline, batches
-from conversations.stores.bulk_reader import BulkReader, Entry, Found, Memory
+from conversations.stores.bulk_reader import BulkReader, Entry, Found, Memory, UsersPage
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.cluster import servers
 from conversations.stores.redis.entries import entries
 from conversations.stores.redis.format import TAIL, flag_text, keys_of, stamps, turn_ids
 from conversations.stores.redis.keys import (
     CONVERSATIONS,
+    QUARANTINED,
     TOMBSTONES,
     matches,
     name_in,
+    quarantine_key,
     tombstone_key,
     used_keys_key,
 )
@@ -38,7 +40,8 @@ from conversations.stores.redis.patient import (
     scan,
     turns_client,
 )
-from conversations.stores.sessions import make_key
+from conversations.stores.redis.scripts import source
+from conversations.stores.sessions import KEY_BEGINS, is_of, make_key
 from conversations.turns import SESSION, History
 
 _SAMPLE = 1000  # keys that tell which part of them are conversations
@@ -143,6 +146,19 @@ class RedisReader(BulkReader):
         with errors():
             yield from self._cache().client.flags.walk(patient_client(self._cache), size)
 
+    def of_user(self, user: str, tenant: str, size: int) -> Iterator[UsersPage]:
+        for names in self.sessions(max(size, SCAN)):
+            found = {session for session, _, users in self._places(names) if user in users and is_of(session, tenant)}
+            yield UsersPage(len(names), frozenset(found))
+        place = patient_client(self._cache).register_script(source("place"))
+        for keys in scan(QUARANTINED, max(size, SCAN), self._cache):
+            pipeline = self._pipeline()
+            for key in keys:
+                place([key], client=pipeline)
+            held = zip(map(_session_in_copy, keys), answers(pipeline), strict=True)
+            of_user = {session for session, answer in held if answer and user.encode() in answer[1:]}
+            yield UsersPage(0, frozenset(filter(partial(is_of, tenant=tenant), filter(SESSION.fullmatch, of_user))))
+
     def memory(self) -> Memory:
         with errors():
             return _together([_memory(server) for server in servers(patient_client(self._cache))])
@@ -150,6 +166,14 @@ class RedisReader(BulkReader):
     def sizes(self, sessions: Collection[str]) -> dict[str, int]:
         found = self._each(sessions, lambda pipeline, key: pipeline.memory_usage(key))
         return {session: size or 0 for session, size in found}
+
+    def _places(self, names: Iterable[str]) -> Iterator[tuple[str, bytes, list[str]]]:
+        """Yield the end of the last line of each session that there is, and its users."""
+        place = patient_client(self._cache).register_script(source("place"))
+        sessions = list(filter(SESSION.fullmatch, names))
+        for session, found in self._each(sessions, lambda pipeline, key: place([key], client=pipeline)):
+            if found is not None:
+                yield session, found[0], [user.decode(errors="replace") for user in found[1:]]
 
     def _pipeline(self) -> Any:
         return patient_client(self._cache).pipeline(transaction=False)
@@ -163,6 +187,11 @@ class RedisReader(BulkReader):
             found = answers(pipeline, raising=False)
             time.sleep(PAUSE)
             yield from zip(names, map(no_error, found), strict=True)
+
+
+def _session_in_copy(key: bytes) -> str:
+    """Return whose quarantined copy has that key."""
+    return key.removeprefix(quarantine_key(KEY_BEGINS)[:-1].encode()).rpartition(b"}")[0].decode(errors="replace")
 
 
 def _found(session: str, most_turns: int, value: Any, tombstone: Any, flag: Any, keys: Any) -> Found:

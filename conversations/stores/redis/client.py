@@ -27,7 +27,7 @@ from conversations.stores.redis.format import flag_text, keeping, kept_arguments
 from conversations.stores.redis.kept import Command, KeptConnections
 from conversations.stores.redis.keys import quarantine_key, tombstone_key, used_keys_key
 from conversations.stores.redis.lines import Lines, shown, whole
-from conversations.stores.redis.newest import NewestFirst
+from conversations.stores.redis.newest import Change, NewestFirst
 from conversations.stores.redis.room import step
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
@@ -86,13 +86,14 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         turns = (*missing, turn) if turn else missing
         for one in turns:
             arguments += (one.id, one.question.key or "", asked_at(one), one.lines())
-        listing = newest.adding([(session, max(one.answer.at for one in turns))]) if turns else []
+        listing = newest.adding([(session, Change.of(turns))]) if turns else []
         added, before, tombstone, corrupt, expired = self.run("append", keys, arguments, listing)
         return bool(turn and added), int(before), tombstone.decode(), bool(corrupt), expired.decode()
 
     def append_after(self, session: str, seen: Lines, turn: Turn, limits: Limits, *, flag: bool) -> bool:
         """Add a turn, and the flag, where it comes after `seen` and no other turn does, in one step that does not look
-        at the other turns; return whether it was added."""
+        at the other turns; return whether it was added. A conversation that has a user only now is added to the list of
+        that one in the same round trip."""
         lines, turns, used = turn.lines(), seen.stored_messages // 2, turn.question.key
         how = step(len(seen.stored), turns, len(lines), limits)
         if how is None or turn.id <= seen.last_id or (used and seen.turn_of(used)):
@@ -103,8 +104,10 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         arguments: list[Any] = [limits.ttl, seen.last_id, cut, first, turn.id, lines, how.half]
         if used or flag:
             arguments += (used or "", asked_at(turn), *keeping(), *flags)
+        user = turn.question.user
+        listing = newest.adding([(session, Change.of([turn]))]) if user and user != seen.user else ()
         try:
-            return bool(self.run("append_after", keys, arguments))
+            return bool(self.run("append_after", keys, arguments, listing))
         except ResponseError as error:
             # By rights of an older deployment, which lack APPEND. Redis 7.0 says so in its own words.
             if not isinstance(error, NoPermissionError) and "can't run this command" not in str(error):
@@ -123,11 +126,17 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def forget(self, session: str, upto: str, ttl: int, *, flag: bool) -> int:
         """Delete turns up to an id and its quarantined copies, leaving a tombstone and the flag; return how many
-        things went. In the same round trip it leaves the list; a later turn puts it there again."""
+        things went. In the same round trip it leaves the list, and in another one those of its users; a later turn puts
+        it there again."""
         key = self.make_key(session)
         keys, flags = self._flagged([key, tombstone_key(key), quarantine_key(key)], session, flag)
         self.newest.noted.pop(session, None)
-        return int(self.run("delete", keys, [upto, ttl, *flags], newest.removing(session)))
+        gone, *users = self.run("delete", keys, [upto, ttl, *flags], newest.removing(session))
+        if users:
+            # What is refused, or lost, here is never shown, and goes with the list.
+            with suppress(RedisError):
+                self._turns.call_each(newest.removing_of(session, [user.decode(errors="replace") for user in users]))
+        return int(gone)
 
     def expires_in(self, session: str) -> int:
         """Return the answer of TTL, in one round trip: seconds, -1 for never, -2 when there is none."""
@@ -266,6 +275,6 @@ def _histories(url: str) -> Any:
 
 def _summary(answer: Any, place: str | None, preview: int) -> Summary:
     """Return the summary that the script's answer means."""
-    count, tail, size, words = answer
+    count, tail, size, words, user = answer
     question = question_in(words)[:preview] if preview else None
-    return Summary.of_end(count, *stamps(tail), place, size, question)
+    return Summary.of_end(count, *stamps(tail), place, user.decode(errors="replace") or None, size, question)

@@ -66,6 +66,12 @@ def tags() -> list[str]:
     return [found[slot] for slot in range(REDIS_CLUSTER_HASH_SLOTS)]
 
 
+def user_key(tenant: str, user: str) -> str:
+    """Return the key of the sorted set of a user's conversations, as that of a tenant's. A tenant has no colon in its
+    name, so two users of two tenants never have one key."""
+    return f"onesource:user:{tenant}:{user}"
+
+
 def tombstone_key(key: str) -> str:
     """Return the key of a conversation's tombstone; the braces keep it in the conversation's cluster slot."""
     return f"tomb:{{{key}}}"

@@ -18,6 +18,8 @@ from conversations.turns import History, Message, Turn
 _BEGIN = b'{"role":"user",'
 _KEY = re.compile(rb',"key":"([^"]*)"')  # in content every quote is escaped, so this is a message's own
 _KEY_BEGINS = b',"key":"'
+_USER = re.compile(rb',"user":"([^"]*)"')  # the same
+_USER_BEGINS = b',"user":"'
 _set = partial(object.__setattr__)
 
 
@@ -94,6 +96,13 @@ class Lines(History):
     @property
     def first_id(self) -> str:
         return _id_at(self._value, 0)
+
+    @property
+    def user(self) -> str | None:
+        if _USER_BEGINS not in self._value:
+            return None
+        found = _USER.match(self._value, self._value.rindex(_USER_BEGINS))
+        return found[1].decode(errors="replace") if found else None
 
     def without(self, turns: int) -> tuple[int, str]:
         """Return how many bytes so many of the oldest turns take in `stored`, and the id that then is the first, ""

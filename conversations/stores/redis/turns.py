@@ -22,6 +22,7 @@ from conversations.stores.redis.control import CacheControl
 from conversations.stores.redis.faults import as_unavailable
 from conversations.stores.redis.format import keys_of
 from conversations.stores.redis.lines import Lines
+from conversations.stores.redis.newest import Change
 from conversations.stores.sessions import is_of, session_of
 from conversations.turns import History, Turn
 from conversations.used_keys import Keys
@@ -64,7 +65,8 @@ class CacheStore(CacheControl, HistoryStore):
         with self._errors():
             client = self._client
             if isinstance(seen, Lines) and client.append_after(session, seen, turn, self.limits, flag=flag):
-                client.newest.noted[session] = turn.answer.at
+                user = turn.question.user
+                client.newest.noted[session] = Change(turn.answer.at, (user,) if user else ())
                 return _ADDED
         return self._append(session, turn, (), flag)
 
@@ -97,9 +99,11 @@ class CacheStore(CacheControl, HistoryStore):
                     count = min(2 * count, _STEP)
         return Page(tuple(found), str(position or ""))
 
-    def _newest(self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str) -> Newest:
+    def _newest(
+        self, tenant: str | None, before: Place | None, limit: int, since: str, contains: str, user: str
+    ) -> Newest:
         with as_unavailable(self.alias):
-            return self._client.newest.read(tenant, before, limit, since, contains)
+            return self._client.newest.read(tenant, before, limit, since, contains, user)
 
     def write_list(self) -> None:
         with as_unavailable(self.alias):

@@ -1,16 +1,17 @@
--- Count the messages of one conversation and return the end of its last line, its size, and the beginning of its newest
--- question, so that a list fetches no whole values.
+-- Count the messages of one conversation and return the end of its last line, its size, the beginning of its newest
+-- question, and its user, so that a list fetches no whole values.
 --
 -- KEYS[1] the conversation
 -- ARGV    most turns that readers see, bytes wanted of the newest question's line
--- answers nothing if there is none, {0, "", 0, ""} if it is not lines of a conversation, else {messages, last 77 bytes,
--- bytes in all, that beginning}
+-- answers nothing if there is none, {0, "", 0, "", ""} if it is not lines of a conversation, else {messages, last 77
+-- bytes, bytes in all, that beginning, user}
 --
 -- Only the beginning and the end of each line are looked at.
 
 -- include: turns.lua
+-- include: users.lua
 
-local CORRUPT = {0, '', 0, ''}
+local CORRUPT = {0, '', 0, '', ''}
 
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then -- an error
@@ -36,4 +37,4 @@ if messages % 2 == 1 then
   return CORRUPT
 end
 local words = string.sub(value, question, math.min(question + ARGV[2], answer) - 1)
-return {math.min(messages, 2 * ARGV[1]), tail, #value, words}
+return {math.min(messages, 2 * ARGV[1]), tail, #value, words, newest_user(value)}
