@@ -4,8 +4,6 @@ deleted."""
 import http.client
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,33 +14,17 @@ import pytest
 from conversations.stores import ALIASES
 from ops.backup import deletions
 from tests.builders import a_session
-from tests.faults.service import PATIENCE, ROOT, Service
-from tests.servers import MongoServer, RedisServer, eventually
+from tests.faults.service import PATIENCE
+from tests.server.deployment import Deployment
+from tests.servers import eventually
 
 
-class Deployment:
-    """A service of two workers. Its operator is on another machine: of what the service has in VAR_DIR nothing is
-    known there."""
+class WithBackups(Deployment):
+    """A service whose operator makes backups."""
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.backups = home, home / "backups"
-        self.default = home / "default.sqlite3"
-        self.redis, self.mongo = RedisServer(home / "redis"), MongoServer(home / "mongo")
-        self.service = Service(
-            home / "service", REDIS_URL=self.redis.url, MONGO_URL=self.mongo.url, CONV_DUAL_WRITE="1",
-            WEB_CONCURRENCY="2", DATABASE_URL=f"sqlite:///{self.default}",
-        )  # fmt: skip
-
-    def start(self) -> "Deployment":
-        self.redis.start()
-        self.mongo.start()
-        self.service.start().wait()
-        return self
-
-    def stop(self) -> None:
-        self.service.stop()
-        self.redis.kill()
-        self.mongo.kill()
+    @property
+    def backups(self) -> Path:
+        return self.home / "backups"
 
     def ask(self, session: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=10)
@@ -53,15 +35,6 @@ class Deployment:
 
     def status(self, session: str, method: str = "GET") -> int:
         return self.service.request(method, f"/api/chat/conversations/{session}/")[0]
-
-    def manage(self, *words: str, default: Path | None = None) -> tuple[int, dict[str, Any]]:
-        """Return the exit code and the report of a command of the operator."""
-        environment = {"VAR_DIR": str(self.home / "operator"), "DATABASE_URL": f"sqlite:///{default or self.default}"}
-        done = subprocess.run(
-            [sys.executable, "manage.py", *words, "--json"], env=self.service.environment | environment, cwd=ROOT,
-            capture_output=True, text=True, check=False, timeout=PATIENCE,
-        )  # fmt: skip
-        return done.returncode, json.loads(done.stdout or "null")
 
     def back_up(self) -> str:
         code, report = self.manage("backup", "--to", str(self.backups))
@@ -84,15 +57,15 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(tmp_path_factory.mktemp("ledger"))
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithBackups]:
+    deployment = WithBackups(tmp_path_factory.mktemp("ledger"))
     try:
         yield deployment.start()
     finally:
         deployment.stop()
 
 
-def two(deployment: Deployment) -> tuple[str, str]:
+def two(deployment: WithBackups) -> tuple[str, str]:
     """Return two sessions that were asked for, and are stored."""
     sessions = a_session(), a_session()
     for session in sessions:
@@ -100,14 +73,14 @@ def two(deployment: Deployment) -> tuple[str, str]:
     return sessions
 
 
-def is_restored(deployment: Deployment, report: dict[str, Any], gone: str, kept: str) -> None:
+def is_restored(deployment: WithBackups, report: dict[str, Any], gone: str, kept: str) -> None:
     assert all(report["stores"][alias]["left_out"] == 1 for alias in ALIASES), report
     for _ in range(10):  # both workers
         assert deployment.status(gone) == 404
     eventually(lambda: deployment.status(kept) == 200, "it was not restored")
 
 
-def test_the_service_moves_a_deletion_to_default_and_a_restore_honours_it(deployment: Deployment) -> None:
+def test_the_service_moves_a_deletion_to_default_and_a_restore_honours_it(deployment: WithBackups) -> None:
     gone, kept = two(deployment)
     path = deployment.back_up()
     assert deployment.status(gone, "DELETE") == 204
@@ -119,7 +92,7 @@ def test_the_service_moves_a_deletion_to_default_and_a_restore_honours_it(deploy
     is_restored(deployment, report, gone, kept)
 
 
-def test_a_service_that_was_killed_moves_it_when_it_is_started_again(deployment: Deployment) -> None:
+def test_a_service_that_was_killed_moves_it_when_it_is_started_again(deployment: WithBackups) -> None:
     """The deletion was answered, and in a file of VAR_DIR then."""
     gone, kept = two(deployment)
     path = deployment.back_up()
@@ -133,7 +106,7 @@ def test_a_service_that_was_killed_moves_it_when_it_is_started_again(deployment:
     is_restored(deployment, report, gone, kept)
 
 
-def test_beside_the_archives_it_is_known_where_default_is_lost_too(deployment: Deployment) -> None:
+def test_beside_the_archives_it_is_known_where_default_is_lost_too(deployment: WithBackups) -> None:
     """By a later backup. Of the time since then nothing is known, which restore tells."""
     gone, kept = two(deployment)
     path = deployment.back_up()

@@ -2,43 +2,26 @@
 
 import http.client
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conversations.runtime import revoked
 from conversations.stores.redis.keys import note_key
-from tests.builders import a_session
-from tests.faults.service import PATIENCE, ROOT, Service
-from tests.servers import MongoServer, RedisServer, eventually
+from tests.builders import a_session, make_token
+from tests.configured import LONG_SECRET
+from tests.faults.service import PATIENCE
+from tests.server.deployment import Deployment
+from tests.servers import eventually
 
 MOST_SECONDS = 2.0
 ALL_WORKERS = 20  # new connections, of which each goes to one of two workers
 
 
-class Deployment:
-    """A service with stores of its own, and its operator's command line on another machine: what VAR_DIR has there is
-    of no use to the service, and what is noted reaches it through the stores alone."""
-
-    def __init__(self, home: Path) -> None:
-        self.operator = {"VAR_DIR": str(home / "operator")}
-        self.redis, self.mongo = RedisServer(home / "redis"), MongoServer(home / "mongo")
-        self.service = Service(
-            home / "service", REDIS_URL=self.redis.url, MONGO_URL=self.mongo.url, CHAT_AUTH="token",
-            CHAT_RATE="100000/min", CONV_DUAL_WRITE="1", WEB_CONCURRENCY="2",
-            DATABASE_URL=f"sqlite:///{home}/default.sqlite3",
-        )  # fmt: skip
-
-    def start(self) -> "Deployment":
-        self.redis.start()
-        self.mongo.start()
-        self.service.start().wait()
-        return self
+class WithTokens(Deployment):
+    """A service whose operator makes and revokes tokens; what is noted reaches it through the stores alone."""
 
     def restart(self, **variables: str) -> None:
         """Start the service again; return when it answers, with stores or without."""
@@ -47,23 +30,13 @@ class Deployment:
         self.service.start()
         eventually(self._answers, "it does not serve", PATIENCE)
 
-    def stop(self) -> None:
-        self.service.stop()
-        self.redis.kill()
-        self.mongo.kill()
-
-    def manage(self, *words: str) -> tuple[int, Any]:
+    def token(self, *words: str) -> tuple[int, Any]:
         """Return the exit code and the report of `manage.py token`."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", "token", *words, "--json"],
-            env=self.service.environment | self.operator, cwd=ROOT, capture_output=True, text=True, check=False,
-            timeout=PATIENCE,
-        )  # fmt: skip
-        return done.returncode, json.loads(done.stdout or "null")
+        return self.manage("token", *words)
 
     def create(self, *words: str) -> tuple[str, str]:
         """Return the id and the token."""
-        code, made = self.manage("create", "somebody", *words)
+        code, made = self.token("create", "somebody", *words)
         assert code == 0
         return made["id"], made["token"]
 
@@ -103,8 +76,9 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(tmp_path_factory.mktemp("tokens"))
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WithTokens]:
+    variables = {"CHAT_AUTH": "token", "CHAT_RATE": "100000/min", "SECRET_KEY": LONG_SECRET}
+    deployment = WithTokens(tmp_path_factory.mktemp("tokens"), **variables)
     try:
         yield deployment.start()
     finally:
@@ -112,7 +86,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 @pytest.fixture
-def started(deployment: Deployment) -> Iterator[Deployment]:
+def started(deployment: WithTokens) -> Iterator[WithTokens]:
     """The same, with all that a test has stopped started again."""
     yield deployment
     for server in (deployment.redis, deployment.mongo):
@@ -126,10 +100,10 @@ def report(what: str, seconds: float) -> None:
     print(f"{what}: refused by every worker after {seconds:.2f} s")  # noqa: T201  (with -rP: the figure of guarantees.md)
 
 
-def test_a_revoked_token_is_refused_in_every_worker(started: Deployment) -> None:
-    (identity, token), (_, other) = started.create(), started.create()
+def test_a_revoked_token_is_refused_in_every_worker(started: WithTokens) -> None:
+    (identity, token), other = started.create(), make_token("somebody")
     assert started.statuses(token) == {200}
-    code, done = started.manage("revoke", identity)
+    code, done = started.token("revoke", identity)
     assert (code, done["missed"]) == (0, [])
     seconds = started.seconds_until_refused(token)
     report("both stores", seconds)
@@ -140,12 +114,12 @@ def test_a_revoked_token_is_refused_in_every_worker(started: Deployment) -> None
 @pytest.mark.parametrize("name", ["redis", "mongo"])
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 def test_with_a_store_out_a_valid_token_works_and_a_revoked_one_does_not(
-    started: Deployment, name: str, fault: str
+    started: WithTokens, name: str, fault: str
 ) -> None:
-    (identity, token), (_, other) = started.create(), started.create()
+    (identity, token), other = started.create(), make_token("somebody")
     getattr(getattr(started, name), fault)()
     eventually(lambda: started.statuses(token) == {200}, "a valid token is refused")
-    code, done = started.manage("revoke", identity)
+    code, done = started.token("revoke", identity)
     assert (code, done["missed"]) == (0, [name])
     seconds = started.seconds_until_refused(token)
     report(f"{name} {fault}", seconds)
@@ -153,14 +127,14 @@ def test_with_a_store_out_a_valid_token_works_and_a_revoked_one_does_not(
     assert started.statuses(other) == {200}
 
 
-def test_with_default_out_a_valid_token_works_and_a_revoked_one_does_not(started: Deployment) -> None:
-    (identity, token), (_, other) = started.create(), started.create()
+def test_with_default_out_a_valid_token_works_and_a_revoked_one_does_not(started: WithTokens) -> None:
+    (identity, token), other = started.create(), make_token("somebody")
     files = {path: path.read_bytes() for path in started.service.home.parent.glob("default.sqlite3*")}
     for path in files:
         path.write_bytes(b"this is no database " * 1000)
     try:
-        assert started.manage("create", "somebody")[0] == 2
-        code, done = started.manage("revoke", identity)
+        assert started.token("create", "somebody")[0] == 2
+        code, done = started.token("revoke", identity)
         assert (code, done["missed"]) == (0, ["default"])
         assert started.seconds_until_refused(token) <= MOST_SECONDS
         assert started.statuses(other) == {200}
@@ -169,9 +143,9 @@ def test_with_default_out_a_valid_token_works_and_a_revoked_one_does_not(started
             path.write_bytes(content)
 
 
-def test_a_revoked_token_stays_refused_after_a_flush_and_a_restart_with_both_stores_out(started: Deployment) -> None:
-    (identity, token), (_, other) = started.create(), started.create()
-    assert started.manage("revoke", identity)[0] == 0
+def test_a_revoked_token_stays_refused_after_a_flush_and_a_restart_with_both_stores_out(started: WithTokens) -> None:
+    (identity, token), other = started.create(), make_token("somebody")
+    assert started.token("revoke", identity)[0] == 0
     with started.redis.client() as redis:
         redis.flushall()
     eventually(lambda: identity in started.noted_in_redis(), "Redis was not given it again")
@@ -184,9 +158,9 @@ def test_a_revoked_token_stays_refused_after_a_flush_and_a_restart_with_both_sto
     assert started.statuses(other) == {503}  # it is accepted; there is no store
 
 
-def test_keys_are_rotated_with_an_overlap(started: Deployment) -> None:
+def test_keys_are_rotated_with_an_overlap(started: WithTokens) -> None:
     first, second = "1:the first key of this test is no secret", "2:the second key of this test is no secret"
-    _, of_main = started.create()
+    of_main = make_token("somebody")
     started.restart(CHAT_KEYS=first)
     identity, of_first = started.create("--tenant", "rotated")
     started.restart(CHAT_KEYS=f"{second},{first}")
@@ -196,7 +170,7 @@ def test_keys_are_rotated_with_an_overlap(started: Deployment) -> None:
     assert started.statuses(of_main) == {200}
     started.restart(CHAT_KEYS=second)
     assert (started.statuses(of_first), started.statuses(of_second), started.statuses(of_main)) == ({401}, {200}, {200})
-    found = {each["id"]: each["state"] for each in started.manage("list")[1]["tokens"]}
+    found = {each["id"]: each["state"] for each in started.token("list")[1]["tokens"]}
     assert found[identity] == "no key"
     started.restart(CHAT_KEYS="")
 
@@ -206,6 +180,6 @@ def test_keys_are_rotated_with_an_overlap(started: Deployment) -> None:
     [b"A" * 8192, b"main." + b"A:" * 4000, b"\xff\xfe\x80", "main.ü:é:ß".encode(), "main.ü".encode("latin-1"),
      b"main.a:b:c", b"." * 8000, b"a b c"],
 )  # fmt: skip
-def test_garbage_is_401(started: Deployment, token: bytes) -> None:
+def test_garbage_is_401(started: WithTokens, token: bytes) -> None:
     status, body = started.ask(token)
     assert (status, body["code"]) == (401, "authentication_failed")
