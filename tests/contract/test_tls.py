@@ -18,7 +18,7 @@ from tests.builders import a_session, a_turn, some_turns
 from tests.deploy.files import ROOT
 from tests.servers import RedisServer, eventually, free_port, redis_binary, use_redis
 
-SETTINGS, USERS = ROOT / "docs" / "settings.md", ROOT / "deploy" / "k8s" / "redis" / "users.acl"
+SETTINGS, USERS = ROOT / "docs" / "settings.md", ROOT / "deploy" / "k8s" / "base" / "redis" / "users.acl"
 
 
 class TlsRedis(RedisServer):
