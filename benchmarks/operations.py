@@ -121,11 +121,13 @@ class Stack:
     def manage(self, *words: str) -> tuple[float, float, float]:
         """Run the command; return its seconds, those of CPU, and its peak memory in MB."""
         begun = time.monotonic()
-        process = subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=self.environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0, words
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=self.environment,
+                                       stdout=subprocess.DEVNULL, stderr=errors)  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            errors.seek(0)
+            assert process.returncode == 0, (words, process.returncode, errors.read()[-500:])
         return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 

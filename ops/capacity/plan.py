@@ -35,7 +35,7 @@ REDIS_MEMORY = 0.5 * 0.8
 DISK, CPU, NETWORK = 0.7, 0.6, 0.5
 """Parts of a node that may be used."""
 MEMBERS = 3  # of a replica set
-START = 0.8  # seconds of a command before it asks a store
+START = 0.9  # seconds of a command before it asks a store
 CLUSTER = 1000  # servers, by Redis' own documentation
 KEYS_KEPT = 1000  # Idempotency-Keys of a conversation
 HOUR, NIGHT, OUTAGE = 3600, 8 * 3600, 60
