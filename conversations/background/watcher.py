@@ -173,12 +173,17 @@ def _read_flags(alias: str) -> None:
     flags."""
     process = state()
     datasets.compare(process.known, alias, beat=True)
+    process.record_dataset(alias)
     read_at = time.monotonic()
     process.remember_flags(alias, control(alias).flags(repair.MOST_FLAGS), read_at)
 
 
 def _set_pending_flags(alias: str) -> None:
-    """Set the unsynced flags that could not be set before."""
+    """Set the unsynced flags that could not be set before, and those that are due once more."""
+    late, now = state().late_flags, time.monotonic()
+    for flag in [flag for flag, due in late.items() if flag[0] == alias and due <= now]:
+        del late[flag]
+        state().pending_flags.add(flag)
     for where, session in list(state().pending_flags):
         if where == alias:
             _flag(alias, session)

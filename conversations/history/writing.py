@@ -1,6 +1,7 @@
 """Storing one turn: in the primary, or else in the fallback, or with dual write in both."""
 
 import logging
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from telemetry.logs import event, hashed
 
 logger = logging.getLogger(__name__)
 
+_ARRIVES = 120.0  # seconds in which a kernel sends again what was not delivered: 102 with the defaults of Linux
 _RESTAMPS = 3  # each needs another deletion in the very moment of writing
 
 
@@ -97,8 +99,12 @@ def flag_unsynced(session: str, alias: str) -> None:
 
 def flag_later(session: str, aliases: Iterable[str]) -> None:
     """Have the conversation flagged in stores that may have done alone what none has confirmed: by the watcher, once
-    they can be reached."""
-    state().pending_flags.update((alias, session) for alias in aliases)
+    they can be reached, and once more when nothing can arrive any more: a kernel goes on sending what a connection that
+    is closed had not delivered, and after a partition that can be later than the repair."""
+    due = time.monotonic() + _ARRIVES
+    for alias in aliases:
+        state().pending_flags.add((alias, session))
+        state().late_flags[alias, session] = due
 
 
 class Offer:

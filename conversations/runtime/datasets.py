@@ -152,6 +152,7 @@ def verify(known: Known, alias: str) -> bool:
     if known.connections.get(alias) == control(alias).connections:
         return False
     compare(known, alias)
+    state().record_dataset(alias)
     return True
 
 

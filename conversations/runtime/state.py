@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,16 @@ class SharedFlags:
 
     For each store it holds the time of the last unsynced flag that a process set there. The watcher reads flags
     once a second; until then the other processes of this machine learn from here that there is one. It also holds
-    whether the store had flags when it was last read, for a process that starts while the store is unavailable.
+    whether the store had flags when it was last read, for a process that starts while the store is unavailable, and a
+    digest of the dataset's identity as a process last found it: behind Sentinel another may use the old primary still.
     """
 
     _LAYOUT = struct.Struct("d?7x")  # for each store: time of the last flag, whether it had flags
 
-    _TIMES = struct.Struct("d8x" * len(ALIASES))
+    _TIMES = struct.Struct("d8x" * len(ALIASES) + "Q" * len(ALIASES))
 
     def __init__(self, path: Path) -> None:
-        size = self._LAYOUT.size * len(ALIASES)
+        size = self._TIMES.size
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             file.truncate(size)
@@ -74,13 +76,23 @@ class SharedFlags:
         self.set_had_flags(alias, True)
 
     def recorded(self) -> tuple[float, ...]:
-        """Return for each store when a flag was last set there, on the monotonic clock."""
+        """Return for each store when a flag was last set there, on the monotonic clock, and the digests of the
+        datasets."""
         return self._TIMES.unpack_from(self._page)
 
     def recorded_at(self, alias: str) -> float:
         """Return when a flag was last set in the store, on the monotonic clock, which all processes share."""
         at: float = self._LAYOUT.unpack_from(self._page, _OFFSETS[alias])[0]
         return at if at <= time.monotonic() else 0.0  # later than now: written before the machine restarted
+
+    def record_dataset(self, alias: str, identity: str) -> None:
+        """Record the identity of the store's dataset, which this process has just found."""
+        struct.pack_into("Q", self._page, _DATASETS[alias], _digest(identity))
+
+    def knows_another(self, alias: str, identity: str) -> bool:
+        """Return whether a process has found another identity since this one was recorded."""
+        found: int = struct.unpack_from("Q", self._page, _DATASETS[alias])[0]
+        return found not in (0, _digest(identity))
 
     def set_had_flags(self, alias: str, had: bool) -> None:
         struct.pack_into("?", self._page, _OFFSETS[alias] + 8, had)
@@ -91,6 +103,11 @@ class SharedFlags:
 
 
 _OFFSETS = {alias: SharedFlags._LAYOUT.size * number for number, alias in enumerate(ALIASES)}
+_DATASETS = {alias: SharedFlags._LAYOUT.size * len(ALIASES) + 8 * number for number, alias in enumerate(ALIASES)}
+
+
+def _digest(identity: str) -> int:
+    return int.from_bytes(blake2b(identity.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass
@@ -112,6 +129,8 @@ class ProcessState:
     """The datasets, and what is known of their coverage."""
     pending_flags: set[tuple[str, str]] = field(default_factory=set)
     """Unsynced flags that could not be set: (the store that has the turn, session)."""
+    late_flags: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When those are set once more whose turn may arrive late, on the monotonic clock."""
     _kept: tuple[tuple[Any, ...], Inputs] = ((), Inputs(Routing("", dual_write=False)))
     """The inputs of every turn while nothing is out, and the circumstances that they are of."""
 
@@ -159,7 +178,7 @@ class ProcessState:
             frozenset(writable),
             may_have_more=frozenset(more),
             recovering=frozenset(recovering),
-            complete=known.complete if follows else frozenset(),
+            complete=known.complete - self._elsewhere() if follows else frozenset(),
             trimmed=known.trimmed_alone(settings.CONV_TTL_SECONDS) if any(known.trimmed.values()) else frozenset(),
             cut_off=frozenset(alias for alias, names in known.cut_off.items() if names),
             unknown_flags=frozenset(unknown),
@@ -170,6 +189,16 @@ class ProcessState:
         if any(self.known.trimmed.values()) or inputs != Inputs(self.routing, complete=inputs.complete):
             return False
         return all(one.flags and one.flags.complete and not one.flags.sessions for one in self.stores.values())
+
+    def record_dataset(self, alias: str) -> None:
+        """Let the other processes of this machine know which dataset the store has, as this one has just found it."""
+        if found := self.known.datasets.get(alias):
+            self.shared_flags.record_dataset(alias, found.id)
+
+    def _elsewhere(self) -> frozenset[str]:
+        """Return the stores in whose place another process of this machine has found another dataset."""
+        found = self.known.datasets.items()
+        return frozenset(alias for alias, one in found if self.shared_flags.knows_another(alias, one.id))
 
     @property
     def follows(self) -> bool:

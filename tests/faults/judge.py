@@ -26,6 +26,7 @@ from tests.faults.recording import Shown, events_of
 MOST_MILLISECONDS = 2000.0
 MOST_REFUSAL_MILLISECONDS = 1000.0  # with both stores out
 FOLLOW_SECONDS = 2.0
+BACK_SECONDS = 1.0  # until a machine that reached no store looks again
 _EXAMPLES = 3  # of each kind
 
 View = Mapping[str, Held]
@@ -214,7 +215,8 @@ def _judge_request(request: Ask | Deletion, name: str, terms: Terms, verdict: Ve
     if request.error.startswith("connection"):
         expected = terms.lost_connections
     else:
-        while_out = terms.injecting < request.ended and request.started < terms.ending
+        late = BACK_SECONDS if request.machine in terms.stranded else 0.0
+        while_out = terms.injecting < request.ended and request.started < terms.ending + late
         under_way = request.started < terms.injected  # it may have been answered by one store before
         in_time = milliseconds <= (MOST_MILLISECONDS if under_way else MOST_REFUSAL_MILLISECONDS)
         expected = terms.reaches_none(request.machine) and while_out and in_time and request.error.startswith("503")

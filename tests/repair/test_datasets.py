@@ -126,6 +126,17 @@ def test_a_store_that_was_wiped_is_filled_again(alias: str, servers: dict[str, S
 
 
 @pytest.mark.usefixtures("watched")
+def test_a_store_that_another_process_finds_replaced_is_not_complete(watched: None) -> None:
+    """Behind Sentinel this process may use the old primary still, which lacks what the other one stores."""
+    process, session = state.state(), a_session()
+    assert process.inputs(session).complete == set(ALIASES)
+    process.shared_flags.record_dataset(REDIS, "of the new primary")
+    assert process.inputs(session).complete == {MONGO}
+    assert process.inputs(session).read_plan.merge
+    watcher._tick()  # this process has found what there is now
+    assert process.inputs(session).complete == set(ALIASES)
+
+
 def test_no_store_is_complete_where_flags_may_be_lost(redis_server: RedisServer) -> None:
     store(REDIS).append(a_session(), None, some_turns(1), flag=True)
     watcher._tick()

@@ -1,6 +1,7 @@
 """The watcher's second: whatever is stored, and whatever fails, the rest of it is done."""
 
 import logging
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_what_is_corrupt_is_quarantined_and_flagged(alias: str) -> None:
     watcher._tick()
     assert (alias, session) not in state.state().pending_flags
     assert is_flagged(alias, session)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_what_may_arrive_late_is_flagged_once_more(alias: str) -> None:
+    """After a partition a turn can arrive in one store alone when its conversation has been repaired."""
+    session = a_session()
+    writing.flag_later(session, [alias])
+    watcher._tick()
+    flag = store(alias).inspect(session).flag
+    assert flag
+    store(alias).clear_flag(session, flag)
+    watcher._tick()
+    assert not is_flagged(alias, session)
+    state.state().late_flags[alias, session] = time.monotonic()
+    watcher._tick()
+    assert is_flagged(alias, session)
+    assert (alias, session) not in state.state().late_flags
 
 
 @pytest.mark.parametrize("alias", ALIASES)

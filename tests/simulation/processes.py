@@ -53,6 +53,8 @@ class Machine:
         """The aliases that every round trip of this machine takes long to reach."""
         self.flags: dict[str, tuple[float, bool]] = {}
         """For each store when a process last set a flag there, and whether there were any."""
+        self.datasets: dict[str, str] = {}
+        """The identity of each store's dataset, as a process last found it."""
         self.journals: dict[Process, list[str]] = {}
         self.noted: dict[str, Dataset] = {}
         """The datasets that a file on its disk has."""
@@ -65,13 +67,20 @@ class SharedFlags:
 
     def __init__(self, machine: Machine, scheduler: Scheduler) -> None:
         self._flags = machine.flags
+        self._datasets = machine.datasets
         self._scheduler = scheduler
 
     def record(self, alias: str) -> None:
         self._flags[alias] = (self._scheduler.now, True)
 
-    def recorded(self) -> tuple[float, ...]:
-        return tuple(map(self.recorded_at, ALIASES))
+    def recorded(self) -> tuple[object, ...]:
+        return (*map(self.recorded_at, ALIASES), *map(self._datasets.get, ALIASES))
+
+    def record_dataset(self, alias: str, identity: str) -> None:
+        self._datasets[alias] = identity
+
+    def knows_another(self, alias: str, identity: str) -> bool:
+        return self._datasets.get(alias, identity) != identity
 
     def recorded_at(self, alias: str) -> float:
         return self._flags.get(alias, (-1.0, False))[0]
