@@ -175,7 +175,15 @@ class Routes:
         """Return the answer, of SCRIPT LOAD the first master's, for which all are asked; raise the driver's errors."""
         if command[0] == "SCRIPT":
             return self.of_masters(command)[0][0]
-        [answer] = self.call_each([command])
+        self._refresh_after_fault()
+        node = self._node(command)
+        try:
+            return self._kept_of(node).call(*command)
+        except (AskError, TryAgainError) as error:
+            [answer] = self._redirect([command], [error], [0])
+        except _FAULTS as error:
+            self.note_fault(node, error)
+            raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -214,6 +222,11 @@ class Routes:
     def refresh_later(self) -> None:
         """Have the map of slots refreshed before the next command."""
         self._failed = self._failed or ""
+
+    def note_fault(self, node: ClusterNode, error: BaseException) -> None:
+        """Have the map refreshed where the node did not answer; an error that it answers shows nothing of the kind."""
+        if isinstance(error, ConnectionError | TimeoutError | OSError):
+            self._failed = node.name
 
     def _refresh_after_fault(self) -> None:
         """Refresh the map after a node has failed, at most once a second; no thread waits for the one that does."""
@@ -302,8 +315,7 @@ class _Into:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, _FAULTS):
             return False
-        if isinstance(error, ConnectionError | TimeoutError | OSError):
-            self._routes._failed = self._node.name
+        self._routes.note_fault(self._node, error)
         for place in self._places:
             self._answers[place] = error
         return True
