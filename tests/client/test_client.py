@@ -51,6 +51,18 @@ class TestConversation:
         assert (second.msg_count_before, second.behind, second.stored_in) == (2, False, ("redis",))
         assert conversation.last_message_id == second.message_id > first.message_id
 
+    def test_a_conversation_has_the_user_that_it_was_made_with(self, begin: Begin) -> None:
+        conversation = begin(user="ada@example.org")
+        conversation.ask("One?")
+        "".join(conversation.stream("Two?"))
+        conversation.add_turn("Three?", "Three.")
+        assert json.loads(conversation.export())["user"] == "ada@example.org"
+        with pytest.raises(errors.OtherUser):
+            begin(conversation.session_id, user="eve").ask("Four?")
+        begin(conversation.session_id).ask("Five?")
+        with pytest.raises(ValueError, match="a user has"):
+            begin(user="a b")
+
     def test_pieces_come_while_the_answer_is_made(self, begin: Begin, running: Running) -> None:
         conversation = begin()
         running.hold.touch()

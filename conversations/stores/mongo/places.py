@@ -4,7 +4,8 @@
 embedded MongoDB. `updated_at` is that time alone, for the list of all tenants. Both change in the update of the turn.
 
 That server reads and sorts all documents that match, however few it is to return. So the list is read by spans of time,
-each longer than the one before, and no further back than the caller needs.
+each longer than the one before, and no further back than the caller needs. The list of one user is read at once, by the
+index of users.
 """
 
 import re
@@ -58,7 +59,7 @@ def newest(tenant: str | None, before: Place | None, limit: int, since: str, con
     end: Place | None = None
     with failing_fast(_WALK):
         whole = documents(NOTES).find_one({"_id": LISTED}) is not None
-        for where, last in _spans(tenant, before, since):
+        for where, last in _spans(tenant, before, since, bool(user)):
             part, more = _find(tenant, where, limit + 1 - len(found), contains, user)
             found += part
             end = found[-1] if more and found else last
@@ -82,9 +83,11 @@ def count(tenant: str | None, since: str, until: str) -> int:
         return int(documents().count_documents({name: {"$gte": _value(tenant, since)} | upto}))
 
 
-def _spans(tenant: str | None, before: Place | None, since: str) -> Iterator[tuple[Document, Place | None]]:
+def _spans(
+    tenant: str | None, before: Place | None, since: str, at_once: bool = False
+) -> Iterator[tuple[Document, Place | None]]:
     """Yield filters of parts of the list, from the place on, each with the place down to which that is; None at the
-    end."""
+    end. With `at_once` all is one part."""
     name = "updated_at" if tenant is None else "place"
     least = datetime.fromisoformat(since)
     if before and before.session and before.at >= since:
@@ -93,7 +96,7 @@ def _spans(tenant: str | None, before: Place | None, since: str) -> Iterator[tup
     ahead = max(whole_milliseconds(now()) + _AHEAD, least + _MILLISECOND)
     last = datetime.fromisoformat(before.at) if before else ahead
     upto: Document = {"$lt": _value(tenant, before.at)} if before else _latest(tenant)
-    span = _FIRST if before else _AHEAD + _FIRST
+    span = last - least if at_once else _FIRST if before else _AHEAD + _FIRST
     while last > least:
         first = last - span if last - least > span else least
         lowest = first == least
@@ -116,14 +119,19 @@ def _value(tenant: str | None, at: str) -> Any:
 def _find(tenant: str | None, where: Document, limit: int, contains: str, user: str) -> tuple[list[Place], bool]:
     """Return the places of at most so many documents that match, and whether there may be more. Another program's are
     left out."""
-    if contains:
-        where = where | {"_id": where.get("_id", {}) | {"$regex": f"^{KEY_BEGINS}.*{re.escape(contains)}"}}
-    if user:
-        where = where | {"messages.user": user}
+    where = _narrowed(where, contains, user)
     order = [("updated_at" if tenant is None else "place", -1), ("_id", -1)]
     page = list(documents().find(where | living(), {"place": 1, "updated_at": 1}).sort(order).limit(limit))
     found = ((one["_id"], _updated(one) if tenant is None else place_in(one)) for one in page if is_key(one["_id"]))
     return [Place(at, session_of(key)) for key, at in found if at], len(page) == limit
+
+
+def _narrowed(where: Document, contains: str, user: str) -> Document:
+    """Return the filter for those alone with that in their names, of that user."""
+    if contains:
+        where = where | {"_id": where.get("_id", {}) | {"$regex": f"^{KEY_BEGINS}.*{re.escape(contains)}"}}
+    # First: the embedded MongoDB takes the index of what comes first.
+    return {"messages.user": user} | where if user else where
 
 
 def _updated(document: Document) -> str | None:
