@@ -20,7 +20,7 @@ from redis.sentinel import SentinelConnectionPool
 from conversations.stores import limits
 from conversations.stores.redis import newest
 from conversations.stores.redis.address import is_of_cluster
-from conversations.stores.redis.cluster import Cluster, Routes
+from conversations.stores.redis.cluster import Cluster
 from conversations.stores.redis.flags import HashOfEachSlot, OneHash
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, stamps
 from conversations.stores.redis.kept import Command, KeptConnections
@@ -28,6 +28,7 @@ from conversations.stores.redis.keys import quarantine_key, tombstone_key, used_
 from conversations.stores.redis.lines import Lines, shown, whole
 from conversations.stores.redis.newest import NewestFirst
 from conversations.stores.redis.room import step
+from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, asked_at
