@@ -21,7 +21,7 @@ from conversations.stores import limits
 from conversations.stores.base import Summary
 from conversations.stores.redis import newest
 from conversations.stores.redis.address import is_of_cluster
-from conversations.stores.redis.cluster import Cluster, Routes
+from conversations.stores.redis.cluster import Cluster
 from conversations.stores.redis.flags import HashOfEachSlot, OneHash
 from conversations.stores.redis.format import flag_text, keeping, kept_arguments, question_bytes, question_in, stamps
 from conversations.stores.redis.kept import Command, KeptConnections
@@ -29,6 +29,7 @@ from conversations.stores.redis.keys import quarantine_key, tombstone_key, used_
 from conversations.stores.redis.lines import Lines, shown, whole
 from conversations.stores.redis.newest import Change, NewestFirst
 from conversations.stores.redis.room import step
+from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.scripts import registered, run_each
 from conversations.turns import History, Limits, Turn
 from conversations.used_keys import Keys, asked_at

@@ -1,48 +1,31 @@
-"""A Redis Cluster: the same commands, each sent to the master that has its key.
-
-The library keeps the map of slots and the connections to each node. Turns, and pipelines, are sent here: the library's
-own pipeline asks a node for the keys of each script, a round trip more for each, and its calls wait for a quarter of a
-second where a slot has no master.
-"""
+"""The client of a Redis Cluster. The library keeps the map of slots and the connections to each node; see routes.py for
+what is sent over these."""
 
 import threading
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 from zlib import crc32
 
 from redis import ConnectionPool, RedisCluster
 from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.cluster import ClusterNode
-from redis.crc import key_slot
 from redis.exceptions import (
-    AskError,
     ClusterError,
     ConnectionError,
-    MovedError,
-    NoScriptError,
     RedisClusterException,
-    RedisError,
-    TimeoutError,
-    TryAgainError,
 )
 from redis.retry import Retry
 
 from conversations import deadline
 from conversations.stores.redis.address import cluster_in, is_of_cluster
 from conversations.stores.redis.connection import DeadlineParser, HistoryConnectionFactory, connected
-from conversations.stores.redis.kept import Command, KeptConnections
+from conversations.stores.redis.routes import RoutedPipeline, Routes, node_at
 from conversations.stores.redis.scripts import source
 
-EVERY = 1.0  # seconds between two looks at the map of slots after faults
-_PAUSE = 0.01  # seconds until a slot that is being moved is tried again
 _MAKING = 0.2  # seconds that a thread waits for another one that makes the client
 _MOST_MASTERS = 1024
 _PRINTS = 2**32
-_FAULTS = (RedisError, RedisClusterException, OSError)
 
 
 class SlotsAreMoving(ClusterError):
@@ -72,7 +55,7 @@ class Cluster(RedisCluster):
         """The nodes that the address names."""
         super().__init__(
             url=f"{'rediss' if where.tls else 'redis'}://{name}:{port}?{where.options}",
-            startup_nodes=list(map(_node_at, others)),
+            startup_nodes=list(map(node_at, others)),
             retry=Retry(NoBackoff(), 0),  # a retry would apply a command twice when only its reply was lost
             require_full_coverage=False,
             connection_pool_class=_Pool,
@@ -160,198 +143,6 @@ class Cluster(RedisCluster):
         return now
 
 
-class Routes:
-    """Sends commands to the masters that have their keys, over connections that are kept: KeptConnections of each."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._kept: dict[str, tuple[Any, KeptConnections]] = {}
-        self._refreshing = threading.Lock()
-        self._failed: str | None = None
-        self._refreshed = time.monotonic()
-        self._seconds = float(cluster.nodes_manager.connection_kwargs.get("socket_timeout") or 1.0)
-
-    def call(self, *command: Any) -> Any:
-        """Return the answer, of SCRIPT LOAD the first master's, for which all are asked; raise the driver's errors."""
-        if command[0] == "SCRIPT":
-            return self.of_masters(command)[0][0]
-        self._refresh_after_fault()
-        node = self._node(command)
-        try:
-            return self._kept_of(node).call(*command)
-        except (AskError, TryAgainError) as error:
-            [answer] = self._redirect([command], [error], [0])
-        except _FAULTS as error:
-            self.note_fault(node, error)
-            raise
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def call_each(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers of all commands, in one round trip to all masters at once, in the place of an answer the
-        error of the server, or of its connection: what other masters have answered counts all the same."""
-        self._refresh_after_fault()
-        nodes = [self._node(command) for command in commands]
-        answers = self._send([(node, (command,)) for node, command in zip(nodes, commands, strict=True)])
-        redirected = [place for place, answer in enumerate(answers) if isinstance(answer, (AskError, TryAgainError))]
-        return self._redirect(commands, answers, redirected) if redirected else answers
-
-    def of_masters(self, *commands: Command) -> list[list[Any]]:
-        """Return each master's answers of these commands, which have no keys; raise the first error."""
-        self._refresh_after_fault()
-        masters = self._cluster.masters()
-        answers = self._send([(node, (command,)) for node in masters for command in commands])
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return [answers[place : place + len(commands)] for place in range(0, len(answers), len(commands))]
-
-    def refresh(self) -> None:
-        """Ask the nodes for the map of slots; it stays as it is where none answers."""
-        manager, failed, self._failed = self._cluster.nodes_manager, self._failed, None
-        ask = partial(manager.initialize, disconnect_startup_nodes_pools=False, last_failed_node_name=failed)
-        try:
-            ask()
-        except _FAULTS:  # all may have other addresses by now
-            manager.populate_startup_nodes(list(map(_node_at, self._cluster.named)))
-            with suppress(*_FAULTS):
-                ask()
-        self._refreshed = time.monotonic()
-
-    def refresh_later(self) -> None:
-        """Have the map of slots refreshed before the next command."""
-        self._failed = self._failed or ""
-
-    def note_fault(self, node: ClusterNode, error: BaseException) -> None:
-        """Have the map refreshed where the node did not answer; an error that it answers shows nothing of the kind."""
-        if isinstance(error, ConnectionError | TimeoutError | OSError):
-            self._failed = node.name
-
-    def _refresh_after_fault(self) -> None:
-        """Refresh the map after a node has failed, at most once a second; no thread waits for the one that does."""
-        if self._failed is None or time.monotonic() < self._refreshed + EVERY or not self._refreshing.acquire(False):
-            return
-        try:
-            self.refresh()
-        finally:
-            self._refreshing.release()
-
-    def _redirect(self, commands: Sequence[Command], answers: list[Any], places: list[int]) -> list[Any]:
-        """Follow the slots that have moved, or are being moved, for as long as one answer may take: keys of a slot that
-        is being moved may be on both masters for a moment."""
-        until = time.monotonic() + min(self._seconds, deadline.left())
-        while places and time.monotonic() < until:
-            if any(isinstance(answers[place], TryAgainError) for place in places):
-                time.sleep(_PAUSE)
-            again = [self._redirected(commands[place], answers[place]) for place in places]
-            for place, answer in zip(places, self._send(again), strict=True):
-                answers[place] = answer
-            places = [place for place in places if isinstance(answers[place], (AskError, TryAgainError))]
-        return answers
-
-    def _redirected(self, command: Command, answer: Any) -> tuple[ClusterNode, tuple[Command, ...]]:
-        manager = self._cluster.nodes_manager
-        if isinstance(answer, MovedError):
-            manager.move_slot(answer)
-            self.refresh_later()  # others may have moved too
-        elif isinstance(answer, AskError):
-            there = manager.get_node(answer.host, answer.port) or _node_at((answer.host, answer.port))
-            return there, (("ASKING",), command)
-        return self._node(command), (command,)
-
-    def _node(self, command: Command) -> ClusterNode:
-        """Return the master that has the command's key; raise ConnectionError where no node has its slot."""
-        key = command[3] if command[0] == "EVALSHA" else command[1]
-        owners = self._cluster.nodes_manager.slots_cache.get(key_slot(key.encode() if isinstance(key, str) else key))
-        if not owners:
-            self.refresh_later()
-            raise ConnectionError("connecting to the master of a slot: there is none")
-        return owners[0]
-
-    def _send(self, sent: Sequence[tuple[ClusterNode, tuple[Command, ...]]]) -> list[Any]:
-        """Send to all nodes, then read from all; return the answer of the last command of each."""
-        answers: list[Any] = [None] * len(sent)
-        by_node: dict[str, list[int]] = {}
-        for place, (node, _) in enumerate(sent):
-            by_node.setdefault(node.name, []).append(place)
-        waiting: list[tuple[KeptConnections, Any, list[int]]] = []
-        try:
-            for places in by_node.values():
-                node = sent[places[0]][0]
-                commands = [_words(command) for place in places for command in sent[place][1]]
-                with _Into(self, node, answers, places):
-                    kept = self._kept_of(node)
-                    waiting.append((kept, kept.send(commands), places))
-            while waiting:
-                kept, connection, places = waiting.pop(0)
-                with _Into(self, sent[places[0]][0], answers, places):
-                    found = iter(kept.receive(connection, sum(len(sent[place][1]) for place in places)))
-                    for place in places:
-                        for _ in sent[place][1]:
-                            answers[place] = next(found)
-        finally:
-            for kept, connection, _ in waiting:
-                kept.drop(connection)
-        return answers
-
-    def _kept_of(self, node: ClusterNode) -> KeptConnections:
-        pool = self._cluster.get_redis_connection(node).connection_pool
-        found = self._kept.get(node.name)
-        if found is None or found[0] is not pool:
-            found = self._kept[node.name] = (pool, KeptConnections(pool))
-        return found[1]
-
-
-class _Into:
-    """Puts a fault of a node into the places of its answers."""
-
-    def __init__(self, routes: Routes, node: ClusterNode, answers: list[Any], places: list[int]) -> None:
-        self._routes, self._node, self._answers, self._places = routes, node, answers, places
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, _FAULTS):
-            return False
-        self._routes.note_fault(self._node, error)
-        for place in self._places:
-            self._answers[place] = error
-        return True
-
-
-class RoutedPipeline(Pipeline):
-    """A pipeline whose commands go to the masters that have their keys, to all of these at once."""
-
-    def __init__(self, routes: Routes, callbacks: Any) -> None:
-        super().__init__(None, callbacks, transaction=False, shard_hint=None)  # type: ignore[arg-type]
-        self._routes = routes
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        stack, scripts = self.command_stack, self.scripts
-        self.command_stack, self.scripts = [], set()
-        commands = [command for command, _ in stack]
-        answers = self._routes.call_each(commands) if commands else []
-        unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if scripts and unknown:
-            for script in scripts:
-                self._routes.call("SCRIPT", "LOAD", script.script)
-            for place, answer in zip(unknown, self._routes.call_each([commands[one] for one in unknown]), strict=True):
-                answers[place] = answer
-        for place, (command, options) in enumerate(stack):
-            answers[place] = self._parsed(command[0], answers[place], options)
-            if raise_on_error and isinstance(answers[place], Exception):
-                raise answers[place]
-        return answers
-
-    def _parsed(self, name: str, answer: Any, options: dict[str, Any]) -> Any:
-        callback = self.response_callbacks.get(name)  # type: ignore[no-untyped-call]
-        if callback is None or isinstance(answer, Exception):
-            return answer
-        return callback(answer, **{option: value for option, value in options.items() if option != "keys"})
-
-
 class ClusterConnectionFactory(HistoryConnectionFactory):
     """The client of a cluster where the URL is that of one; else connections as they are to a single server."""
 
@@ -391,13 +182,3 @@ def client_of(url: str, **options: Any) -> Cluster:
 def servers(client: Any) -> Iterable[Any]:
     """Return the client, or a client of each master of a cluster."""
     return client.servers() if isinstance(client, Cluster) else [client]
-
-
-def _node_at(place: tuple[str, int]) -> ClusterNode:
-    return ClusterNode(*place)  # type: ignore[no-untyped-call]
-
-
-def _words(command: Command) -> Command:
-    """Return the command with a name of several words taken apart."""
-    name = command[0]
-    return (*name.split(), *command[1:]) if isinstance(name, str) and " " in name else command
