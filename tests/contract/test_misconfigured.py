@@ -13,6 +13,7 @@ from conversations.stores.redis.turns import CacheStore
 from conversations.turns import Limits
 from tests.builders import a_session, a_turn
 from tests.certificates import Authority
+from tests.clusters import ClusterOfServers
 from tests.contract.test_tls import require_tls
 from tests.servers import RedisServer, free_port, redis_binary, use_redis
 
@@ -228,6 +229,38 @@ def test_a_store_that_is_down_is_not_misconfigured(secured: SecuredRedis, settin
     down = free_port()
     assert problem(settings, f"redis://127.0.0.1:{down}/0") == ""
     assert problem(settings, secured.over_tls().replace(str(secured.tls_port), str(down))) == ""
+
+
+def test_a_cluster(redis_cluster: ClusterOfServers, settings: Settings) -> None:
+    use_redis(settings, redis_cluster.url)
+    assert stores.missing_rights("redis") == stores.unusable_files("redis") == ""
+    nodes = redis_cluster.url.partition("://")[2]
+    line = problem(settings, f"redis+cluster://user:guessed@{nodes}")
+    assert line == "Redis knows no such user, or refuses the password: correct the user and the password in REDIS_URL"
+    line = problem(settings, f"rediss+cluster://{nodes}")
+    assert line.endswith("has no TLS on this port: use its TLS port, or a REDIS_URL without it")
+    assert problem(settings, f"redis+cluster://127.0.0.1:{free_port()}") == ""
+
+
+def test_a_user_of_a_cluster_without_rights(redis_cluster: ClusterOfServers, settings: Settings) -> None:
+    nodes = redis_cluster.url.partition("://")[2]
+    rights = "~* +@read +@connection +info +time +script +cluster|nodes"
+    for server in redis_cluster.nodes:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "reader", "on", ">of-reader", *rights.split())
+    try:
+        url = f"redis+cluster://reader:of-reader@{nodes}"
+        assert problem(settings, url).startswith("Redis refuses its user CLUSTER SLOTS (NOPERM)")
+        for server in redis_cluster.nodes:
+            with server.client() as client:
+                client.execute_command("ACL", "SETUSER", "reader", "+cluster|slots", "+cluster|info")
+        use_redis(settings, url)
+        lacking = "DEL, UNLINK, PERSIST, SET, EXPIRE, HDEL, ZADD, ZREM, EVALSHA"
+        assert f"its user {lacking} (NOPERM)" in one_line(stores.missing_rights("redis"))
+    finally:
+        for server in redis_cluster.nodes:
+            with server.client() as client:
+                client.execute_command("ACL", "DELUSER", "reader")
 
 
 def test_sentinels_that_refuse_and_that_watch_another_service(tmp_path: Path, settings: Settings) -> None:

@@ -18,7 +18,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from conversations import deadline
-from conversations.stores.redis.address import cluster_in, is_of_cluster
+from conversations.stores.redis.address import ClusterNodes, cluster_in, is_of_cluster
 from conversations.stores.redis.connection import DeadlineParser, HistoryConnectionFactory, connected
 from conversations.stores.redis.routes import RoutedPipeline, Routes, node_at
 from conversations.stores.redis.scripts import source
@@ -48,14 +48,12 @@ class Cluster(RedisCluster):
 
     def __init__(self, url: str, **options: Any) -> None:
         where = cluster_in(url)
-        (host, port), *others = where.hosts
-        name = f"[{host}]" if ":" in host else host
         self._made_with = (url, options)
         self.named = where.hosts
         """The nodes that the address names."""
         super().__init__(
-            url=f"{'rediss' if where.tls else 'redis'}://{name}:{port}?{where.options}",
-            startup_nodes=list(map(node_at, others)),
+            url=_first_of(where),
+            startup_nodes=list(map(node_at, where.hosts[1:])),
             retry=Retry(NoBackoff(), 0),  # a retry would apply a command twice when only its reply was lost
             require_full_coverage=False,
             connection_pool_class=_Pool,
@@ -177,6 +175,19 @@ def client_of(url: str, **options: Any) -> Cluster:
         raise ConnectionError("connecting to a cluster: none of its nodes answers") from error
     finally:
         _making.release()
+
+
+def pool_of_first(url: str) -> ConnectionPool:
+    """Return a pool of the first node that the URL names; it has connected to nothing yet."""
+    where = cluster_in(url)
+    login = {"username": where.username or None, "password": where.password or None}
+    return ConnectionPool.from_url(_first_of(where), protocol=2, **login)
+
+
+def _first_of(where: ClusterNodes) -> str:
+    host, port = where.hosts[0]
+    name = f"[{host}]" if ":" in host else host
+    return f"{'rediss' if where.tls else 'redis'}://{name}:{port}?{where.options}"
 
 
 def servers(client: Any) -> Iterable[Any]:

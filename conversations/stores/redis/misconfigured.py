@@ -6,7 +6,7 @@ Nothing here is asked by a turn: `serve` looks when it starts, and `status` when
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
 from conversations.errors import StoreUnavailable
+from conversations.stores.redis.address import is_of_cluster
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.cluster import pool_of_first, servers
 from conversations.stores.redis.faults import as_unavailable, cause_of
+from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import tombstone_key, used_keys_key
 from conversations.stores.redis.scripts import source
 from conversations.stores.tls import Names, causes, has_tls, problem
@@ -45,26 +48,32 @@ def why(alias: str, error: StoreUnavailable) -> str:
     if any(isinstance(one, MasterNotFoundError) for one in causes(error)):
         return next(filter(None, map(_why_no_sentinel, _pool().sentinel_manager.sentinels)), "")
     login = "the user and the password in REDIS_URL"
-    return _why(cause_of(error.__cause__ or error), login) or _at_the_socket(_connection())
+    found = _why(cause_of(error.__cause__ or error), login)
+    return found or (_why_no_node(login) if is_of_cluster(_url()) else _at_the_socket(_connection()))
 
 
 def missing_rights(alias: str) -> str:
     """Return which rights the service's user lacks, "" for none. What is tried changes nothing: the keys are not there,
     and Redis refuses first. Raise StoreUnavailable."""
-    commands = list(_harmless())
-    pipeline = histories().client.redis.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
     with as_unavailable(alias):
-        answers = pipeline.execute(raise_on_error=False)
-    found = zip(answers, commands, strict=True)
+        client = histories().client.redis
+        found = _answers(client, _harmless())
+        for server in servers(client):
+            found += _answers(server, _of_no_key())
     refused = dict.fromkeys(_right(one, command) for one, command in found if isinstance(one, NoPermissionError))
     if not refused:
         return ""
     return f"Redis refuses its user {', '.join(refused)} (NOPERM): give the user of REDIS_URL these rights"
 
 
-def _harmless() -> Iterator[tuple[Any, ...]]:
+def _answers(client: Any, commands: Iterable[Command]) -> list[tuple[Any, Command]]:
+    pipeline, sent = client.pipeline(transaction=False), list(commands)
+    for command in sent:
+        pipeline.execute_command(*command)
+    return list(zip(pipeline.execute(raise_on_error=False), sent, strict=True))
+
+
+def _harmless() -> Iterator[Command]:
     """Yield commands that the service needs, in a form that changes nothing; most are answered with an error."""
     key = f"{settings.CACHES['conversations']['KEY_PREFIX']}:{{rights}}"  # no session has braces in its name
     for each in (key, tombstone_key(key), used_keys_key(key), "onesource:rights"):
@@ -81,13 +90,17 @@ def _harmless() -> Iterator[tuple[Any, ...]]:
     yield "ZREM", key, "x"
     yield "ZRANGE", key, 0, 0
     yield "ZSCORE", key, "x"
-    yield "SCAN", 0, "COUNT", 1
-    yield ("TIME",)
-    yield "SCRIPT", "LOAD", source("lease")
     yield "EVALSHA", "0" * 40, 1, key
 
 
-def _right(error: NoPermissionError, command: tuple[Any, ...]) -> str:
+def _of_no_key() -> Iterator[Command]:
+    """Yield the like that every master of a cluster is asked."""
+    yield "SCAN", 0, "COUNT", 1
+    yield ("TIME",)
+    yield "SCRIPT", "LOAD", source("lease")
+
+
+def _right(error: NoPermissionError, command: Command) -> str:
     found = _COMMAND.search(str(error))
     return found[1].upper().replace("|", " ") if found else f"keys like {str(command[1]).partition(':')[0]}:*"
 
@@ -101,6 +114,21 @@ def _why_no_sentinel(sentinel: Any) -> str:
         found = _why(error, "REDIS_SENTINEL_PASSWORD")
         return f"The sentinel at {kwargs['host']}:{kwargs['port']}: {found}" if found else ""
     return f"The sentinels watch no service {_pool().service_name}: correct its name in REDIS_URL"
+
+
+def _why_no_node(login: str) -> str:
+    """Return why the first node of a cluster does not say which slots the nodes have."""
+    connection = _connection()
+    connection.socket_timeout = connection.socket_connect_timeout = _SECONDS
+    try:
+        connection.connect()
+        connection.send_command("CLUSTER", "SLOTS")
+        connection.read_response()
+    except (RedisError, OSError) as error:
+        return _why(error, login) or _at_the_socket(_connection())
+    finally:
+        connection.disconnect()
+    return ""
 
 
 def _why(error: BaseException, login: str) -> str:
@@ -191,8 +219,14 @@ def _plain(connection: Connection) -> socket.socket:
     return socket.create_connection((connection.host, connection.port), timeout=_SECONDS)
 
 
+def _url() -> str:
+    return str(settings.CACHES["conversations"]["LOCATION"][0])
+
+
 def _pool() -> Any:
-    return histories().client.redis.connection_pool
+    """Return the pool of connections, of a cluster one of the first node that the URL names: where a cluster cannot be
+    used it has no other."""
+    return pool_of_first(_url()) if is_of_cluster(_url()) else histories().client.redis.connection_pool
 
 
 def _connection() -> Any:
