@@ -79,9 +79,12 @@ def store(redis_cluster: ClusterOfServers, settings: Settings) -> CacheStore:
 
 
 @pytest.fixture
-def dataset(store: CacheStore) -> Dataset:
+def dataset(store: CacheStore, redis_cluster: ClusterOfServers) -> Dataset:
     """The dataset that the store has from now on."""
     found = store.report()
+    with redis_cluster.client() as client:
+        for key in epoch_keys():  # of other tests' datasets, whose epochs may be later ones
+            client.delete(key)
     given = Dataset(a_session(), (found.dataset.epoch if found.dataset else 0) + 1, found.instance)
     assert store.identify(given, found.dataset)
     epoch = store.beat("a process", given)
