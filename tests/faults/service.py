@@ -50,7 +50,7 @@ class Service:
             "PORT": str(self.port),
             "MANAGEMENT_PORT": str(self.management_port),
             "BIND": host,
-            "ALLOWED_HOSTS": host,
+            "ALLOWED_HOSTS": f"localhost,{host}",
             "SECRET_KEY": "of the fault suite, which no other deployment has as its own",
             "CHAT_AUTH": "open",
             "ANSWERER": "tests.faults.answering.Unique",
