@@ -1,4 +1,4 @@
-"""The group of people who help users: they read conversations, and delete one where a user asks for it."""
+"""The group of people who help users: they read and export conversations, and delete them where a user asks for it."""
 
 from typing import Any
 

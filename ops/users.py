@@ -5,6 +5,7 @@ have some that no other has, so nothing is exported or deleted then.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import IO, Any
@@ -42,7 +43,7 @@ class User:
 
     def logged(self) -> dict[str, str]:
         """Return what the audit log has of the user: a name is personal data, and outlives there what was deleted."""
-        return {"user": hashed(f"{self.tenant}:{self.name}"), "tenant": self.tenant}
+        return {"user": hashed(f"user:{self.tenant}:{self.name}"), "tenant": self.tenant}
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Theirs:
     messages: int = 0
     bytes: int = 0
     corrupt: list[str] = field(default_factory=list)
-    """Those of the sessions of which something, or all, is no history: in its place, or quarantined."""
+    """Those of the sessions of which something is no history: in its place, or in a quarantined copy."""
     shared: list[str] = field(default_factory=list)
     """Those that have questions of another user too: asked at the same moment, or while stores did not see each
     other."""
@@ -74,15 +75,16 @@ def find(user: User, advance: Advance) -> Theirs:
     """Return what both stores hold of the user. Raise OutOfReach or StoreUnavailable, where one cannot be read to its
     end: it may have what no other has."""
     _require_all()
-    found, looked = set[str](), 0
+    found, copied, looked = set[str](), set[str](), 0
     for alias in ALIASES:
         for page in bulk(alias).of_user(user.name, user.tenant, _PAGE):
             found |= page.sessions
+            copied |= page.sessions if page.quarantined else frozenset()
             looked += page.looked
             advance(looked, looked)
     theirs = Theirs(user, sorted(found))
     for shown in _shown(theirs.sessions):
-        _count(theirs, shown)
+        _count(theirs, shown, shown.session in copied)
     return theirs
 
 
@@ -101,11 +103,11 @@ def _shown(sessions: list[str]) -> Iterator[Shown]:
         yield shown
 
 
-def _count(theirs: Theirs, shown: Shown) -> None:
+def _count(theirs: Theirs, shown: Shown, is_copied: bool) -> None:
     said = shown.history
     theirs.messages += len(said)
     theirs.bytes += len(said.lines())
-    if not said or any(copy.state is State.CORRUPT for copy in shown.stores.values()):
+    if is_copied or any(copy.state is State.CORRUPT for copy in shown.stores.values()):
         theirs.corrupt.append(shown.session)
     if {message.user for message in said} - {None, theirs.user.name}:
         theirs.shared.append(shown.session)
@@ -121,8 +123,8 @@ def export(theirs: Theirs, file: IO[bytes], advance: Advance) -> None:
             name = id_of(shown.session)
             archive.writestr(f"{name}.json", orjson.dumps(conversation, option=orjson.OPT_INDENT_2))
             archive.writestr(f"{name}.md", markdown(conversation) if shown.history else "")
-            corrupt = shown.session in theirs.corrupt
-            index.append({"session_id": name, "messages": len(shown.history), "corrupt": corrupt})
+            told = {"corrupt": shown.session in theirs.corrupt, "shared": shown.session in theirs.shared}
+            index.append({"session_id": name, "messages": len(shown.history), **told})
             advance(number, len(theirs.sessions))
         whole = {"user": theirs.user.name, "tenant": theirs.user.tenant, "at": stamp(now()), "conversations": index}
         archive.writestr("index.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))
@@ -167,8 +169,7 @@ class Receipt:
 def delete(theirs: Theirs, advance: Advance) -> Receipt:
     """Delete these conversations, one after another, as one alone is deleted; return what the stores say of them then.
     Where no store can be reached any more, the rest is left."""
-    for alias in ALIASES:
-        bulk(alias).drop_list_of(theirs.user.name, theirs.user.tenant)
+    _drop_lists(theirs.user)
     gone = list[str]()
     for session in theirs.sessions:
         try:
@@ -177,6 +178,8 @@ def delete(theirs: Theirs, advance: Advance) -> Receipt:
             break
         gone.append(session)
         advance(len(gone), len(theirs.sessions))
+    with suppress(StoreUnavailable):
+        _drop_lists(theirs.user)  # what went on meanwhile may have begun one again
     found = {alias: _held(alias, gone) for alias in ALIASES}
     left = {session for held in found.values() for session, one in held.items() if _holds(one)}
     tombstones = {alias: sum(_is_deleted(one) for one in held.values()) for alias, held in found.items()}
@@ -189,6 +192,11 @@ def delete(theirs: Theirs, advance: Advance) -> Receipt:
         later=tuple(alias for alias, number in tombstones.items() if number < len(gone)),
         left=(*sorted(left), *theirs.sessions[len(gone) :]),
     )
+
+
+def _drop_lists(user: User) -> None:
+    for alias in ALIASES:
+        bulk(alias).drop_list_of(user.name, user.tenant)
 
 
 def _held(alias: str, sessions: list[str]) -> dict[str, Found]:
@@ -207,7 +215,7 @@ def _holds(found: Found) -> bool:
 
 
 def _is_deleted(found: Found) -> bool:
-    return not isinstance(found, Exception) and found.tombstone is not None and not found.history
+    return not isinstance(found, Exception) and found.tombstone is not None
 
 
 def trouble(receipt: Receipt) -> str:
@@ -217,5 +225,7 @@ def trouble(receipt: Receipt) -> str:
         stores = " and ".join(receipt.later)
         rest.append(f"{stores} could not be reached for all of them, and deletes them when it is back")
     if receipt.left:
-        rest.append(f"{len(receipt.left):,} conversations are left, or have gone on since: run it again")
+        number = len(receipt.left)
+        what = "conversation is left, or has" if number == 1 else "conversations are left, or have"
+        rest.append(f"{number:,} {what} gone on since: run it again")
     return "; ".join(rest)

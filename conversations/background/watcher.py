@@ -181,9 +181,10 @@ def _read_flags(alias: str) -> None:
 def _set_pending_flags(alias: str) -> None:
     """Set the unsynced flags that could not be set before, and those that are due once more."""
     late, now = state().late_flags, time.monotonic()
-    for flag in [flag for flag, due in late.items() if flag[0] == alias and due <= now]:
-        del late[flag]
-        state().pending_flags.add(flag)
+    for flag, due in late.copy().items():  # requests add to it meanwhile
+        if flag[0] == alias and due <= now:
+            late.pop(flag, None)
+            state().pending_flags.add(flag)
     for where, session in list(state().pending_flags):
         if where == alias:
             _flag(alias, session)

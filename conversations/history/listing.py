@@ -8,12 +8,15 @@ meanwhile moves to the front, before it.
 import base64
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
 import orjson
+from django.conf import settings
 
+from conversations.clock import now
 from conversations.errors import InvalidCursor, NoStore, StoreUnavailable
-from conversations.ids import AT, milliseconds
+from conversations.ids import AT, milliseconds, stamp
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, store
 from conversations.stores.base import NO_TIME, Newest, Place, Summary
@@ -122,12 +125,14 @@ def page(wanted: Wanted, cursor: str, limit: int, preview: int = 0) -> ListPage:
 
 def total(wanted: Wanted) -> int | None:
     """Return about how many conversations the list has, as the first store says that can count them; None where none
-    can, or only names would show it."""
+    can, or where each would have to be looked at, as for a search."""
     if wanted.contains or wanted.user:
         return None
+    # What has expired since may be in a list still.
+    since = max(wanted.since, stamp(now() - timedelta(seconds=settings.CONV_TTL_SECONDS)))
     for alias in sorted(ALIASES, key=lambda alias: not state().stores[alias].reads.allows()):
         with suppress(StoreUnavailable):
-            if (number := store(alias).count(wanted.tenant, wanted.since, wanted.until)) is not None:
+            if (number := store(alias).count(wanted.tenant, since, wanted.until)) is not None:
                 return number
     return None
 

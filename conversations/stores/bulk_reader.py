@@ -56,6 +56,8 @@ class UsersPage:
     """How many conversations it had."""
     sessions: frozenset[str]
     """Those of the user among them."""
+    quarantined: bool = False
+    """Whether these are copies that are no histories."""
 
 
 class BulkReader(ABC):

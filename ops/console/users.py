@@ -14,12 +14,12 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from conversations.clock import now
-from conversations.errors import StoreUnavailable
+from conversations.errors import ConversationError, StoreUnavailable
 from conversations.stores import BACKENDS
 from conversations.turns import SESSION, USER
-from ops import audit, users
+from ops import audit, lease, users
 from ops.console.base import ReadOnly
-from ops.errors import OutOfReach
+from ops.errors import Busy, OutOfReach
 from ops.users import Theirs, User
 
 TYPED = {"class": "vTextField", "autocomplete": "off"}
@@ -65,10 +65,11 @@ class OfUsers(ReadOnly):
         file: IO[bytes] = TemporaryFile()  # noqa: SIM115  (the response closes it)
         try:
             users.export(theirs, file, _shown_nowhere)
-        except (OutOfReach, StoreUnavailable) as error:
+        except (OutOfReach, ConversationError, OSError) as error:
             file.close()
-            _audit(request, "user export", theirs, f"failed: {error}")
-            return self._no_user(request, theirs.user, str(error), HTTPStatus.SERVICE_UNAVAILABLE)
+            why = f"The archive cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+            _audit(request, "user export", theirs, f"failed: {why}")
+            return self._no_user(request, theirs.user, why, HTTPStatus.SERVICE_UNAVAILABLE)
         _audit(request, "user export", theirs)
         file.seek(0)
         name, headers = f"onesource-user-{now():%Y%m%dT%H%M%SZ}.zip", {"Cache-Control": "no-store"}
@@ -77,6 +78,15 @@ class OfUsers(ReadOnly):
     def user_delete_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for the user and a reason; delete all of theirs once they are given, and show what was done."""
         self._require(self.has_delete_permission(request))
+        if request.method != "POST":
+            return self._user_delete(request)
+        try:
+            with lease.held(f"conversation delete by {_who(request)}"):  # a restore must not add any meanwhile
+                return self._user_delete(request)
+        except Busy as error:
+            return self._no_user(request, _user_in(request), str(error), HTTPStatus.CONFLICT)
+
+    def _user_delete(self, request: HttpRequest) -> HttpResponse:
         theirs = self._find(request)
         if isinstance(theirs, HttpResponse):
             return theirs
@@ -106,15 +116,16 @@ class OfUsers(ReadOnly):
 
     def _find(self, request: HttpRequest) -> Theirs | HttpResponse:
         """Return what the stores hold of the user that is asked for, or the page that says why there is nothing."""
-        user = User(request.GET.get("user", ""), request.GET.get("tenant", ""))
+        user = _user_in(request)
         if not (USER.fullmatch(user.name) and SESSION.fullmatch(f"{user.tenant or 'x'}:x")):
             return self._no_user(request, user, "There can be no such user.", HTTPStatus.NOT_FOUND)
         try:
             theirs = users.find(user, _shown_nowhere)
-        except (OutOfReach, StoreUnavailable) as error:
+        except (OutOfReach, ConversationError) as error:
             return self._no_user(request, user, str(error), HTTPStatus.SERVICE_UNAVAILABLE)
         if not theirs.sessions:
-            return self._no_user(request, user, "No conversation of this user.", HTTPStatus.NOT_FOUND)
+            where = f"in the tenant {user.tenant}" if user.tenant else "outside of tenants"
+            return self._no_user(request, user, f"No conversation of this user {where}.", HTTPStatus.NOT_FOUND)
         return theirs
 
     def _no_user(self, request: HttpRequest, user: User, why: str, status: int) -> HttpResponse:
@@ -133,6 +144,10 @@ class OfUsers(ReadOnly):
         return TemplateResponse(
             request, f"admin/conversations/conversation/{name}.html", whole, status=status, headers=headers
         )
+
+
+def _user_in(request: HttpRequest) -> User:
+    return User(request.GET.get("user", ""), request.GET.get("tenant", ""))
 
 
 def list_of(user: User) -> str:
@@ -159,5 +174,8 @@ def _audit(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Record who did it. The user is named by a hash, beside the tenant."""
-    who = f"{request.user.get_username()} in the admin"
-    audit.record(action, outcome, who=who, reason=reason, before=theirs.logged(), after=after)
+    audit.record(action, outcome, who=_who(request), reason=reason, before=theirs.logged(), after=after)
+
+
+def _who(request: HttpRequest) -> str:
+    return f"{request.user.get_username()} in the admin"

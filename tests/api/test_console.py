@@ -15,6 +15,7 @@ from django.test import Client
 
 from conversations import history
 from conversations.stores import ALIASES, MONGO, REDIS, store
+from ops import lease
 from ops.console import conversations
 from ops.console.words import rendered
 from ops.models import AuditEntry
@@ -151,7 +152,7 @@ def test_an_outage_is_no_missing_conversation(support: Client, redis_server: Red
         listed, read = support.get(LIST, {"q": session}), page(support, session)
     finally:
         redis_server.start()
-    assert "this does not mean that there is none" in listed.content.decode()
+    assert "This does not mean that there is none" in listed.content.decode()
     assert read.status_code == 503
     assert "Redis is out, and may have it" in read.content.decode()
     missing = page(support, a_session())
@@ -320,6 +321,17 @@ def test_deleting_all_of_a_user_needs_the_user_and_a_reason_and_gives_a_receipt(
     assert entry.before["user"] in text
     assert user not in json.dumps([entry.before, entry.after])
     assert of_user(support, "delete", user, tenant).status_code == 404
+
+
+def test_while_an_operators_command_runs_nothing_of_a_user_is_deleted(support: Client) -> None:
+    """A restore could add a conversation behind the walk that looks for them."""
+    user = a_session()
+    theirs = hold_of(user)
+    with lease.held("restore by alice@there, process 7"):
+        response = of_user(support, "delete", user, user=user, reason="asked for")
+    assert response.status_code == 409
+    assert "is running: restore by alice@there, process 7" in response.content.decode()
+    assert history.read(theirs[0]).found
 
 
 def test_nothing_of_a_user_is_shown_to_who_may_not() -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from conversations import history
 from conversations.stores import ALIASES, MONGO, REDIS, bulk, store
-from conversations.stores.redis.keys import user_key
+from conversations.stores.redis.keys import quarantine_key, user_key
+from conversations.stores.sessions import make_key
 from ops.models import AuditEntry
 from tests import environment
 from tests.builders import a_session, a_turn
 from tests.commands.working import hold, run, run_json, turns_in
+from tests.servers import RedisServer
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
@@ -56,7 +58,7 @@ def test_the_receipt_says_where_and_until_when() -> None:
     assert output.startswith(f"{ADA} of the tenant acme has 3 conversations, 12 messages, ")
     assert "deleted 3 of 3 conversations at 20" in output
     assert "  tombstones in redis: 3, until 20" in output and "  tombstones in mongo: 3, until 20" in output
-    assert "Backups of before have copies of them" in output
+    assert "Backups may still contain these conversations" in output
 
 
 @pytest.mark.parametrize(("typed", "code"), [("", 2), ("yes", 2), (ADA, 0)])
@@ -95,6 +97,47 @@ def test_quarantined_copies_are_deleted_too() -> None:
     assert run_json("conversation", "delete", "--user", ADA, "--noinput")[1]["conversations"] == 2
     for alias in ALIASES:
         assert not [page for page in bulk(alias).of_user(ADA, "", 100) if page.sessions]
+
+
+def test_a_quarantined_copy_is_deleted_whatever_became_of_an_earlier_one(redis_server: RedisServer) -> None:
+    """They are numbered; a deletion begins with the first, and stops where there is none."""
+    session = a_session()
+    with redis_server.client() as client:
+        for _ in range(2):
+            store(REDIS).append(session, None, [a_turn(user=ADA)])
+            store(REDIS).quarantine(session)
+            client.expire(f"{quarantine_key(make_key(session))}:1", 100)
+            store(REDIS).append(session, None, [a_turn(user=ADA)])
+            store(REDIS).quarantine(session)
+            ttls = [client.ttl(f"{quarantine_key(make_key(session))}:{number}") for number in (1, 2)]
+            assert min(ttls) == ttls[0] > 1000
+    assert run_json("conversation", "delete", "--user", ADA, "--noinput")[0] == 0
+    assert not [page for page in bulk(REDIS).of_user(ADA, "", 100) if page.sessions]
+
+
+def test_a_conversation_that_went_on_is_left_and_no_store_is_called_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, delete = hold_all(), history.delete
+
+    def going_on(session: str) -> bool:
+        gone = delete(session)
+        if session == theirs[1]:
+            hold(REDIS, MONGO, session=session, turns=(a_turn("And now?", user=ADA),))
+        return gone
+
+    monkeypatch.setattr(history, "delete", going_on)
+    code, report = run_json("conversation", "delete", "--user", ADA, "--noinput")
+    assert (code, report["left"], report["later"]) == (1, [theirs[1]], [])
+
+
+def test_an_export_says_what_is_quarantined_and_what_is_shared(tmp_path: Path) -> None:
+    session = hold(REDIS, turns=(a_turn(user=ADA),))
+    store(REDIS).quarantine(session)
+    hold(REDIS, session=session, turns=(a_turn(user=ADA), a_turn(user="bob")))
+    code, report = run_json("conversation", "export", "--user", ADA, "--to", str(tmp_path / "of.zip"))
+    assert (code, report["corrupt"], report["shared"]) == (1, 1, 1)
+    with ZipFile(tmp_path / "of.zip") as archive:
+        [told] = json.loads(archive.read("index.json"))["conversations"]
+    assert (told["corrupt"], told["shared"]) == (True, True)
 
 
 @pytest.mark.parametrize("out", ["redis_out", "mongo_out"])
@@ -136,7 +179,8 @@ def test_an_unknown_user_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     hold_all("acme")
     monkeypatch.chdir(tmp_path)
     for action in ("export", "delete"):
-        assert run("conversation", action, "--user", ADA) == (1, f"No conversation of {ADA}\n")
+        assert run("conversation", action, "--user", ADA) == (1, "No conversation of this user\n")
+        assert ADA not in AuditEntry.objects.latest("at").outcome
     assert list(tmp_path.iterdir()) == []
 
 

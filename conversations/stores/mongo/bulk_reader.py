@@ -90,7 +90,8 @@ class MongoReader(BulkReader):
             field = "messages.user" if table == _CONVERSATIONS else "document.messages.user"
             for page in pages(where | {field: user}, size, {name: 1}, self._database, table):
                 names = {session_of(one[name]) for one in page if is_key(one.get(name))}
-                yield UsersPage(len(page), frozenset(session for session in names if is_of(session, tenant)))
+                sessions = frozenset(session for session in names if is_of(session, tenant))
+                yield UsersPage(len(page), sessions, quarantined=table == _COPIES)
 
     def tombstones(self, size: int) -> Iterator[dict[str, str]]:
         # Those without a tombstone are left out here: there is no index, and the server would look for the first page

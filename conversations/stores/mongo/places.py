@@ -78,8 +78,6 @@ def count(tenant: str | None, since: str, until: str) -> int:
     name = "updated_at" if tenant is None else "place"
     upto: Document = {"$lt": _value(tenant, until)} if until else _latest(tenant)
     with patient(_COUNT_SECONDS):
-        if tenant is None and since == NO_TIME and not until:
-            return int(documents().estimated_document_count())
         return int(documents().count_documents({name: {"$gte": _value(tenant, since)} | upto}))
 
 

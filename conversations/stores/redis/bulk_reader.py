@@ -157,7 +157,8 @@ class RedisReader(BulkReader):
                 place([key], client=pipeline)
             held = zip(map(_session_in_copy, keys), answers(pipeline), strict=True)
             of_user = {session for session, answer in held if answer and user.encode() in answer[1:]}
-            yield UsersPage(0, frozenset(filter(partial(is_of, tenant=tenant), filter(SESSION.fullmatch, of_user))))
+            named = filter(partial(is_of, tenant=tenant), filter(SESSION.fullmatch, of_user))
+            yield UsersPage(0, frozenset(named), quarantined=True)
 
     def memory(self) -> Memory:
         with errors():

@@ -66,7 +66,7 @@ class Command(OperatorCommand):
         with self.progress("Looking at conversations") as advance:
             theirs = users.find(User(user, tenant or ""), advance)
         if not theirs.sessions:
-            raise CommandError(f"No conversation of {theirs.user}", returncode=TROUBLE)
+            raise CommandError("No conversation of this user", returncode=TROUBLE)  # the audit log has no name
         return self._delete_all(theirs, noinput) if action == "delete" else self._export_all(theirs, to)
 
     def _export_all(self, theirs: Theirs, to: Path | None) -> Result:
@@ -102,10 +102,8 @@ class Command(OperatorCommand):
         lines = [f"deleted {receipt.deleted:,} of {len(theirs.sessions):,} conversations at {_shown_time(receipt.at)}"]
         lines += [f"  tombstones in {alias}: {number:,}, until {until}" for alias, number in receipt.tombstones.items()]
         lines += [f"  in the audit log as {theirs.user.logged()['user']}"]
-        lines += [
-            "Backups of before have copies of them, until these are removed. No restore brings those back: until then"
-        ]
-        lines += ["tombstones and the ledger of deletions forbid it, and later they have expired."]
+        lines += ["Backups may still contain these conversations, and others of this user that neither store had any"]
+        lines += ["more. A restore leaves out what was deleted here. Run this again after a restore, for the others."]
         return Result(
             receipt.as_dict(),
             lines,
