@@ -92,13 +92,6 @@ class StoreUnavailable(ConversationError):
         """Whether the store may have done what it was asked all the same."""
 
 
-class WrongServer(ConversationError):
-    """A store's server is not of the kind that its address names"""
-
-    code = "wrong_server"
-    status = 503
-
-
 class NoStore(ConversationError):
     """A store that is needed for this cannot be reached now; nothing was changed. Try again."""
 
@@ -217,6 +210,10 @@ class Unknown(ConversationError):
 
     code = "not_found"
     status = 404
+
+
+class WrongServer(Exception):
+    """A store's server is not of the kind that its address names. Only `serve` looks, as it starts: it has no status."""
 
 
 class SnapshotError(Exception):

@@ -72,7 +72,7 @@ def test_the_newest_are_listed_first_and_between_two_dates(support: Client) -> N
     found = support.get(LIST, {"q": name, "since": "2031-05-02", "until": "2031-05-03"})
     assert listed(found) == [f"{name}.3", f"{name}.2"]
     assert listed(support.get(LIST, {"since": "2031-05-04", "until": "2031-05-04"})) == [f"{name}.4"]
-    none = support.get(LIST, {"since": "2040-06-01"}).content.decode()
+    none = support.get(LIST, {"since": "2040-06-01", "until": "2040-06-02"}).content.decode()
     assert "No conversation has its last message between these dates." in none
     assert "Enter a valid date." in support.get(LIST, {"since": "soon"}).content.decode()
 

@@ -24,7 +24,7 @@ RULES = {
     for rule in group["rules"]
     if "alert" in rule
 }
-NOT_JUDGED = {"OnesourceNotScraped", "PersistenceBudgetBurnSlow"}
+NOT_JUDGED = {"OnesourceNotScraped", "PersistenceBudgetBurnSlow", "IssuerKeysNotFetched"}
 DATASET = DatasetStatus(7, "same", True, False, 4, 0, 0.0)
 STORE = StoreStatus(True, dataset=DATASET)
 BOTH = Routing(REDIS, True)

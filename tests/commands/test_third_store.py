@@ -23,6 +23,7 @@ MAY_NAME_ONE = {
     "conversations/migrations/0002_place.py",
     "conversations/models.py",
     "ops/management/commands/serve.py",  # starts the embedded servers
+    "ops/capacity/plan.py",  # plans the nodes of each of the two
 }
 
 
