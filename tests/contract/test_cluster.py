@@ -1,7 +1,7 @@
 """Redis Cluster: the same store, whose keys are on several masters."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
-from tests.clusters import MASTERS, ClusterOfServers
+from tests.clusters import MASTERS, ClusterOfServers, NodeServer
 from tests.contract.test_bulk import TestRedisBulk as BulkOfOneServer
 from tests.contract.test_control import TestRedisControl as ControlOfOneServer
 from tests.contract.test_stores import TestCacheStore as OfOneServer
@@ -333,3 +333,31 @@ def test_a_server_that_is_no_cluster_is_named(settings: Settings) -> None:
     use_redis(settings, f"redis+cluster://127.0.0.1:{environment.REDIS.port}")
     with pytest.raises(StoreUnavailable, match="NoCluster"):
         CacheStore("redis", LIMITS).ping()
+
+
+def test_a_cluster_that_is_not_made_or_was_reset_is_out(tmp_path: Path, settings: Settings) -> None:
+    """Its nodes answer, and none has a slot."""
+    node, store, session = NodeServer(tmp_path), CacheStore("redis", LIMITS), a_session()
+    calls = [lambda: store.load(session), lambda: store.append(session, a_turn(), flag=True), store.ping, store.report,
+             lambda: store.flags(10), lambda: store.note("one"), lambda: store.summaries([session])]  # fmt: skip
+    try:
+        node.start()
+        use_redis(settings, f"redis+cluster://127.0.0.1:{node.port}")
+        require_unavailable(calls)
+        with node.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: is_up(store), "the cluster is out")
+            assert store.append(session, a_turn()).stored
+            client.flushall()
+            client.execute_command("CLUSTER RESET", "HARD")
+        for _ in range(2):
+            require_unavailable(calls)
+            histories().client.redis.routes.refresh()
+    finally:
+        node.kill()
+
+
+def require_unavailable(calls: Iterable[Callable[[], object]]) -> None:
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            call()

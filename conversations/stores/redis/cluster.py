@@ -89,8 +89,12 @@ class Cluster(RedisCluster):
         return Routes(self)
 
     def masters(self) -> list[ClusterNode]:
-        """Return the nodes that have slots, in the same order each time."""
-        return sorted(self.get_primaries(), key=lambda node: str(node.name))  # type: ignore[no-untyped-call]
+        """Return the nodes that have slots, in the same order each time; raise ConnectionError where none has any."""
+        found = sorted(self.get_primaries(), key=lambda node: str(node.name))  # type: ignore[no-untyped-call]
+        if not found:
+            self.routes.refresh_later()
+            raise ConnectionError("connecting to a cluster: no node has slots")
+        return found
 
     def servers(self) -> list[Any]:
         """Return a client of each master."""
@@ -173,6 +177,8 @@ def client_of(url: str, **options: Any) -> Cluster:
         if "Cluster mode is not enabled" in str(error):
             raise NoCluster("connecting to a cluster: the server does not run in cluster mode") from error
         raise ConnectionError("connecting to a cluster: none of its nodes answers") from error
+    except LookupError as error:  # of the library, which takes the first of no masters
+        raise ConnectionError("connecting to a cluster: no node has slots") from error
     finally:
         _making.release()
 

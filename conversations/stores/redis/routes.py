@@ -89,9 +89,9 @@ class Routes:
         ask = partial(manager.initialize, disconnect_startup_nodes_pools=False, last_failed_node_name=failed)
         try:
             ask()
-        except _FAULTS:  # all may have other addresses by now
-            manager.populate_startup_nodes(list(map(node_at, self._cluster.named)))
-            with suppress(*_FAULTS):
+        except (*_FAULTS, LookupError):  # all may have other addresses by now; LookupError: no node knows a slot
+            manager.startup_nodes = {node.name: node for node in map(node_at, self._cluster.named)}
+            with suppress(*_FAULTS, LookupError):
                 ask()
         self._refreshed = time.monotonic()
 
@@ -129,7 +129,8 @@ class Routes:
     def _redirected(self, command: Command, answer: Any) -> tuple[ClusterNode, tuple[Command, ...]]:
         manager = self._cluster.nodes_manager
         if isinstance(answer, MovedError):
-            manager.move_slot(answer)
+            with suppress(LookupError):  # the map has not got the slot: _node raises
+                manager.move_slot(answer)
             self.refresh_later()  # others may have moved too
         elif isinstance(answer, AskError):
             there = manager.get_node(answer.host, answer.port) or node_at((answer.host, answer.port))
