@@ -304,6 +304,28 @@ def test_a_master_that_is_out_is_followed_by_its_replica(deployment: ClusterOfSe
         assert store.load(session) == History.of(turns)
 
 
+def test_a_cluster_that_is_frozen_as_a_whole_holds_up_no_call(deployment: ClusterOfServers, settings: Settings) -> None:
+    store, session = CacheStore("redis", LIMITS), a_session()
+    assert store.append(session, a_turn(), flag=True).stored
+    for node in deployment.nodes:
+        node.freeze()
+    calls = [store.ping, lambda: store.load(session), lambda: store.append(session, a_turn()), store.newest,
+             lambda: store.note("one"), lambda: store.write_note("one", "text"), lambda: store.holder("one"),
+             lambda: store.remove_heartbeat("one"), lambda: store.lease("one", "two", 5), store.report,
+             lambda: store.flags(10), lambda: store.ttl(session), lambda: store.delete(session, "x")]  # fmt: skip
+    for call in calls:
+        begun = time.monotonic()
+        require_unavailable([call])
+        assert time.monotonic() - begun < 1.0
+    use_redis(settings, deployment.url + "/0")
+    begun = time.monotonic()
+    require_unavailable([store.ping])
+    assert time.monotonic() - begun < 1.0
+    for node in deployment.nodes:
+        node.thaw()
+    eventually(lambda: is_up(store), "the cluster is not used again")
+
+
 def is_up(store: CacheStore) -> bool:
     try:
         store.ping()

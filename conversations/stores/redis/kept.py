@@ -5,12 +5,14 @@ each command. Here a command is sent and its answer read, nothing else.
 """
 
 import os
+import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from hiredis import pack_command
 from redis.connection import ConnectionPool
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError, TimeoutError
 
 Command = tuple[Any, ...]
 Connection = Any  # the driver's has no types
@@ -58,9 +60,12 @@ class KeptConnections:
             raise
         return connection
 
-    def receive(self, connection: Connection, number: int) -> list[Any]:
-        """Return so many answers as `call_each` does, and keep the connection."""
+    def receive(self, connection: Connection, number: int, until: float = inf) -> list[Any]:
+        """Return so many answers as `call_each` does, and keep the connection. What has not begun to come by a time on
+        the monotonic clock is given up."""
         try:
+            if until != inf and not connection.can_read(max(until - time.monotonic(), 0.0)):
+                raise TimeoutError("Timeout reading from socket")
             answers = [_answer(connection) for _ in range(number)]
         except BaseException:
             self.drop(connection)

@@ -6,9 +6,9 @@ each script, a round trip more for each, and its calls wait for a quarter of a s
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from random import random
 from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
@@ -43,7 +43,10 @@ class Routes:
         self._cluster = cluster
         self._kept: dict[str, tuple[Any, KeptConnections]] = {}
         self._refreshing = threading.Lock()
-        self._failed: str | None = None
+        self._wanted = False
+        """Whether the map is to be refreshed."""
+        self._silent: dict[str, float] = {}
+        """When nodes did not answer."""
         self._refreshed = time.monotonic()
         self._seconds = float(cluster.nodes_manager.connection_kwargs.get("socket_timeout") or 1.0)
 
@@ -84,34 +87,62 @@ class Routes:
         return [answers[place : place + len(commands)] for place in range(0, len(answers), len(commands))]
 
     def refresh(self) -> None:
-        """Ask the nodes for the map of slots; it stays as it is where none answers."""
-        manager, failed, self._failed = self._cluster.nodes_manager, self._failed, None
-        ask = partial(manager.initialize, disconnect_startup_nodes_pools=False, last_failed_node_name=failed)
+        """Ask a node for the map of slots, and others for about as long as one answer may take; the map stays as it is
+        where none answers, or knows a slot. Return at once, at the latest after that time, where another thread asks.
+        """
+        if self._refreshing.acquire(timeout=min(self._seconds, max(deadline.left(), 0.0))):
+            self._refresh_and_release()
+
+    def _refresh_and_release(self) -> None:
         try:
-            ask()
-        except (*_FAULTS, LookupError):  # all may have other addresses by now; LookupError: no node knows a slot
-            manager.startup_nodes = {node.name: node for node in map(node_at, self._cluster.named)}
-            with suppress(*_FAULTS, LookupError):
-                ask()
-        self._refreshed = time.monotonic()
+            self._wanted = False
+            if not any(map(self._take_map, self._in_turn())):
+                self._wanted = True
+            self._refreshed = time.monotonic()
+        finally:
+            self._refreshing.release()
+
+    def _in_turn(self) -> Iterator[ClusterNode]:
+        """Yield the nodes to ask for the map, for as long as one answer may take: at last those that have not answered,
+        and before these the ones that the address names, since all may have other addresses by now."""
+        until = time.monotonic() + min(self._seconds, deadline.left())
+        known = dict(self._cluster.nodes_manager.nodes_cache)
+        nodes = {node.name: node for node in map(node_at, self._cluster.named)} | known
+        self._silent = {name: at for name, at in list(self._silent.items()) if name in nodes}
+        order = [(self._silent.get(name, 0.0), name not in known, random(), name) for name in nodes]  # noqa: S311
+        for *_, name in sorted(order):
+            yield nodes[name]
+            if time.monotonic() >= until:
+                return
+
+    def _take_map(self, node: ClusterNode) -> bool:
+        """Have the library take the map of this node alone; return whether it has one."""
+        manager = self._cluster.nodes_manager
+        try:
+            if not self._kept_of(node).call("CLUSTER", "SLOTS"):  # without a slot the library would forget all nodes
+                return False
+            manager.startup_nodes = {node.name: node}
+            manager.initialize(disconnect_startup_nodes_pools=False)
+        except (*_FAULTS, LookupError):
+            self._silent[node.name] = time.monotonic()
+            return False
+        self._silent.pop(node.name, None)
+        return True
 
     def refresh_later(self) -> None:
         """Have the map of slots refreshed before the next command."""
-        self._failed = self._failed or ""
+        self._wanted = True
 
     def note_fault(self, node: ClusterNode, error: BaseException) -> None:
         """Have the map refreshed where the node did not answer; an error that it answers shows nothing of the kind."""
         if isinstance(error, ConnectionError | TimeoutError | OSError):
-            self._failed = node.name
+            self._wanted, self._silent[node.name] = True, time.monotonic()
 
     def _refresh_after_fault(self) -> None:
         """Refresh the map after a node has failed, at most once a second; no thread waits for the one that does."""
-        if self._failed is None or time.monotonic() < self._refreshed + EVERY or not self._refreshing.acquire(False):
-            return
-        try:
-            self.refresh()
-        finally:
-            self._refreshing.release()
+        due = self._wanted and time.monotonic() >= self._refreshed + EVERY
+        if due and self._refreshing.acquire(blocking=False):
+            self._refresh_and_release()
 
     def _redirect(self, commands: Sequence[Command], answers: list[Any], places: list[int]) -> list[Any]:
         """Follow the slots that have moved, or are being moved, for as long as one answer may take: keys of a slot that
@@ -147,7 +178,9 @@ class Routes:
         return owners[0]
 
     def _send(self, sent: Sequence[tuple[ClusterNode, tuple[Command, ...]]]) -> list[Any]:
-        """Send to all nodes, then read from all; return the answer of the last command of each."""
+        """Send to all nodes, then read from all; return the answer of the last command of each. All nodes together have
+        the time of one: what has not begun to answer by then is given up."""
+        until = time.monotonic() + min(self._seconds, deadline.left())
         answers: list[Any] = [None] * len(sent)
         by_node: dict[str, list[int]] = {}
         for place, (node, _) in enumerate(sent):
@@ -158,12 +191,14 @@ class Routes:
                 node = sent[places[0]][0]
                 commands = [_words(command) for place in places for command in sent[place][1]]
                 with _Into(self, node, answers, places):
+                    if time.monotonic() > until:
+                        raise ConnectionError("connecting to a node: others took all the time")
                     kept = self._kept_of(node)
                     waiting.append((kept, kept.send(commands), places))
             while waiting:
                 kept, connection, places = waiting.pop(0)
                 with _Into(self, sent[places[0]][0], answers, places):
-                    found = iter(kept.receive(connection, sum(len(sent[place][1]) for place in places)))
+                    found = iter(kept.receive(connection, sum(len(sent[place][1]) for place in places), until))
                     for place in places:
                         for _ in sent[place][1]:
                             answers[place] = next(found)
