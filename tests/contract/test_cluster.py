@@ -153,6 +153,24 @@ def test_a_flag_is_in_its_conversations_slot_and_is_found(
     assert not named & {slot_of(make_key(session)) for session in sessions}
 
 
+def test_a_slot_is_named_with_each_flag_and_a_slow_clock_does_not_lower_its_time(
+    store: CacheStore, redis_cluster: ClusterOfServers
+) -> None:
+    session = a_session()
+    slot, later = slot_of(make_key(session)), 2_000_000_000_000
+    with redis_cluster.client() as client:
+        for _ in range(2):
+            store.append(session, a_turn(), flag=True)
+            assert client.zscore(FLAGGED_SLOTS, slot)
+            client.zrem(FLAGGED_SLOTS, slot)
+        client.zadd(FLAGGED_SLOTS, {slot: later})
+        store.append(session, a_turn(), flag=True)
+        assert client.zscore(FLAGGED_SLOTS, slot) == later
+        client.zrem(FLAGGED_SLOTS, slot)
+    store.append(session, a_turn(), flag=True)
+    assert session in store.flags(10_000).sessions
+
+
 def test_the_cache_works_as_djangos_do(store: CacheStore) -> None:
     history, sessions = History.of(some_turns(2)), [a_session() for _ in range(5)]
     cache = caches["conversations"]
