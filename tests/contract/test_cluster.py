@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from django.core.cache import caches
 from pytest_django import Settings
+from redis.exceptions import ConnectionError, TryAgainError
 
 from conversations.datasets import Dataset, Verdict, judge
 from conversations.errors import StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Place
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import FLAGGED_SLOTS, epoch_keys, slot_of
+from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
@@ -220,6 +223,18 @@ def test_turns_go_on_while_their_slot_moves(store: CacheStore, redis_cluster: Cl
         redis_cluster.move(slot, target, source)
     turn()
     assert store.load(sessions[0]) == History.of(given)
+
+
+def test_a_command_that_cannot_be_sent_again_leaves_the_answers_of_others(
+    store: CacheStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot has no master by now; what another one has stored is not reported as certainly not stored."""
+    cluster = histories().client.redis
+    monkeypatch.setattr(cluster.nodes_manager, "slots_cache", {})
+    commands: list[Command] = [("GET", "conv:gone"), ("GET", "conv:stored")]
+    answers = Routes(cluster)._redirect(commands, [TryAgainError(), b"stored"], [0])
+    assert isinstance(answers[0], ConnectionError)
+    assert answers[1] == b"stored"
 
 
 def test_no_walk_begins_while_slots_are_being_moved(store: CacheStore, redis_cluster: ClusterOfServers) -> None:

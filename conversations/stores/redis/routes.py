@@ -151,10 +151,15 @@ class Routes:
         while places and time.monotonic() < until:
             if any(isinstance(answers[place], TryAgainError) for place in places):
                 time.sleep(_PAUSE)
-            again = [self._redirected(commands[place], answers[place]) for place in places]
-            for place, answer in zip(places, self._send(again), strict=True):
+            again = {}
+            for place in places:
+                try:
+                    again[place] = self._redirected(commands[place], answers[place])
+                except ConnectionError as error:  # an answer too: what was done in the other places stays done
+                    answers[place] = error
+            for place, answer in zip(again, self._send(list(again.values())), strict=True):
                 answers[place] = answer
-            places = [place for place in places if isinstance(answers[place], (AskError, TryAgainError))]
+            places = [place for place in again if isinstance(answers[place], (AskError, TryAgainError))]
         return answers
 
     def _redirected(self, command: Command, answer: Any) -> tuple[ClusterNode, tuple[Command, ...]]:
