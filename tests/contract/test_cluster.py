@@ -359,6 +359,28 @@ def test_a_cluster_that_is_frozen_as_a_whole_holds_up_no_call(deployment: Cluste
     eventually(lambda: is_up(store), "the cluster is not used again")
 
 
+@pytest.mark.parametrize("noticed", ["by a turn", "by a look at the map"])
+def test_a_promoted_replica_is_compared_though_it_is_connected_to(deployment: ClusterOfServers, noticed: str) -> None:
+    store, session = CacheStore("redis", LIMITS), a_session()
+    store.append(session, a_turn())
+    cluster = histories().client.redis
+    routes = cluster.routes
+    routes.refresh()
+    for node in cluster.get_nodes():  # as looks at the map do
+        assert routes._kept_of(node).call("PING")
+        assert cluster.get_redis_connection(node).ping()
+    slot, before = slot_of(make_key(session)), store.connections
+    routes.refresh()
+    assert store.connections == before
+    promoted = deployment.replicas[deployment.masters.index(deployment.owner_of(slot))]
+    with promoted.client() as client:
+        client.execute_command("CLUSTER FAILOVER")
+        eventually(lambda: deployment.owner_of(slot) is promoted, "it was not promoted")
+    eventually(deployment.is_whole, "the cluster is not whole")
+    store.load(session) if noticed == "by a turn" else routes.refresh()
+    assert store.connections > before
+
+
 def is_up(store: CacheStore) -> bool:
     try:
         store.ping()

@@ -12,7 +12,7 @@ from random import random
 from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
-from redis.cluster import ClusterNode
+from redis.cluster import PRIMARY, ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from conversations import deadline
+from conversations.stores.redis import connection
 from conversations.stores.redis.kept import Command, KeptConnections
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Routes:
         """Whether the map is to be refreshed."""
         self._silent: dict[str, float] = {}
         """When nodes did not answer."""
+        self._masters: frozenset[bytes] = frozenset()
+        """The ids of the masters of the map."""
         self._refreshed = time.monotonic()
         self._seconds = float(cluster.nodes_manager.connection_kwargs.get("socket_timeout") or 1.0)
 
@@ -119,8 +122,12 @@ class Routes:
         """Have the library take the map of this node alone; return whether it has one."""
         manager = self._cluster.nodes_manager
         try:
-            if not self._kept_of(node).call("CLUSTER", "SLOTS"):  # without a slot the library would forget all nodes
+            slots = self._kept_of(node).call("CLUSTER", "SLOTS")
+            if not slots:  # the library would forget all nodes
                 return False
+            masters, self._masters = self._masters, frozenset(master[2] for _, _, master, *_ in slots)
+            if masters != self._masters:
+                connection.made += 1  # one that is new may be connected to: it is to be compared all the same
             manager.startup_nodes = {node.name: node}
             manager.initialize(disconnect_startup_nodes_pools=False)
         except (*_FAULTS, LookupError):
@@ -165,6 +172,9 @@ class Routes:
     def _redirected(self, command: Command, answer: Any) -> tuple[ClusterNode, tuple[Command, ...]]:
         manager = self._cluster.nodes_manager
         if isinstance(answer, MovedError):
+            there = manager.get_node(answer.host, answer.port)
+            if there is None or there.server_type != PRIMARY:
+                connection.made += 1  # as above
             with suppress(LookupError):  # the map has not got the slot: _node raises
                 manager.move_slot(answer)
             self.refresh_later()  # others may have moved too
@@ -201,15 +211,15 @@ class Routes:
                     kept = self._kept_of(node)
                     waiting.append((kept, kept.send(commands), places))
             while waiting:
-                kept, connection, places = waiting.pop(0)
+                kept, sent_on, places = waiting.pop(0)
                 with _Into(self, sent[places[0]][0], answers, places):
-                    found = iter(kept.receive(connection, sum(len(sent[place][1]) for place in places), until))
+                    found = iter(kept.receive(sent_on, sum(len(sent[place][1]) for place in places), until))
                     for place in places:
                         for _ in sent[place][1]:
                             answers[place] = next(found)
         finally:
-            for kept, connection, _ in waiting:
-                kept.drop(connection)
+            for kept, sent_on, _ in waiting:
+                kept.drop(sent_on)
         return answers
 
     def _kept_of(self, node: ClusterNode) -> KeptConnections:
