@@ -1,10 +1,12 @@
 """Redis Cluster: the same store, whose keys are on several masters."""
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from django.core.cache import caches
@@ -235,6 +237,23 @@ def test_a_command_that_cannot_be_sent_again_leaves_the_answers_of_others(
     answers = Routes(cluster)._redirect(commands, [TryAgainError(), b"stored"], [0])
     assert isinstance(answers[0], ConnectionError)
     assert answers[1] == b"stored"
+
+
+def test_connections_to_a_node_that_is_made_anew_are_closed(store: CacheStore) -> None:
+    store.ping()
+    cluster = histories().client.redis
+    [node, *_] = cluster.masters()
+    kept = cluster.routes._kept_of(node)
+    kept.call("PING")
+    connections = list(kept._idle)
+    assert connections
+    node.redis_connection = None
+    assert cluster.routes._kept_of(node) is not kept
+    assert not kept._idle
+    assert not any(one.is_connected for one in connections)
+    kept = ref(kept)
+    gc.collect()
+    assert kept() is None
 
 
 def test_no_walk_begins_while_slots_are_being_moved(store: CacheStore, redis_cluster: ClusterOfServers) -> None:

@@ -112,6 +112,8 @@ class Routes:
         known = dict(self._cluster.nodes_manager.nodes_cache)
         nodes = {node.name: node for node in map(node_at, self._cluster.named)} | known
         self._silent = {name: at for name, at in list(self._silent.items()) if name in nodes}
+        for name in self._kept.keys() - nodes.keys():
+            self._kept.pop(name)[1].close()
         order = [(self._silent.get(name, 0.0), name not in known, random(), name) for name in nodes]  # noqa: S311
         for *_, name in sorted(order):
             yield nodes[name]
@@ -224,10 +226,14 @@ class Routes:
 
     def _kept_of(self, node: ClusterNode) -> KeptConnections:
         pool = self._cluster.get_redis_connection(node).connection_pool
-        found = self._kept.get(node.name)
-        if found is None or found[0] is not pool:
-            found = self._kept[node.name] = (pool, KeptConnections(pool))
-        return found[1]
+        before = self._kept.get(node.name)
+        if before and before[0] is pool:
+            return before[1]
+        if before:
+            before[1].close()
+        kept = KeptConnections(pool)
+        self._kept[node.name] = (pool, kept)
+        return kept
 
 
 class _Into:
