@@ -1,27 +1,32 @@
 """Redis Cluster: the same store, whose keys are on several masters."""
 
+import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from django.core.cache import caches
 from pytest_django import Settings
+from redis.exceptions import ConnectionError, TryAgainError
 
 from conversations.datasets import Dataset, Verdict, judge
 from conversations.errors import StoreUnavailable
 from conversations.stores.base import Contents, HistoryStore, Place
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
+from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import FLAGGED_SLOTS, epoch_keys, slot_of
+from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
 from tests import environment
 from tests.builders import a_session, a_turn, some_turns
-from tests.clusters import MASTERS, ClusterOfServers
+from tests.clusters import MASTERS, ClusterOfServers, NodeServer
 from tests.contract.test_bulk import TestRedisBulk as BulkOfOneServer
 from tests.contract.test_control import TestRedisControl as ControlOfOneServer
 from tests.contract.test_stores import TestCacheStore as OfOneServer
@@ -153,6 +158,24 @@ def test_a_flag_is_in_its_conversations_slot_and_is_found(
     assert not named & {slot_of(make_key(session)) for session in sessions}
 
 
+def test_a_slot_is_named_with_each_flag_and_a_slow_clock_does_not_lower_its_time(
+    store: CacheStore, redis_cluster: ClusterOfServers
+) -> None:
+    session = a_session()
+    slot, later = slot_of(make_key(session)), 2_000_000_000_000
+    with redis_cluster.client() as client:
+        for _ in range(2):
+            store.append(session, a_turn(), flag=True)
+            assert client.zscore(FLAGGED_SLOTS, slot)
+            client.zrem(FLAGGED_SLOTS, slot)
+        client.zadd(FLAGGED_SLOTS, {slot: later})
+        store.append(session, a_turn(), flag=True)
+        assert client.zscore(FLAGGED_SLOTS, slot) == later
+        client.zrem(FLAGGED_SLOTS, slot)
+    store.append(session, a_turn(), flag=True)
+    assert session in store.flags(10_000).sessions
+
+
 def test_the_cache_works_as_djangos_do(store: CacheStore) -> None:
     history, sessions = History.of(some_turns(2)), [a_session() for _ in range(5)]
     cache = caches["conversations"]
@@ -202,6 +225,35 @@ def test_turns_go_on_while_their_slot_moves(store: CacheStore, redis_cluster: Cl
         redis_cluster.move(slot, target, source)
     turn()
     assert store.load(sessions[0]) == History.of(given)
+
+
+def test_a_command_that_cannot_be_sent_again_leaves_the_answers_of_others(
+    store: CacheStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot has no master by now; what another one has stored is not reported as certainly not stored."""
+    cluster = histories().client.redis
+    monkeypatch.setattr(cluster.nodes_manager, "slots_cache", {})
+    commands: list[Command] = [("GET", "conv:gone"), ("GET", "conv:stored")]
+    answers = Routes(cluster)._redirect(commands, [TryAgainError(), b"stored"], [0])
+    assert isinstance(answers[0], ConnectionError)
+    assert answers[1] == b"stored"
+
+
+def test_connections_to_a_node_that_is_made_anew_are_closed(store: CacheStore) -> None:
+    store.ping()
+    cluster = histories().client.redis
+    [node, *_] = cluster.masters()
+    kept = cluster.routes._kept_of(node)
+    kept.call("PING")
+    connections = list(kept._idle)
+    assert connections
+    node.redis_connection = None
+    assert cluster.routes._kept_of(node) is not kept
+    assert not kept._idle
+    assert not any(one.is_connected for one in connections)
+    kept = ref(kept)
+    gc.collect()
+    assert kept() is None
 
 
 def test_no_walk_begins_while_slots_are_being_moved(store: CacheStore, redis_cluster: ClusterOfServers) -> None:
@@ -304,6 +356,50 @@ def test_a_master_that_is_out_is_followed_by_its_replica(deployment: ClusterOfSe
         assert store.load(session) == History.of(turns)
 
 
+def test_a_cluster_that_is_frozen_as_a_whole_holds_up_no_call(deployment: ClusterOfServers, settings: Settings) -> None:
+    store, session = CacheStore("redis", LIMITS), a_session()
+    assert store.append(session, a_turn(), flag=True).stored
+    for node in deployment.nodes:
+        node.freeze()
+    calls = [store.ping, lambda: store.load(session), lambda: store.append(session, a_turn()), store.newest,
+             lambda: store.note("one"), lambda: store.write_note("one", "text"), lambda: store.holder("one"),
+             lambda: store.remove_heartbeat("one"), lambda: store.lease("one", "two", 5), store.report,
+             lambda: store.flags(10), lambda: store.ttl(session), lambda: store.delete(session, "x")]  # fmt: skip
+    for call in calls:
+        begun = time.monotonic()
+        require_unavailable([call])
+        assert time.monotonic() - begun < 1.0
+    use_redis(settings, deployment.url + "/0")
+    begun = time.monotonic()
+    require_unavailable([store.ping])
+    assert time.monotonic() - begun < 1.0
+    for node in deployment.nodes:
+        node.thaw()
+    eventually(lambda: is_up(store), "the cluster is not used again")
+
+
+@pytest.mark.parametrize("noticed", ["by a turn", "by a look at the map"])
+def test_a_promoted_replica_is_compared_though_it_is_connected_to(deployment: ClusterOfServers, noticed: str) -> None:
+    store, session = CacheStore("redis", LIMITS), a_session()
+    store.append(session, a_turn())
+    cluster = histories().client.redis
+    routes = cluster.routes
+    routes.refresh()
+    for node in cluster.get_nodes():  # as looks at the map do
+        assert routes._kept_of(node).call("PING")
+        assert cluster.get_redis_connection(node).ping()
+    slot, before = slot_of(make_key(session)), store.connections
+    routes.refresh()
+    assert store.connections == before
+    promoted = deployment.replicas[deployment.masters.index(deployment.owner_of(slot))]
+    with promoted.client() as client:
+        client.execute_command("CLUSTER FAILOVER")
+        eventually(lambda: deployment.owner_of(slot) is promoted, "it was not promoted")
+    eventually(deployment.is_whole, "the cluster is not whole")
+    store.load(session) if noticed == "by a turn" else routes.refresh()
+    assert store.connections > before
+
+
 def is_up(store: CacheStore) -> bool:
     try:
         store.ping()
@@ -333,3 +429,31 @@ def test_a_server_that_is_no_cluster_is_named(settings: Settings) -> None:
     use_redis(settings, f"redis+cluster://127.0.0.1:{environment.REDIS.port}")
     with pytest.raises(StoreUnavailable, match="NoCluster"):
         CacheStore("redis", LIMITS).ping()
+
+
+def test_a_cluster_that_is_not_made_or_was_reset_is_out(tmp_path: Path, settings: Settings) -> None:
+    """Its nodes answer, and none has a slot."""
+    node, store, session = NodeServer(tmp_path), CacheStore("redis", LIMITS), a_session()
+    calls = [lambda: store.load(session), lambda: store.append(session, a_turn(), flag=True), store.ping, store.report,
+             lambda: store.flags(10), lambda: store.note("one"), lambda: store.summaries([session])]  # fmt: skip
+    try:
+        node.start()
+        use_redis(settings, f"redis+cluster://127.0.0.1:{node.port}")
+        require_unavailable(calls)
+        with node.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: is_up(store), "the cluster is out")
+            assert store.append(session, a_turn()).stored
+            client.flushall()
+            client.execute_command("CLUSTER RESET", "HARD")
+        for _ in range(2):
+            require_unavailable(calls)
+            histories().client.redis.routes.refresh()
+    finally:
+        node.kill()
+
+
+def require_unavailable(calls: Iterable[Callable[[], object]]) -> None:
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            call()

@@ -12,13 +12,14 @@ from pytest_django import Settings
 from conversations.datasets import Dataset
 from conversations.errors import StoreUnavailable
 from conversations.stores.redis.bulk import RedisBulk
+from conversations.stores.redis.misconfigured import missing_rights
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits
 from tests.builders import a_session, a_turn, some_turns
 from tests.deploy.files import ROOT
 from tests.servers import RedisServer, eventually, free_port, redis_binary, use_redis
 
-SETTINGS, USERS = ROOT / "docs" / "settings.md", ROOT / "deploy" / "k8s" / "base" / "redis" / "users.acl"
+USERS = ROOT / "deploy" / "k8s" / "base" / "redis" / "users.acl"
 
 
 class TlsRedis(RedisServer):
@@ -110,9 +111,9 @@ def test_sentinels_and_their_primary_by_tls_with_a_user(tmp_path: Path, settings
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_a_cluster_by_tls_with_a_user_of_few_rights(tmp_path: Path, settings: Settings, host: str) -> None:
-    """Those of the deployment's service, and those that docs/settings.md names for a cluster."""
+    """Those of the deployment's service, as they are."""
     require_tls()
-    rights = _rights_of_the_service() + re.findall(r"`((?:\+[a-z|]+ ?)+)`", SETTINGS.read_text())[0].split()
+    rights = _rights_of_the_service()
     users = ("--user", "chat", "on", ">of-chat", "resetchannels", "-@all", *rights, "--user", "default", "off")
     bus, limits = free_port(), Limits(60, 10, 100_000)
     options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--tls-cluster", "yes")
@@ -130,6 +131,7 @@ def test_a_cluster_by_tls_with_a_user_of_few_rights(tmp_path: Path, settings: Se
         use_redis(settings, url)
         store, session, turns = CacheStore("redis", limits), a_session(), some_turns(2)
         eventually(lambda: reaches(store), "the cluster does not answer")
+        assert missing_rights("redis") == ""
         store.append(session, turns[0])
         store.append_after(session, store.load(session) or History(), turns[1], flag=True)
         assert store.load(session) == History.of(turns)

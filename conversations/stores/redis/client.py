@@ -141,7 +141,7 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
 
     def expires_in(self, session: str) -> int:
         """Return the answer of TTL, in one round trip: seconds, -1 for never, -2 when there is none."""
-        return int(self.redis.ttl(self.make_key(session)))
+        return int(self._turns.call("TTL", self.make_key(session)))
 
     def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and the keys of one step of SCAN."""
@@ -195,6 +195,10 @@ class HistoryClient(DefaultClient[Any, Any, Any, Any, Any]):
         if isinstance(pool, SentinelConnectionPool):
             with suppress(RedisError):
                 pool.get_master_address()  # type: ignore[no-untyped-call]
+
+    def call(self, *command: Any) -> Any:
+        """Return the answer of a command, as the server gives it, in one round trip."""
+        return self._turns.call(*command)
 
     def run(self, name: str, keys: list[str], arguments: list[Any], before: Sequence[Command] = ()) -> Any:
         """Run a script in one round trip, after these commands, whose errors are ignored; return its answer."""

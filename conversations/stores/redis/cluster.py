@@ -2,6 +2,7 @@
 what is sent over these."""
 
 import threading
+import time
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from redis.cluster import ClusterNode
 from redis.exceptions import (
     ClusterError,
     ConnectionError,
+    NoScriptError,
     RedisClusterException,
 )
 from redis.retry import Retry
@@ -46,14 +48,16 @@ class _Pool(ConnectionPool):
 class Cluster(RedisCluster):
     """The client of a cluster, made when it is first needed; any thread may use it."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, first: tuple[str, int] | None = None, **options: Any) -> None:
+        """Ask the nodes that the address names for the map of slots, or this one alone."""
         where = cluster_in(url)
+        asked = where.hosts if first is None else (first,)
         self._made_with = (url, options)
         self.named = where.hosts
         """The nodes that the address names."""
         super().__init__(
-            url=_first_of(where),
-            startup_nodes=list(map(node_at, where.hosts[1:])),
+            url=_url_of(where, asked[0]),
+            startup_nodes=list(map(node_at, asked[1:])),
             retry=Retry(NoBackoff(), 0),  # a retry would apply a command twice when only its reply was lost
             require_full_coverage=False,
             connection_pool_class=_Pool,
@@ -89,8 +93,12 @@ class Cluster(RedisCluster):
         return Routes(self)
 
     def masters(self) -> list[ClusterNode]:
-        """Return the nodes that have slots, in the same order each time."""
-        return sorted(self.get_primaries(), key=lambda node: str(node.name))  # type: ignore[no-untyped-call]
+        """Return the nodes that have slots, in the same order each time; raise ConnectionError where none has any."""
+        found = sorted(self.get_primaries(), key=lambda node: str(node.name))  # type: ignore[no-untyped-call]
+        if not found:
+            self.routes.refresh_later()
+            raise ConnectionError("connecting to a cluster: no node has slots")
+        return found
 
     def servers(self) -> list[Any]:
         """Return a client of each master."""
@@ -106,7 +114,13 @@ class Cluster(RedisCluster):
 
     def unlist(self, key: str, pairs: list[Any]) -> None:
         """Remove members of a sorted set, each only where its score is this one still."""
-        self.register_script(source("unlist"))([key], pairs)
+        script = self.register_script(source("unlist"))
+        command = ("EVALSHA", script.sha, 1, key, *pairs)
+        try:
+            self.routes.call(*command)
+        except NoScriptError:
+            self.routes.call("SCRIPT", "LOAD", script.script)
+            self.routes.call(*command)
 
     def scan_step(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and the keys of one step of SCAN, of one master after another. Raise
@@ -159,6 +173,8 @@ class ClusterConnectionFactory(HistoryConnectionFactory):
 
 _making = threading.Lock()
 _clients: dict[str, Cluster] = {}
+_silent: dict[tuple[str, int], float] = {}
+"""When nodes gave no map of slots."""
 
 
 def client_of(url: str, **options: Any) -> Cluster:
@@ -168,24 +184,41 @@ def client_of(url: str, **options: Any) -> Cluster:
     if not _making.acquire(timeout=max(0.0, min(_MAKING, deadline.left()))):
         raise ConnectionError("connecting to a cluster takes another thread long")
     try:
-        return _clients.get(url) or _clients.setdefault(url, Cluster(url, **options))
+        return _clients.get(url) or _clients.setdefault(url, _made(url, **options))
     except RedisClusterException as error:
         if "Cluster mode is not enabled" in str(error):
             raise NoCluster("connecting to a cluster: the server does not run in cluster mode") from error
         raise ConnectionError("connecting to a cluster: none of its nodes answers") from error
+    except LookupError as error:  # of the library, which takes the first of no masters
+        raise ConnectionError("connecting to a cluster: no node has slots") from error
     finally:
         _making.release()
+
+
+def _made(url: str, **options: Any) -> Cluster:
+    """Return a new client, asking one node after another for the map of slots, those that did not answer last, for
+    about as long as a thread waits for it; raise the library's errors."""
+    until = time.monotonic() + min(_MAKING, deadline.left())
+    for host in sorted(cluster_in(url).hosts, key=lambda one: _silent.get(one, 0.0)):
+        try:
+            return Cluster(url, host, **options)
+        except (RedisClusterException, LookupError) as error:
+            _silent[host] = time.monotonic()
+            failed = error
+        if time.monotonic() >= until:
+            break
+    raise failed
 
 
 def pool_of_first(url: str) -> ConnectionPool:
     """Return a pool of the first node that the URL names; it has connected to nothing yet."""
     where = cluster_in(url)
     login = {"username": where.username or None, "password": where.password or None}
-    return ConnectionPool.from_url(_first_of(where), protocol=2, **login)
+    return ConnectionPool.from_url(_url_of(where, where.hosts[0]), protocol=2, **login)
 
 
-def _first_of(where: ClusterNodes) -> str:
-    host, port = where.hosts[0]
+def _url_of(where: ClusterNodes, place: tuple[str, int]) -> str:
+    host, port = place
     name = f"[{host}]" if ":" in host else host
     return f"{'rediss' if where.tls else 'redis'}://{name}:{port}?{where.options}"
 

@@ -68,9 +68,11 @@ class DeadlineParser(DefaultParser):  # type: ignore[misc, valid-type]  # hiredi
     def can_read(self, timeout: float = 0) -> bool:
         """Return whether there is anything to read. Before a command there is not, as the library finds too, with an
         object of the kernel's that it makes for each command."""
-        alone = timeout == 0 and self._arrivals and self._reader and not self._reader.has_data()
-        if alone and not self._arrivals.poll(0):
+        alone = self._arrivals and self._reader and not self._reader.has_data()
+        if alone and not self._arrivals.poll(timeout * 1000):
             return False
+        if alone and timeout:
+            return True
         return bool(super().can_read(timeout))
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:

@@ -35,12 +35,12 @@ class CacheControl(ControlStore):
 
     def note(self, name: str) -> str | None:
         with self._errors():
-            text = self._client.redis.get(note_key(name))
+            text = self._client.call("GET", note_key(name))
         return None if text is None else _text(text)
 
     def write_note(self, name: str, text: str) -> None:
         with self._errors():
-            self._client.redis.set(note_key(name), text)
+            self._client.call("SET", note_key(name), text)
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         with self._errors():
@@ -58,7 +58,7 @@ class CacheControl(ControlStore):
 
     def holder(self, name: str) -> str | None:
         with self._errors():
-            holder = self._client.redis.get(lease_key(name))
+            holder = self._client.call("GET", lease_key(name))
         return None if holder is None else _text(holder)
 
     @property
@@ -110,7 +110,7 @@ class CacheControl(ControlStore):
 
     def remove_heartbeat(self, process: str) -> None:
         with self._errors():
-            self._client.redis.hdel(HEARTBEATS, process)
+            self._client.call("HDEL", HEARTBEATS, process)
 
     @property
     def _client(self) -> HistoryClient:

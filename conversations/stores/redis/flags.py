@@ -5,7 +5,6 @@ sorted set names the slots in which a flag was set: a slot is named before its f
 had no flag for a minute.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +17,6 @@ from conversations.stores.redis.newest import checked
 from conversations.turns import SESSION
 
 _TOGETHER = 500  # hashes that are read in one round trip
-_NAMED = 10.0  # seconds in which a slot is not named again
 _KEPT = 60.0  # seconds that a slot without a flag stays named: many more than a turn takes after it was named
 
 
@@ -59,8 +57,6 @@ class HashOfEachSlot:
     def __init__(self, client: Callable[[], Any]) -> None:
         tags()  # takes a while, once in a process
         self._client = client
-        self._named: dict[int, float] = {}
-        """For each slot when this process has last named it."""
 
     def key(self, key: str) -> str:
         """Return the key of the hash with the flag of a conversation, by that one's key."""
@@ -68,10 +64,9 @@ class HashOfEachSlot:
 
     def key_to_set(self, key: str) -> str:
         """Return the same, for a script that is to set the flag: the slot is named first. Raise the driver's errors."""
-        slot, now = slot_of(key), time.monotonic()
-        if now > self._named.get(slot, 0.0) + _NAMED:
-            self._client().routes.call("ZADD", FLAGGED_SLOTS, int(clock.timestamp()), slot)
-            self._named[slot] = now
+        slot = slot_of(key)
+        # GT: the clock of this machine may be behind that of another one, which has named the slot.
+        self._client().routes.call("ZADD", FLAGGED_SLOTS, "GT", int(clock.timestamp()), slot)
         return slot_flags_key(slot)
 
     def read(self, client: Any, limit: int) -> Flags:

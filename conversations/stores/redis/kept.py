@@ -5,12 +5,16 @@ each command. Here a command is sent and its answer read, nothing else.
 """
 
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
 from typing import Any
+from weakref import WeakSet
 
 from hiredis import pack_command
 from redis.connection import ConnectionPool
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError, TimeoutError
 
 Command = tuple[Any, ...]
 Connection = Any  # the driver's has no types
@@ -23,7 +27,7 @@ class KeptConnections:
         self._pool = pool
         self._sentinels: Any = getattr(pool, "proxy", None)
         self._idle: list[Connection] = []
-        os.register_at_fork(after_in_child=self._idle.clear)  # they are the parent's
+        _all.add(self)
 
     def call(self, *command: Any) -> Any:
         """Return the answer, in one round trip; raise the driver's errors."""
@@ -58,9 +62,12 @@ class KeptConnections:
             raise
         return connection
 
-    def receive(self, connection: Connection, number: int) -> list[Any]:
-        """Return so many answers as `call_each` does, and keep the connection."""
+    def receive(self, connection: Connection, number: int, until: float = inf) -> list[Any]:
+        """Return so many answers as `call_each` does, and keep the connection. What has not begun to come by a time on
+        the monotonic clock is given up."""
         try:
+            if until != inf and not connection.can_read(max(until - time.monotonic(), 0.0)):
+                raise TimeoutError("Timeout reading from socket")
             answers = [_answer(connection) for _ in range(number)]
         except BaseException:
             self.drop(connection)
@@ -90,10 +97,31 @@ class KeptConnections:
         self.drop(connection)
         return self._pool.get_connection()  # which asks the sentinels; a command of the connection's own does not
 
+    def close(self) -> None:
+        """Close the connections that no call uses now."""
+        while self._idle:
+            with suppress(IndexError):  # another thread has taken the last one
+                self.drop(self._idle.pop())
+
+    def forget(self) -> None:
+        """Keep none of the connections, and leave them open: in a process that was forked they are the parent's."""
+        self._idle.clear()
+
     def drop(self, connection: Connection) -> None:
         """Close the connection: nobody waits for what comes on it."""
         connection.disconnect()
         self._pool.release(connection)
+
+
+_all: WeakSet[KeptConnections] = WeakSet()
+
+
+def _forget_all() -> None:
+    for kept in _all:
+        kept.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 def _answer(connection: Connection) -> Any:

@@ -19,7 +19,7 @@ from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 from conversations.errors import StoreUnavailable
 from conversations.stores.redis.address import is_of_cluster
 from conversations.stores.redis.client import histories
-from conversations.stores.redis.cluster import pool_of_first, servers
+from conversations.stores.redis.cluster import Cluster, pool_of_first, servers
 from conversations.stores.redis.faults import as_unavailable, cause_of
 from conversations.stores.redis.kept import Command
 from conversations.stores.redis.keys import tombstone_key, used_keys_key
@@ -29,6 +29,7 @@ from conversations.stores.tls import Names, causes, has_tls, problem
 _NAMES = Names("ssl_ca_certs in REDIS_URL", "ssl_certfile and ssl_keyfile in REDIS_URL")
 _FILES = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 _COMMAND = re.compile(r"'([^']+)' command")
+_OF_A_CLUSTER: tuple[Command, ...] = (("ASKING",), *(("CLUSTER", what) for what in ("INFO", "NODES", "SLOTS")))
 _SECONDS = 1.0  # that each look at a server may take
 
 
@@ -57,9 +58,10 @@ def missing_rights(alias: str) -> str:
     and Redis refuses first. Raise StoreUnavailable."""
     with as_unavailable(alias):
         client = histories().client.redis
-        found = _answers(client, _harmless())
+        is_cluster = isinstance(client, Cluster)
+        found = _answers(client, [*_harmless(), *([("HKEYS", _key())] if is_cluster else [])])
         for server in servers(client):
-            found += _answers(server, _of_no_key())
+            found += _answers(server, [*_of_no_key(), *(_OF_A_CLUSTER if is_cluster else ())])
     refused = dict.fromkeys(_right(one, command) for one, command in found if isinstance(one, NoPermissionError))
     if not refused:
         return ""
@@ -75,7 +77,7 @@ def _answers(client: Any, commands: Iterable[Command]) -> list[tuple[Any, Comman
 
 def _harmless() -> Iterator[Command]:
     """Yield commands that the service needs, in a form that changes nothing; most are answered with an error."""
-    key = f"{settings.CACHES['conversations']['KEY_PREFIX']}:{{rights}}"  # no session has braces in its name
+    key = _key()
     for each in (key, tombstone_key(key), used_keys_key(key), "onesource:rights"):
         yield "EXISTS", each
     for name in ("GET", "STRLEN", "TTL", "PTTL", "HGETALL", "HLEN", "DEL", "UNLINK", "PERSIST"):
@@ -91,6 +93,10 @@ def _harmless() -> Iterator[Command]:
     yield "ZRANGE", key, 0, 0
     yield "ZSCORE", key, "x"
     yield "EVALSHA", "0" * 40, 1, key
+
+
+def _key() -> str:
+    return f"{settings.CACHES['conversations']['KEY_PREFIX']}:{{rights}}"  # no session has braces in its name
 
 
 def _of_no_key() -> Iterator[Command]:

@@ -6,13 +6,13 @@ each script, a round trip more for each, and its calls wait for a quarter of a s
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from random import random
 from typing import TYPE_CHECKING, Any
 
 from redis.client import Pipeline
-from redis.cluster import ClusterNode
+from redis.cluster import PRIMARY, ClusterNode
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 
 from conversations import deadline
+from conversations.stores.redis import connection
 from conversations.stores.redis.kept import Command, KeptConnections
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ class Routes:
         self._cluster = cluster
         self._kept: dict[str, tuple[Any, KeptConnections]] = {}
         self._refreshing = threading.Lock()
-        self._failed: str | None = None
+        self._wanted = False
+        """Whether the map is to be refreshed."""
+        self._silent: dict[str, float] = {}
+        """When nodes did not answer."""
+        self._masters: frozenset[bytes] = frozenset()
+        """The ids of the masters of the map."""
         self._refreshed = time.monotonic()
         self._seconds = float(cluster.nodes_manager.connection_kwargs.get("socket_timeout") or 1.0)
 
@@ -84,34 +90,68 @@ class Routes:
         return [answers[place : place + len(commands)] for place in range(0, len(answers), len(commands))]
 
     def refresh(self) -> None:
-        """Ask the nodes for the map of slots; it stays as it is where none answers."""
-        manager, failed, self._failed = self._cluster.nodes_manager, self._failed, None
-        ask = partial(manager.initialize, disconnect_startup_nodes_pools=False, last_failed_node_name=failed)
+        """Ask a node for the map of slots, and others for about as long as one answer may take; the map stays as it is
+        where none answers, or knows a slot. Return at once, at the latest after that time, where another thread asks.
+        """
+        if self._refreshing.acquire(timeout=min(self._seconds, max(deadline.left(), 0.0))):
+            self._refresh_and_release()
+
+    def _refresh_and_release(self) -> None:
         try:
-            ask()
-        except _FAULTS:  # all may have other addresses by now
-            manager.populate_startup_nodes(list(map(node_at, self._cluster.named)))
-            with suppress(*_FAULTS):
-                ask()
-        self._refreshed = time.monotonic()
+            self._wanted = False
+            if not any(map(self._take_map, self._in_turn())):
+                self._wanted = True
+            self._refreshed = time.monotonic()
+        finally:
+            self._refreshing.release()
+
+    def _in_turn(self) -> Iterator[ClusterNode]:
+        """Yield the nodes to ask for the map, for as long as one answer may take: at last those that have not answered,
+        and before these the ones that the address names, since all may have other addresses by now."""
+        until = time.monotonic() + min(self._seconds, deadline.left())
+        known = dict(self._cluster.nodes_manager.nodes_cache)
+        nodes = {node.name: node for node in map(node_at, self._cluster.named)} | known
+        self._silent = {name: at for name, at in list(self._silent.items()) if name in nodes}
+        for name in self._kept.keys() - nodes.keys():
+            self._kept.pop(name)[1].close()
+        order = [(self._silent.get(name, 0.0), name not in known, random(), name) for name in nodes]  # noqa: S311
+        for *_, name in sorted(order):
+            yield nodes[name]
+            if time.monotonic() >= until:
+                return
+
+    def _take_map(self, node: ClusterNode) -> bool:
+        """Have the library take the map of this node alone; return whether it has one."""
+        manager = self._cluster.nodes_manager
+        try:
+            slots = self._kept_of(node).call("CLUSTER", "SLOTS")
+            if not slots:  # the library would forget all nodes
+                return False
+            masters, self._masters = self._masters, frozenset(master[2] for _, _, master, *_ in slots)
+            if masters != self._masters:
+                connection.made += 1  # one that is new may be connected to: it is to be compared all the same
+            manager.startup_nodes = {node.name: node}
+            manager.initialize(disconnect_startup_nodes_pools=False)
+        except (*_FAULTS, LookupError):
+            self._silent[node.name] = time.monotonic()
+            return False
+        self._silent.pop(node.name, None)
+        return True
 
     def refresh_later(self) -> None:
         """Have the map of slots refreshed before the next command."""
-        self._failed = self._failed or ""
+        self._wanted = True
 
     def note_fault(self, node: ClusterNode, error: BaseException) -> None:
         """Have the map refreshed where the node did not answer; an error that it answers shows nothing of the kind."""
         if isinstance(error, ConnectionError | TimeoutError | OSError):
-            self._failed = node.name
+            self._wanted, self._silent[node.name] = True, time.monotonic()
 
     def _refresh_after_fault(self) -> None:
         """Refresh the map after a node has failed, at most once a second; no thread waits for the one that does."""
-        if self._failed is None or time.monotonic() < self._refreshed + EVERY or not self._refreshing.acquire(False):
-            return
-        try:
-            self.refresh()
-        finally:
-            self._refreshing.release()
+        due = self._wanted and time.monotonic() >= self._refreshed + EVERY
+        if due and self._refreshing.acquire(blocking=False):
+            self._refresh_and_release()
 
     def _redirect(self, commands: Sequence[Command], answers: list[Any], places: list[int]) -> list[Any]:
         """Follow the slots that have moved, or are being moved, for as long as one answer may take: keys of a slot that
@@ -120,16 +160,25 @@ class Routes:
         while places and time.monotonic() < until:
             if any(isinstance(answers[place], TryAgainError) for place in places):
                 time.sleep(_PAUSE)
-            again = [self._redirected(commands[place], answers[place]) for place in places]
-            for place, answer in zip(places, self._send(again), strict=True):
+            again = {}
+            for place in places:
+                try:
+                    again[place] = self._redirected(commands[place], answers[place])
+                except ConnectionError as error:  # an answer too: what was done in the other places stays done
+                    answers[place] = error
+            for place, answer in zip(again, self._send(list(again.values())), strict=True):
                 answers[place] = answer
-            places = [place for place in places if isinstance(answers[place], (AskError, TryAgainError))]
+            places = [place for place in again if isinstance(answers[place], (AskError, TryAgainError))]
         return answers
 
     def _redirected(self, command: Command, answer: Any) -> tuple[ClusterNode, tuple[Command, ...]]:
         manager = self._cluster.nodes_manager
         if isinstance(answer, MovedError):
-            manager.move_slot(answer)
+            there = manager.get_node(answer.host, answer.port)
+            if there is None or there.server_type != PRIMARY:
+                connection.made += 1  # as above
+            with suppress(LookupError):  # the map has not got the slot: _node raises
+                manager.move_slot(answer)
             self.refresh_later()  # others may have moved too
         elif isinstance(answer, AskError):
             there = manager.get_node(answer.host, answer.port) or node_at((answer.host, answer.port))
@@ -146,7 +195,9 @@ class Routes:
         return owners[0]
 
     def _send(self, sent: Sequence[tuple[ClusterNode, tuple[Command, ...]]]) -> list[Any]:
-        """Send to all nodes, then read from all; return the answer of the last command of each."""
+        """Send to all nodes, then read from all; return the answer of the last command of each. All nodes together have
+        the time of one: what has not begun to answer by then is given up."""
+        until = time.monotonic() + min(self._seconds, deadline.left())
         answers: list[Any] = [None] * len(sent)
         by_node: dict[str, list[int]] = {}
         for place, (node, _) in enumerate(sent):
@@ -157,26 +208,32 @@ class Routes:
                 node = sent[places[0]][0]
                 commands = [_words(command) for place in places for command in sent[place][1]]
                 with _Into(self, node, answers, places):
+                    if time.monotonic() > until:
+                        raise ConnectionError("connecting to a node: others took all the time")
                     kept = self._kept_of(node)
                     waiting.append((kept, kept.send(commands), places))
             while waiting:
-                kept, connection, places = waiting.pop(0)
+                kept, sent_on, places = waiting.pop(0)
                 with _Into(self, sent[places[0]][0], answers, places):
-                    found = iter(kept.receive(connection, sum(len(sent[place][1]) for place in places)))
+                    found = iter(kept.receive(sent_on, sum(len(sent[place][1]) for place in places), until))
                     for place in places:
                         for _ in sent[place][1]:
                             answers[place] = next(found)
         finally:
-            for kept, connection, _ in waiting:
-                kept.drop(connection)
+            for kept, sent_on, _ in waiting:
+                kept.drop(sent_on)
         return answers
 
     def _kept_of(self, node: ClusterNode) -> KeptConnections:
         pool = self._cluster.get_redis_connection(node).connection_pool
-        found = self._kept.get(node.name)
-        if found is None or found[0] is not pool:
-            found = self._kept[node.name] = (pool, KeptConnections(pool))
-        return found[1]
+        before = self._kept.get(node.name)
+        if before and before[0] is pool:
+            return before[1]
+        if before:
+            before[1].close()
+        kept = KeptConnections(pool)
+        self._kept[node.name] = (pool, kept)
+        return kept
 
 
 class _Into:
