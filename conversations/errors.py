@@ -213,7 +213,7 @@ class Unknown(ConversationError):
 
 
 class WrongServer(Exception):
-    """A store's server is not of the kind that its address names. Only `serve` looks, as it starts: it has no status."""
+    """A store's server is not of the kind that its address names. Only the start of `serve` looks: it has no status."""
 
 
 class SnapshotError(Exception):

@@ -123,7 +123,7 @@ class ConversationAdmin(OfUsers):
             "next": page.next,
             "query": query,
             "dates": dates,
-            "user": user,
+            "wanted": user,  # `user` is who is logged in
             "users": [] if failed or not user else _users(user, page),
             "may_delete": self.has_delete_permission(request),
             "kept": urlencode({name: request.GET[name] for name in _FILTERS if request.GET.get(name)}),

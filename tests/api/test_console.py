@@ -77,6 +77,11 @@ def test_the_newest_are_listed_first_and_between_two_dates(support: Client) -> N
     assert "Enter a valid date." in support.get(LIST, {"since": "soon"}).content.decode()
 
 
+@pytest.mark.parametrize("query", [{}, {"user": "somebody"}])
+def test_the_list_says_who_is_logged_in(support: Client, query: dict[str, str]) -> None:
+    assert re.search("<strong>support</strong>", support.get(LIST, query).content.decode())
+
+
 def test_the_next_page_has_the_same_dates(support: Client) -> None:
     for number in range(51):
         store(REDIS).append(a_session(), a_turn(at=datetime(2032, 5, 1, 12, number, tzinfo=UTC)))

@@ -52,6 +52,8 @@ CONVERSATIONS = {  # minutes ago, questions and answers
     "travel:lisbon-weekend": [(340, "Which tram goes from the castle to Belém?", "Take the 28 down, then the 15.")],
 }  # fmt: skip
 
+USERS = {"shop:order-48213": "ada@example.org", "shop:order-48077": "ada@example.org", "library:reader-2291": "r-2291"}
+
 SCRIPT = """
 import math
 from datetime import UTC, datetime, timedelta
@@ -91,7 +93,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterato
         control(alias).write_note(sampling.VERIFIED, (now() - timedelta(days=2)).isoformat())
     for session, turns in CONVERSATIONS.items():
         for minutes, question, answer in turns:
-            turn = a_turn(question, answer, at=now() - timedelta(minutes=minutes))
+            turn = a_turn(question, answer, at=now() - timedelta(minutes=minutes), user=USERS.get(session))
             for alias in ALIASES:
                 store(alias).append(session, turn)
     yield started
