@@ -108,7 +108,8 @@ class Cluster(RedisCluster):
         """Return when every master answers, and all slots have one; raise the driver's errors. A part of a cluster is
         no store: whoever may need the other part has to be answered by the other store."""
         for [info] in self.routes.of_masters(("CLUSTER", "INFO")):
-            if b"cluster_state:ok" not in info:
+            # A cluster without cluster-require-full-coverage is "ok" with any slots.
+            if b"cluster_state:ok" not in info or b"cluster_slots_ok:16384" not in info:
                 self.routes.refresh_later()
                 raise ConnectionError("connecting to a cluster: some slots have no master")
 
