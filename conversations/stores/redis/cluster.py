@@ -113,6 +113,9 @@ class Cluster(RedisCluster):
                 self.routes.refresh_later()
                 raise ConnectionError("connecting to a cluster: some slots have no master")
 
+    def script_load(self, script: Any) -> Any:
+        return self.routes.call("SCRIPT", "LOAD", script)
+
     def unlist(self, key: str, pairs: list[Any]) -> None:
         """Remove members of a sorted set, each only where its score is this one still."""
         script = self.register_script(source("unlist"))
@@ -120,7 +123,7 @@ class Cluster(RedisCluster):
         try:
             self.routes.call(*command)
         except NoScriptError:
-            self.routes.call("SCRIPT", "LOAD", script.script)
+            self.script_load(script.script)
             self.routes.call(*command)
 
     def scan_step(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
