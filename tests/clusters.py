@@ -32,6 +32,11 @@ class NodeServer(RedisServer):
         with self.client() as client:
             return str(client.execute_command("CLUSTER MYID").decode())
 
+    def known(self) -> str:
+        """Return the nodes that it knows, itself among them."""
+        with self.client() as client:
+            return str(client.execute_command("CLUSTER NODES"))
+
     def role(self) -> str:
         with self.client() as client:
             try:

@@ -19,7 +19,7 @@ from conversations.stores.base import Contents, HistoryStore, Place
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.kept import Command
-from conversations.stores.redis.keys import FLAGGED_SLOTS, epoch_keys, slot_of
+from conversations.stores.redis.keys import FLAGGED_SLOTS, epoch_keys, lease_key, slot_of
 from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
@@ -378,6 +378,25 @@ def test_a_cluster_that_is_frozen_as_a_whole_holds_up_no_call(deployment: Cluste
     eventually(lambda: is_up(store), "the cluster is not used again")
 
 
+def test_a_new_master_is_given_its_first_slot(deployment: ClusterOfServers, tmp_path: Path) -> None:
+    """It has no script yet, and is asked for a key before the map has it."""
+    store, new = CacheStore("redis", LIMITS), NodeServer(tmp_path / "new")
+    deployment.masters.append(new)
+    new.start()
+    slot = slot_of(lease_key("one"))
+    source = deployment.owner_of(slot)
+    with source.client() as old, new.client() as client:
+        client.execute_command("CLUSTER MEET", "127.0.0.1", source.port, source.bus)
+        eventually(lambda: all(new.id() in node.known() for node in deployment.nodes), "it is not known to all")
+        eventually(deployment.is_whole, "it takes no keys yet")
+        assert store.lease("one", "first", 60)
+        client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id())
+        old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new.id())
+        old.migrate("127.0.0.1", new.port, old.execute_command("CLUSTER GETKEYSINSLOT", slot, 100), 0, 5000)
+        assert store.lease("one", "first", 60)
+        assert not store.lease("one", "second", 60)
+
+
 @pytest.mark.parametrize("noticed", ["by a turn", "by a look at the map"])
 def test_a_promoted_replica_is_compared_though_it_is_connected_to(deployment: ClusterOfServers, noticed: str) -> None:
     store, session = CacheStore("redis", LIMITS), a_session()
@@ -421,6 +440,22 @@ def test_a_cluster_with_slots_that_no_node_has_is_out(store: CacheStore, redis_c
             eventually(lambda: not is_up(store), "it counts as up")
         finally:
             client.execute_command("CLUSTER ADDSLOTS", 16383)
+    eventually(redis_cluster.is_whole, "the cluster is not whole")
+    eventually(lambda: is_up(store), "it counts as out")
+
+
+def test_a_cluster_that_goes_on_without_some_slots_is_out(store: CacheStore, redis_cluster: ClusterOfServers) -> None:
+    clients = [node.client() for node in redis_cluster.nodes]
+    for client in clients:
+        client.config_set("cluster-require-full-coverage", "no")
+    try:
+        clients[2].execute_command("CLUSTER DELSLOTS", 16383)
+        eventually(lambda: not is_up(store), "it counts as up")
+    finally:
+        clients[2].execute_command("CLUSTER ADDSLOTS", 16383)
+        for client in clients:
+            client.config_set("cluster-require-full-coverage", "yes")
+            client.close()
     eventually(redis_cluster.is_whole, "the cluster is not whole")
     eventually(lambda: is_up(store), "it counts as out")
 

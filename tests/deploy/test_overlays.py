@@ -13,9 +13,10 @@ import pytest
 from pytest_django import Settings
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 from redis.retry import Retry
 
+from conversations.stores.redis.keys import tags
 from conversations.stores.redis.turns import CacheStore
 from tests.builders import a_session, a_turn
 from tests.contract import test_stores
@@ -295,8 +296,34 @@ class TestCluster:
             with pytest.raises(RedisError):
                 client.execute_command("CLUSTER", "RESET")
 
+    def test_its_user_moves_slots_with_their_keys(self, stack: Stack) -> None:
+        self.create(stack)
+        eventually(lambda: len(self.masters(stack)) == 3, "the replicas are masters")
+        key = f"conv:{{{tags()[0]}}}"
+        (source,) = (one for one in self.nodes(stack) if one[-1].startswith("0-"))
+        other = next(iter(self.masters(stack) - {source[0]}))
+        host = source[1].partition(":")[0]
+        with Redis(host, stack.port, username="onesource", password=stack.password("onesource")) as client:
+            client.set(key, "a value")
+            done = subprocess.run(
+                ["redis-cli", "--user", "cluster", "--cluster", "reshard", f"{host}:{stack.port}", "--cluster-yes",
+                 "--cluster-from", source[0], "--cluster-to", other, "--cluster-slots", "1"],
+                env={"PATH": os.environ["PATH"], "REDISCLI_AUTH": stack.password("cluster")},
+                capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            with pytest.raises(MovedError):
+                client.get(key)
+        (owner,) = (one for one in self.nodes(stack) if one[0] == other)
+        place = owner[1].partition(":")[0]
+        with Redis(place, stack.port, username="onesource", password=stack.password("onesource")) as client:
+            assert client.get(key) == b"a value"
+
     def masters(self, stack: Stack) -> set[str]:
+        return {words[0] for words in self.nodes(stack) if "master" in words[2]}
+
+    def nodes(self, stack: Stack) -> list[list[str]]:
         name, password = "cluster", stack.password("cluster")
         with Redis(stack.hosts[0], stack.port, username=name, password=password) as client:
             lines = client.execute_command("CLUSTER", "NODES").decode().splitlines()
-        return {line.split()[0] for line in lines if "master" in line.split()[2]}
+        return [line.split() for line in lines]

@@ -108,9 +108,13 @@ class Cluster(RedisCluster):
         """Return when every master answers, and all slots have one; raise the driver's errors. A part of a cluster is
         no store: whoever may need the other part has to be answered by the other store."""
         for [info] in self.routes.of_masters(("CLUSTER", "INFO")):
-            if b"cluster_state:ok" not in info:
+            # A cluster without cluster-require-full-coverage is "ok" with any slots.
+            if b"cluster_state:ok" not in info or b"cluster_slots_ok:16384" not in info:
                 self.routes.refresh_later()
                 raise ConnectionError("connecting to a cluster: some slots have no master")
+
+    def script_load(self, script: Any) -> Any:
+        return self.routes.call("SCRIPT", "LOAD", script)
 
     def unlist(self, key: str, pairs: list[Any]) -> None:
         """Remove members of a sorted set, each only where its score is this one still."""
@@ -119,7 +123,7 @@ class Cluster(RedisCluster):
         try:
             self.routes.call(*command)
         except NoScriptError:
-            self.routes.call("SCRIPT", "LOAD", script.script)
+            self.script_load(script.script)
             self.routes.call(*command)
 
     def scan_step(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:

@@ -1,6 +1,7 @@
 """The dataset of a cluster. Each master can lose data on its own, so the epoch is kept in many keys, spread over the
 slots: that of the whole is the least of them. What began again shows in the masters' run ids, of which the instance is
-made. Wherever a master is emptied, or another one with less takes its slots, the dataset is another one."""
+made. Where a part is gone, or older than the others, the dataset is another one. A loss in slots that have none of
+these keys does not show while the masters are the same."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -30,8 +31,8 @@ def reported(cluster: Cluster, keys: Sequence[str]) -> tuple[Mapping[bytes, byte
 
 
 def raising(dataset: Dataset, seen: int | None) -> list[tuple[str, list[Any]]]:
-    """Return the keys and arguments of the script that raises every part's epoch to that of the dataset: where the part
-    has reached the one that was seen, or in any case."""
+    """Return, for each part, its key and the arguments of the script that raises its epoch to that of the dataset. A
+    part whose epoch is below `seen` has lost data, and is left as it is; with None every part is raised."""
     return [(key, [dataset.epoch, "" if seen is None else seen]) for key in epoch_keys()]
 
 

@@ -48,14 +48,18 @@ class Routes:
         """Whether the map is to be refreshed."""
         self._silent: dict[str, float] = {}
         """When nodes did not answer."""
+        self._asked: dict[tuple[str, int], ClusterNode] = {}
+        """To which the keys of a slot were being moved."""
         self._masters: frozenset[bytes] = frozenset()
         """The ids of the masters of the map."""
         self._refreshed = time.monotonic()
         self._seconds = float(cluster.nodes_manager.connection_kwargs.get("socket_timeout") or 1.0)
 
     def call(self, *command: Any) -> Any:
-        """Return the answer, of SCRIPT LOAD the first master's, for which all are asked; raise the driver's errors."""
+        """Return the answer, of SCRIPT LOAD the first master's, for which all are asked, and those without slots that
+        are being given some; raise the driver's errors."""
         if command[0] == "SCRIPT":
+            self._send([(node, (command,)) for node in self._asked.values()])  # one that is gone is no fault
             return self.of_masters(command)[0][0]
         self._refresh_after_fault()
         node = self._node(command)
@@ -181,7 +185,9 @@ class Routes:
                 manager.move_slot(answer)
             self.refresh_later()  # others may have moved too
         elif isinstance(answer, AskError):
-            there = manager.get_node(answer.host, answer.port) or node_at((answer.host, answer.port))
+            place = answer.host, answer.port
+            there = manager.get_node(*place) or self._asked.get(place) or node_at(place)
+            self._asked[place] = there
             return there, (("ASKING",), command)
         return self._node(command), (command,)
 
