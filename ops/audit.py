@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from django.db import DatabaseError
+from django.http import HttpRequest
 
 from ops.models import AuditEntry
 from telemetry.logs import event
@@ -32,6 +33,11 @@ def record(
         event(logger, logging.ERROR, "audit_not_stored", error=type(error).__name__)
         return False
     return True
+
+
+def admin_user(request: HttpRequest) -> str:
+    """Return who acts by a page of the admin, as entries name them."""
+    return f"{request.user.get_username()} in the admin"
 
 
 def act_for(who: str, reason: str) -> None:

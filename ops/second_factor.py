@@ -124,7 +124,7 @@ def _set_up(request: HttpRequest, device: TOTPDevice) -> list[str]:
     StaticToken.objects.bulk_create(StaticToken(device=recovery, token=code) for code in codes)
     login(request, device)
     request.session.cycle_key()
-    audit.record("second factor", "set up", who=f"{request.user.get_username()} in the admin")
+    audit.record("second factor", "set up", who=audit.admin_user(request))
     return codes
 
 

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from conversations.errors import ConversationError, StoreUnavailable
 from conversations.runtime import switching
 from conversations.stores import ALIASES, store
+from ops import audit
 from ops.actions import dual_write, kinds, rows, runs
 from ops.actions.forms import AgreedForm, DualWriteForm
 from ops.actions.kinds import ACTIONS, Action
@@ -66,7 +67,7 @@ def plan(request: HttpRequest, name: str) -> HttpResponse:
     if not form.is_valid():
         return _index(request, **{name: form})
     try:
-        run = runs.plan(action, action.words(form.cleaned_data), _who(request))
+        run = runs.plan(action, action.words(form.cleaned_data), audit.admin_user(request))
     except OperatorError as error:
         messages.error(request, str(error))
         return HttpResponseRedirect(reverse("admin:actions"))
@@ -85,7 +86,7 @@ def run(request: HttpRequest, pk: int) -> HttpResponse:
     if found.applies or not form.is_valid():
         return _run(request, action, found, form)
     try:
-        return _to(runs.agree(action, found, _who(request), form.cleaned_data["reason"]))
+        return _to(runs.agree(action, found, audit.admin_user(request), form.cleaned_data["reason"]))
     except OperatorError as error:
         messages.error(request, str(error))
         return _to(found)
@@ -113,7 +114,7 @@ def switch_dual_write(request: HttpRequest, wanted: str) -> HttpResponse:
         return _dual_write(request, wanted, form)
     chosen = form.cleaned_data
     try:
-        done = dual_write.switch(wanted == "on", chosen["since"], _who(request), chosen["reason"])
+        done = dual_write.switch(wanted == "on", chosen["since"], audit.admin_user(request), chosen["reason"])
         messages.success(request, done)
     except (ConversationError, OperatorError) as error:
         messages.error(request, str(error))
@@ -208,10 +209,6 @@ def _agreed_form(action: Action, found: Run, posted: Any = None) -> AgreedForm:
 
 def _to(found: Run) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:run", args=[found.pk]))
-
-
-def _who(request: HttpRequest) -> str:
-    return f"{request.user.get_username()} in the admin"
 
 
 def _in_words(seconds: float) -> str:

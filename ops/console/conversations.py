@@ -115,7 +115,7 @@ class ConversationAdmin(OfUsers):
             messages.warning(request, _incomplete(page))
         if shown := [listed.session_id for listed in page.results if listed.question]:
             what = {"sessions": [hashed(session) for session in shown]}
-            audit.record("conversations previewed", "done", who=_who(request), before=what)
+            audit.record("conversations previewed", "done", who=audit.admin_user(request), before=what)
         context = {
             "title": "Conversations",
             "rows": [_Row.of(listed) for listed in page.results],
@@ -309,7 +309,7 @@ def _preview(question: str) -> str:
 
 
 def _ago(at: datetime) -> str:
-    """Return how long ago it was; of what is older than a month, or yet to come by the clock here, the date."""
+    """Return how long ago it was; of what is older than a month, or in the future by the clock here, the date."""
     age = now() - at
     if not timedelta() <= age < timedelta(days=30):
         return f"{at:%Y-%m-%d}"
@@ -393,8 +393,4 @@ def _receipt(shown: Shown) -> dict[str, Any]:
 def _audit(request: HttpRequest, action: str, shown: Shown, outcome: str = "done", reason: str = "") -> None:
     """Record who did it. The session is named by its hash, as in the log, beside its tenant."""
     what = {"session": hashed(shown.session), "tenant": tenant_of(shown.session), "messages": len(shown.history)}
-    audit.record(action, outcome, who=_who(request), reason=reason, before=what)
-
-
-def _who(request: HttpRequest) -> str:
-    return f"{request.user.get_username()} in the admin"
+    audit.record(action, outcome, who=audit.admin_user(request), reason=reason, before=what)

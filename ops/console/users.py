@@ -81,7 +81,9 @@ class OfUsers(ReadOnly):
         if request.method != "POST":
             return self._user_delete(request)
         try:
-            with lease.held(f"conversation delete by {_who(request)}"):  # a restore must not add any meanwhile
+            with lease.held(
+                f"conversation delete by {audit.admin_user(request)}"
+            ):  # a restore must not add any meanwhile
                 return self._user_delete(request)
         except Busy as error:
             return self._no_user(request, _user_in(request), str(error), HTTPStatus.CONFLICT)
@@ -174,8 +176,4 @@ def _audit(
     after: dict[str, Any] | None = None,
 ) -> None:
     """Record who did it. The user is named by a hash, beside the tenant."""
-    audit.record(action, outcome, who=_who(request), reason=reason, before=theirs.logged(), after=after)
-
-
-def _who(request: HttpRequest) -> str:
-    return f"{request.user.get_username()} in the admin"
+    audit.record(action, outcome, who=audit.admin_user(request), reason=reason, before=theirs.logged(), after=after)
