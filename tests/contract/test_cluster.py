@@ -319,14 +319,6 @@ def deployment(tmp_path: Path, settings: Settings) -> Iterator[ClusterOfServers]
         made.kill()
 
 
-def writes(store: CacheStore, session: str, turn: Turn) -> bool:
-    try:
-        store.append(session, turn)
-    except StoreUnavailable:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 def test_a_master_that_is_out_is_followed_by_its_replica(deployment: ClusterOfServers, fault: str) -> None:
     """Until then each call fails within 600 ms, also of conversations that another master has: the other store answers

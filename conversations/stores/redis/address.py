@@ -12,20 +12,15 @@ CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 CLUSTER_PORT = 6379
 _MOST_HOSTS = 15
 
+_LOGIN_AND_HOSTS = r"(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?(?P<hosts>[^@/?#]+)"
+_OPTIONS = r"(?:\?(?P<options>[^#]*))?"
 _URL = re.compile(
-    r"(?P<scheme>rediss?)\+sentinel://"
-    r"(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
-    r"(?P<hosts>[^@/?#]+)"
+    rf"(?P<scheme>rediss?)\+sentinel://{_LOGIN_AND_HOSTS}"
     r"/(?P<service>[A-Za-z0-9._-]{1,128})"
-    r"(?:/(?P<number>[0-9]{1,5}))?"
-    r"(?:\?(?P<options>[^#]*))?"
+    rf"(?:/(?P<number>[0-9]{{1,5}}))?{_OPTIONS}"
 )
 _CLUSTER_URL = re.compile(
-    r"(?P<scheme>rediss?)\+cluster://"
-    r"(?:(?P<user>[^:@/]*):(?P<password>[^@/]*)@)?"
-    r"(?P<hosts>[^@/?#]+)"
-    r"(?:/(?P<number>[0-9]{1,5})?)?"
-    r"(?:\?(?P<options>[^#]*))?"
+    rf"(?P<scheme>rediss?)\+cluster://{_LOGIN_AND_HOSTS}(?:/(?P<number>[0-9]{{1,5}})?)?{_OPTIONS}"
 )
 _OPTION = re.compile(r"keyword argument '(\w{1,64})'")
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -100,8 +95,7 @@ def sentinels_in(url: str) -> Sentinels:
     return Sentinels(
         hosts,
         found["service"],
-        unquote(found["user"] or ""),
-        unquote(found["password"] or ""),
+        *_login(found),
         int(found["number"] or 0),
         found["scheme"] == "rediss",
         found["options"] or "",
@@ -123,8 +117,11 @@ def cluster_in(url: str) -> ClusterNodes:
     options = found["options"] or ""
     if int(found["number"] or 0) or any(one.partition("=")[0] == "db" for one in options.split("&")):
         raise ValueError("a cluster has no numbered databases: leave out the number")
-    login = (unquote(found["user"] or ""), unquote(found["password"] or ""))
-    return ClusterNodes(hosts, *login, found["scheme"] == "rediss", options)
+    return ClusterNodes(hosts, *_login(found), found["scheme"] == "rediss", options)
+
+
+def _login(found: re.Match[str]) -> tuple[str, str]:
+    return unquote(found["user"] or ""), unquote(found["password"] or "")
 
 
 def _hosts(text: str, name: str, port: int) -> tuple[tuple[str, int], ...]:
