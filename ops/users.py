@@ -123,8 +123,8 @@ def export(theirs: Theirs, file: IO[bytes], advance: Advance) -> None:
             name = id_of(shown.session)
             archive.writestr(f"{name}.json", orjson.dumps(conversation, option=orjson.OPT_INDENT_2))
             archive.writestr(f"{name}.md", markdown(conversation) if shown.history else "")
-            told = {"corrupt": shown.session in theirs.corrupt, "shared": shown.session in theirs.shared}
-            index.append({"session_id": name, "messages": len(shown.history), **told})
+            flags = {"corrupt": shown.session in theirs.corrupt, "shared": shown.session in theirs.shared}
+            index.append({"session_id": name, "messages": len(shown.history), **flags})
             advance(number, len(theirs.sessions))
         whole = {"user": theirs.user.name, "tenant": theirs.user.tenant, "at": stamp(now()), "conversations": index}
         archive.writestr("index.json", orjson.dumps(whole, option=orjson.OPT_INDENT_2))

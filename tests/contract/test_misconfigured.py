@@ -176,8 +176,8 @@ def test_a_user_without_rights_is_told_which(secured: SecuredRedis, settings: Se
     store = CacheStore("redis", LIMITS)
     assert store.load(a_session()) is None  # it may read
     line = one_line(stores.missing_rights("redis"))
-    lacking = "DEL, UNLINK, PERSIST, SET, EXPIRE, HDEL, ZADD, ZREM, EVALSHA"
-    assert line == f"Redis refuses its user {lacking} (NOPERM): give the user of REDIS_URL these rights"
+    missing = "DEL, UNLINK, PERSIST, SET, EXPIRE, HDEL, ZADD, ZREM, EVALSHA"
+    assert line == f"Redis refuses its user {missing} (NOPERM): give the user of REDIS_URL these rights"
     with pytest.raises(StoreUnavailable) as refused:
         store.append(a_session(), a_turn())
     assert "NOPERM" in one_line(stores.misconfigured("redis", refused.value))
@@ -257,10 +257,10 @@ def test_a_user_of_a_cluster_without_rights(redis_cluster: ClusterOfServers, set
                     "ACL", "SETUSER", "reader", "+cluster|slots", "-cluster|nodes", "-asking", "-hkeys"
                 )
         use_redis(settings, url)
-        lacking = (
+        missing = (
             "DEL, UNLINK, PERSIST, SET, EXPIRE, HDEL, ZADD, ZREM, EVALSHA, HKEYS, ASKING, CLUSTER INFO, CLUSTER NODES"
         )
-        assert f"its user {lacking} (NOPERM)" in one_line(stores.missing_rights("redis"))
+        assert f"its user {missing} (NOPERM)" in one_line(stores.missing_rights("redis"))
     finally:
         for server in redis_cluster.nodes:
             with server.client() as client:

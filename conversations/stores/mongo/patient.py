@@ -94,5 +94,5 @@ def connect() -> None:
     """Make the client of MongoDB, without a call to the server: several threads that need one first would each make
     their own, with threads that watch the server."""
     wrapper = connections[ALIAS]
-    with suppress(OSError, pymongo.errors.PyMongoError):  # a file for TLS: whoever uses the client is told
+    with suppress(OSError, pymongo.errors.PyMongoError):  # a file for TLS: the first call raises it again
         wrapper.get_new_connection(wrapper.get_connection_params())

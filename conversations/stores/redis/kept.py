@@ -63,8 +63,8 @@ class KeptConnections:
         return connection
 
     def receive(self, connection: Connection, number: int, until: float = inf) -> list[Any]:
-        """Return so many answers as `call_each` does, and keep the connection. What has not begun to come by a time on
-        the monotonic clock is given up."""
+        """Return so many answers as `call_each` does, and keep the connection. Raise TimeoutError where the
+        first has not begun to arrive by `until`, on the monotonic clock."""
         try:
             if until != inf and not connection.can_read(max(until - time.monotonic(), 0.0)):
                 raise TimeoutError("Timeout reading from socket")
