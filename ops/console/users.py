@@ -81,9 +81,8 @@ class OfUsers(ReadOnly):
         if request.method != "POST":
             return self._user_delete(request)
         try:
-            with lease.held(
-                f"conversation delete by {audit.admin_user(request)}"
-            ):  # a restore must not add any meanwhile
+            # A restore must not add any meanwhile.
+            with lease.held(f"conversation delete by {audit.admin_user(request)}"):
                 return self._user_delete(request)
         except Busy as error:
             return self._no_user(request, _user_in(request), str(error), HTTPStatus.CONFLICT)
