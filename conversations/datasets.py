@@ -65,6 +65,8 @@ class Coverage:
     """When the comparison began, as Unix time by the stores' clock."""
     at: float = 0.0
     """When it was recorded."""
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """The epoch of each of these datasets when it was recorded."""
 
     def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
         """Return the stores that are complete, if their datasets are still those that were compared."""
@@ -75,7 +77,14 @@ class Coverage:
         """Return what is left when a store has a new dataset and had no unsynced flags before: the other one is
         missing nothing that was in it. Else the flags may be lost, and with them all coverage."""
         rest = self.only([alias for alias in self.complete if alias != renewed], now)
-        return replace(rest, datasets={**self.datasets, renewed: dataset.id})
+        ids, epochs = {**self.datasets, renewed: dataset.id}, {**self.epochs, renewed: dataset.epoch}
+        return replace(rest, datasets=ids, epochs=epochs)
+
+    def newer_than(self, known: Mapping[str, Dataset]) -> dict[str, Dataset]:
+        """Return those of its datasets that are newer than what is known of the same store."""
+        both = self.datasets.keys() & self.epochs.keys()  # an older version records no epochs
+        found = {alias: Dataset(self.datasets[alias], self.epochs[alias]) for alias in both}
+        return {alias: one for alias, one in found.items() if alias not in known or known[alias].epoch < one.epoch}
 
     def only(self, aliases: Collection[str], now: float) -> "Coverage":
         """Return a newer record, in which no other store than these is complete."""
@@ -124,6 +133,13 @@ class Known:
         """The stores that hold every conversation, or have a flag for what they are missing."""
         with changing:
             return self.coverage.holds(self.datasets)
+
+    def learn(self, coverage: Coverage) -> None:
+        """Know the coverage, and at once the datasets that it is of: a process which cannot ask a store that has a new
+        one learns of it here, while the note of that dataset may not be written yet. To be called with `changing`
+        held."""
+        self.coverage = coverage
+        self.datasets.update(coverage.newer_than(self.datasets))
 
     def trimmed_alone(self, ttl: int) -> frozenset[str]:
         """Return the stores from which conversations were removed that the other may still have."""

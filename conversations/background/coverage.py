@@ -85,7 +85,8 @@ def _is_recent(process: ProcessState) -> bool:
 
 def _has_ended(process: ProcessState, done: Sweeping) -> None:
     ids, routing, _ = done.of
-    process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp())
+    epochs = {alias: one.epoch for alias, one in process.known.datasets.items()}
+    process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp(), epochs)
     datasets.record(process.known.coverage)
     _log("swept", done.sweep)
 

@@ -215,8 +215,8 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
     with datasets.changing:
-        known.coverage = left or recorded
         known.datasets[alias] = dataset
+        known.learn(left or recorded)
     return left is not None
 
 
@@ -247,7 +247,7 @@ def _learn(known: Known, report: Report) -> None:
         for alias, dataset in noted.items():
             if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
                 known.datasets[alias] = dataset
-        known.coverage = _newest_coverage(known, report)
+        known.learn(_newest_coverage(known, report))
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
 
@@ -302,6 +302,7 @@ def _coverage(text: str | None) -> Coverage | None:
             tuple(alias for alias in fields["complete"] if alias in ALIASES),
             float(fields["since"]),
             float(fields["at"]),
+            {str(alias): int(epoch) for alias, epoch in fields.get("epochs", {}).items()},  # an older version has none
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -299,6 +299,24 @@ def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complet
     assert known.complete == another.complete == {other(alias)}
 
 
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_process_that_cannot_ask_a_restarted_store_still_trusts_the_other(
+    alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads there what another process has recorded, and the note of the new dataset is written later than that of
+    the coverage: until the next second it answered `behind`, for nothing."""
+    known, another, seen = state.state().known, deepcopy(state.state().known), []
+    wipe(alias, servers)
+    datasets.compare(another, alias)
+    one = control(other(alias))
+    beat = one.beat
+    monkeypatch.setattr(one, "beat", lambda *arguments: (seen.append(known.complete), beat(*arguments))[1])
+    datasets.compare(known, other(alias), beat=True)
+    assert [*seen, known.complete] == [{other(alias)}] * 2
+    assert known.datasets[alias].id == another.datasets[alias].id
+
+
 @pytest.mark.usefixtures("watched")
 @pytest.mark.parametrize("flagged", [False, True])
 def test_a_flag_that_cannot_be_read_is_known_from_the_other_store(flagged: bool, redis_server: RedisServer) -> None:

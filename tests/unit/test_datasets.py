@@ -55,3 +55,18 @@ def test_the_newest_coverage_counts() -> None:
 def test_a_process_is_cut_off_until_it_has_been_silent_for_an_hour() -> None:
     ages = {"me": 10.0, "here": 4.0, "gone": 6.0, "ended": 4000.0}
     assert cut_off(ages, "me") == {"gone"}
+
+
+def test_a_record_of_coverage_tells_of_a_newer_dataset() -> None:
+    known = Known({"redis": A7, "mongo": Dataset("a", 8)}, Coverage({"redis": "a", "mongo": "a"}, ("redis", "mongo")))
+    renewed = known.coverage.survives("mongo", B9, now=1.0)
+    known.learn(renewed)
+    assert known.datasets == {"redis": A7, "mongo": Dataset("b", 9)}
+    assert known.complete == {"redis"}
+
+
+def test_a_record_of_coverage_of_an_older_dataset_does_not_count() -> None:
+    known = Known({"redis": A7, "mongo": B9})
+    known.learn(Coverage({"redis": "a", "mongo": "a"}, ("redis", "mongo"), epochs={"redis": 6, "mongo": 8}))
+    assert known.datasets == {"redis": A7, "mongo": B9}
+    assert known.complete == frozenset()
