@@ -65,7 +65,7 @@ backup_timestamp = Gauge(
 )
 backup_verified = Gauge(
     "onesource_backup_verified_timestamp_seconds",
-    "When a backup of both stores was last verified, as Unix time; 0 when that is not recorded.",
+    "When the newest backup of both stores that was verified began, as Unix time; 0 when none is recorded.",
     multiprocess_mode="mostrecent",
 )
 persist_errors = Counter("history_persist_errors", "Turns that a store did not take.", ["store"])

@@ -1,5 +1,5 @@
 """Figures that change slowly, read every ten seconds: the memory that can be full, when the newest backup was made, and
-when one was verified last.
+when the newest one that was verified.
 
 The watcher runs it in a thread of its own, so that it delays no ping. A figure that cannot be read stays as it was.
 """
@@ -21,7 +21,7 @@ EVERY = 10.0  # seconds
 NOTE = "backup"
 """The name of the note, in each store, with the time of the newest backup of both."""
 VERIFIED = "backup_verified"
-"""That of the note with the time when a backup of both was last verified, and with the time of that backup."""
+"""That of the note with the time of the newest backup of both that was verified."""
 _TIMES = {NOTE: metrics.backup_timestamp, VERIFIED: metrics.backup_verified}
 
 _newest = dict.fromkeys(_TIMES, 0.0)
@@ -36,8 +36,8 @@ def sample() -> None:
 
 
 def backups_recorded(name: str = NOTE) -> dict[str, float]:
-    """Return when the newest backup of both stores was begun, or with VERIFIED when one was verified last, as each
-    store that can be reached has it recorded: as Unix time, 0.0 for never."""
+    """Return when the newest backup of both stores was begun, with VERIFIED the newest that was verified, as each store
+    that can be reached has it recorded: as Unix time, 0.0 for never."""
     recorded = {}
     for alias in ALIASES:
         with suppress(StoreUnavailable):
@@ -76,6 +76,6 @@ def _sample_backup(name: str) -> None:
 
 def _time_of(note: str | None) -> float:
     try:
-        return datetime.fromisoformat((note or "").partition(" ")[0]).timestamp()
+        return datetime.fromisoformat(note or "").timestamp()
     except ValueError:  # there is no note, or another program wrote it
         return 0.0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from itertools import cycle
 from pathlib import Path
@@ -18,8 +19,7 @@ import django
 from filelock import FileLock
 
 import embedded
-from conversations.background.sampling import VERIFIED
-from conversations.clock import now
+from conversations.background.sampling import VERIFIED, backups_recorded
 from conversations.errors import BadSnapshot, ConversationError, StoreUnavailable, UnverifiedSnapshot
 from conversations.ids import stamp
 from conversations.stores import ALIASES, scratch, store
@@ -113,11 +113,13 @@ def verify(path: Path, advance: Advance) -> Verified:
 
 
 def _note(verified: Verified) -> None:
-    """Record in the stores when this backup was verified. A machine that only verifies may reach none of them."""
-    text = f"{stamp(now())} {verified.created}"
-    for alias in ALIASES:
-        with suppress(StoreUnavailable):
-            store(alias).write_note(VERIFIED, text)
+    """Record in the stores that this backup was verified, unless a newer one was. A machine that only verifies may
+    reach none of them."""
+    created = datetime.fromisoformat(verified.created).timestamp()
+    for alias, newest in backups_recorded(VERIFIED).items():
+        if created > newest:
+            with suppress(StoreUnavailable):
+                store(alias).write_note(VERIFIED, verified.created)
 
 
 def _snapshot(archive: Archive, home: Path) -> tuple[int | None, str, SnapshotState]:

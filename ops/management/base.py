@@ -42,7 +42,6 @@ class Result:
     lines: list[str] = field(default_factory=list)
     trouble: str = ""
     """What is wrong, in one line; the command then exits with `code`."""
-    before: dict[str, Any] = field(default_factory=dict)
     code: int = TROUBLE
     unlogged: tuple[str, ...] = ()
     """Names in the report that are for the operator and not for the audit log, which names no session."""
@@ -80,6 +79,8 @@ class OperatorCommand(BaseCommand):
     requires_system_checks = ()  # a check may ask a database, and this must work when it is down
     changes = True
     """Whether it can change anything: then it holds the operators' lease and is audited."""
+    before: dict[str, Any] | None = None
+    """For the audit log, what there is before anything is changed; it has that of a run which ends early too."""
     result: Result | None = None
     """What was done, once it is."""
     shown: Callable[[str], AbstractContextManager[Advance]] | None = None
@@ -220,6 +221,6 @@ class OperatorCommand(BaseCommand):
             self._name,
             outcome,
             reason=str(options.get("reason", "")),
-            before=result.before if result else None,
+            before=self.before,
             after=result.logged() if result else None,
         )

@@ -103,7 +103,7 @@ class Status:
     backup: float | None = None
     """When the newest backup of both stores was begun, as Unix time; 0.0 for never, None when no store can be asked."""
     verified: float | None = None
-    """When a backup of both stores was last verified, likewise."""
+    """When the newest one that was verified was begun, likewise."""
     scrub: ScrubStatus | None = None
     """None when no store can be asked."""
     counted: tuple[Counted, ...] = ()

@@ -181,11 +181,11 @@ def _backups(seen: "Status") -> Iterator[Finding]:
 
 
 def _verified(seen: "Status") -> Iterator[Finding]:
-    """A backup is to be verified before the last one that was is removed."""
+    """A newer backup is to be verified before the last one that was is removed."""
     if not seen.verified:
         yield _finding("no backup was verified", "BackupUnverified")
     elif (age := datetime.fromisoformat(seen.at).timestamp() - seen.verified) > limits.VERIFIED_SECONDS:
-        yield _finding(f"no backup was verified for {age / 86_400:.0f} days", "BackupUnverified")
+        yield _finding(f"the newest backup that was verified is {age / 86_400:.0f} days old", "BackupUnverified")
 
 
 def _routing(seen: "Status") -> Iterator[Finding]:

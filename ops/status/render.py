@@ -106,7 +106,7 @@ def _routing(status: Status) -> list[tuple[str, Cell]]:
         ("server", Cell(status.server)),
         ("breakers open", _breakers(status.breakers)),
         ("newest backup", Cell(_recorded(status, status.backup))),
-        ("backup verified", Cell(_recorded(status, status.verified))),
+        ("verified backup", Cell(_recorded(status, status.verified))),
         ("repair", _repair(status)),
         ("scrub", _scrub(status)),
         *_tenants(status),

@@ -123,18 +123,12 @@ def test_over_a_limit_is_trouble(served: Any, trouble: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("noted", "shown"), [("", "none is recorded"), ("2026-11-24T03:17:00.000Z", "hours ago, at")])
-def test_the_newest_backup_is_named(noted: str, shown: str) -> None:
-    store(MONGO).write_note(NOTE, noted)
-    assert shown in row(run("status")[1], "newest backup")[1]
-
-
-@pytest.mark.parametrize(
-    ("noted", "shown"),
-    [("", "none is recorded"), ("2026-11-24T04:17:00.000Z 2026-11-24T03:17:00.000Z", "hours ago, at")],
-)
-def test_when_a_backup_was_verified_is_named(noted: str, shown: str) -> None:
-    store(MONGO).write_note(VERIFIED, noted)
-    assert shown in row(run("status")[1], "backup verified")[1]
+@pytest.mark.parametrize(("note", "named"), [(NOTE, "newest backup"), (VERIFIED, "verified backup")])
+def test_the_newest_backup_and_the_newest_that_was_verified_are_named(
+    note: str, named: str, noted: str, shown: str
+) -> None:
+    store(MONGO).write_note(note, noted)
+    assert shown in row(run("status")[1], named)[1]
 
 
 def test_flags_are_counted() -> None:

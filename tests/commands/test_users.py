@@ -51,6 +51,24 @@ def test_all_are_deleted_with_one_receipt_and_nobody_elses() -> None:
     assert ADA not in logged and not any(session in logged for session in theirs)
 
 
+def test_an_interrupted_deletion_is_audited_with_whose_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, deleted = hold_all(), history.delete
+
+    def interrupted(session: str) -> bool:
+        if session == theirs[1]:
+            raise KeyboardInterrupt
+        return deleted(session)
+
+    monkeypatch.setattr(history, "delete", interrupted)
+    code, output = run("conversation", "delete", "--user", ADA, "--noinput")
+    assert (code, "interrupted; it can be run again" in output) == (1, True)
+    assert {session for session in theirs if session in left(theirs)} == set(theirs[1:])
+    entry = AuditEntry.objects.order_by("id").last()
+    assert entry is not None
+    assert (entry.outcome, entry.before["conversations"]) == ("interrupted", 3)
+    assert entry.before["user"] and ADA not in json.dumps(entry.before)
+
+
 def test_the_receipt_says_where_and_until_when() -> None:
     hold_all("acme")
     code, output = run("conversation", "delete", "--user", ADA, "--tenant", "acme", "--noinput")

@@ -67,6 +67,7 @@ class Command(OperatorCommand):
             theirs = users.find(User(user, tenant or ""), advance)
         if not theirs.sessions:
             raise CommandError("No conversation of this user", returncode=TROUBLE)  # the audit log has no name
+        self.before = theirs.logged()
         return self._delete_all(theirs, noinput) if action == "delete" else self._export_all(theirs, to)
 
     def _export_all(self, theirs: Theirs, to: Path | None) -> Result:
@@ -88,7 +89,6 @@ class Command(OperatorCommand):
             report,
             [*lines, *_shared(theirs)],
             trouble=trouble if theirs.corrupt else "",
-            before=theirs.logged(),
             unlogged=("user", "file"),
         )
 
@@ -108,7 +108,6 @@ class Command(OperatorCommand):
             receipt.as_dict(),
             lines,
             trouble=users.trouble(receipt),
-            before=theirs.logged(),
             unlogged=("user", "left"),
         )
 
@@ -129,12 +128,13 @@ class Command(OperatorCommand):
 
     def _delete(self, shown: Shown, noinput: bool) -> Result:
         self.confirm(f"Delete {shown.session} from every store, for good?", shown.session, noinput)
+        self.before = {"messages": len(shown.history)}
         if not history.delete(shown.session):
             raise CommandError("it was deleted before", returncode=TROUBLE)
         where = " and ".join(alias for alias in shown.stores if alias not in shown.unseen)
         later = "".join(f"; {alias} is out, and deletes it when it is back" for alias in shown.unseen)
         report = {"session": hashed(shown.session), "deleted": True, "primary": switching.current().primary}
-        return Result(report, [f"deleted from {where}{later}"], before={"messages": len(shown.history)})
+        return Result(report, [f"deleted from {where}{later}"])
 
 
 def user_named(text: str) -> str:

@@ -33,6 +33,8 @@ class Command(OperatorCommand):
 
     def run(self, *, to: str, force: bool, dry_run: bool, reason: str, **options: Any) -> Result:
         request = Request(to, audit.operator(), force, dry_run, reason)
-        done = Failover(request, self.say, self.progress).run()
+        failover = Failover(request, self.say, self.progress)
+        self.before = asdict(failover.before)
+        done = failover.run()
         lines = [] if dry_run else [in_words(done.after)]
-        return Result(done.as_dict(), lines, done.trouble, asdict(done.before))
+        return Result(done.as_dict(), lines, done.trouble)
