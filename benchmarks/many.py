@@ -125,7 +125,7 @@ def measure(bench: Bench, number: int) -> None:
     row(number, "of it the look", f"{statistics.median(look(bench) for _ in range(STATUSES)):.2f} s")
     pages = sorted(page(bench) for _ in range(PAGES))
     row(number, "first page", f"median {statistics.median(pages):.0f} ms, p95 {pages[int(PAGES * 0.95)]:.0f} ms")
-    for words in (("trim", "--older-than", "5d"), ("reconcile")):
+    for words in (("trim", "--older-than", "5d"), ("reconcile",)):
         before = bench.cpu()
         try:
             took = manage(bench.service.environment, *words)
