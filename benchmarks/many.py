@@ -11,6 +11,7 @@ and `reconcile` report only. The memory is the command's own at its peak. docs/c
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -166,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--conversations", type=int, nargs="+", default=[100_000, 1_000_000])
     numbers = sorted(parser.parse_args().conversations)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # by way of `with`, which stops what runs
     with tempfile.TemporaryDirectory(prefix="onesource-many-") as home, Bench(Path(home)) as bench:
         print("| conversations | what | took | memory | load |\n|---|---|---|---|---|", flush=True)
         for before, number in pairwise((0, *numbers)):
