@@ -17,10 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import encode
 from bson.raw_bson import RawBSONDocument
@@ -95,6 +95,29 @@ def bare(number: int, mongo: MongoServer) -> float:
     return took
 
 
+class Took(NamedTuple):
+    """What a command took, of which child processes are a part."""
+
+    seconds: float
+    cpu: float
+    memory: float
+    """The peak of the largest process, in MB."""
+
+
+def manage(environment: Mapping[str, str], *words: str, fine: Collection[int] = (0,)) -> Took:
+    """Run a command of `manage.py`; return what it took. Raise AssertionError where it does not exit with one of these
+    codes."""
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=environment,
+                                   stdout=subprocess.DEVNULL, stderr=errors)  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        assert process.returncode in fine, (words, process.returncode, errors.read()[-500:])
+    return Took(time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
 class Stack:
     """A Redis and a Mongo with nothing in them, and `manage.py` pointed at them."""
 
@@ -118,17 +141,8 @@ class Stack:
         self.redis.kill()
         self.mongo.kill()
 
-    def manage(self, *words: str) -> tuple[float, float, float]:
-        """Run the command; return its seconds, those of CPU, and its peak memory in MB."""
-        begun = time.monotonic()
-        with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=self.environment,
-                                       stdout=subprocess.DEVNULL, stderr=errors)  # fmt: skip
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            errors.seek(0)
-            assert process.returncode == 0, (words, process.returncode, errors.read()[-500:])
-        return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    def manage(self, *words: str) -> Took:
+        return manage(self.environment, *words)
 
 
 class Pinger(threading.Thread):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from conversations import merge
@@ -17,6 +18,7 @@ from conversations.history import trimmed
 from conversations.ids import time_of
 from conversations.runtime.state import state
 from conversations.stores import ALIASES, bulk
+from conversations.stores.batches import retried
 from conversations.turns import History, Limits
 from ops.long_work import Advance
 from ops.memory import MemoryReport
@@ -131,7 +133,7 @@ def remove(scope: Scope, last_ids: Mapping[str, str]) -> dict[str, int]:
         trimmed.removed(scope.aliases[0], max(last_ids.values(), default=""))
     for alias in scope.aliases:
         if not scope.apply:
-            gone[alias] = len(bulk(alias).last_ids(last_ids))
+            gone[alias] = len(retried(partial(bulk(alias).last_ids, last_ids)))
             continue
         removal = bulk(alias).remove(last_ids, tombstones=scope.tombstones)
         scope.note({session: last_ids[session] for session in removal.removed})
@@ -144,7 +146,7 @@ def _old(scope: Scope, last_ids: dict[str, str], cutoff: datetime) -> dict[str, 
     """Return those of the conversations that are older than that in every store of the scope."""
     old = {session: last for session, last in last_ids.items() if time_of(last) < cutoff}
     for alias in scope.aliases[1:]:
-        later = bulk(alias).last_ids(old)
+        later = retried(partial(bulk(alias).last_ids, old))
         old = {session: max(last, later.get(session, "")) for session, last in old.items()}
     return {session: last for session, last in old.items() if time_of(last) < cutoff}
 
@@ -164,7 +166,7 @@ def _histories(scope: Scope) -> Iterator[dict[str, list[History]]]:
         for found in bulk(alias).all_histories(PAGE):
             scope.saw(len(found))
             known = _known(scope.aliases[:place], found)
-            others = [bulk(other).histories(found) for other in scope.aliases[place + 1 :]]
+            others = [retried(partial(bulk(other).histories, found)) for other in scope.aliases[place + 1 :]]
             yield {
                 session: [history, *(one[session] for one in others if session in one)]
                 for session, history in found.items()
@@ -174,4 +176,4 @@ def _histories(scope: Scope) -> Iterator[dict[str, list[History]]]:
 
 def _known(aliases: tuple[str, ...], sessions: Mapping[str, object]) -> set[str]:
     """Return those of the sessions that any of these stores holds."""
-    return {session for alias in aliases for session in bulk(alias).last_ids(sessions.keys())}
+    return {session for alias in aliases for session in retried(partial(bulk(alias).last_ids, sessions.keys()))}

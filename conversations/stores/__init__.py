@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from conversations.errors import StoreUnavailable
+from conversations.stores.batches import try_longer
 from conversations.stores.bulk import BulkStore
 from conversations.stores.control import ControlStore
 from conversations.stores.info import StoreInfo
@@ -220,11 +221,12 @@ def check_servers() -> None:
 
 
 def give_time(seconds: float) -> None:
-    """Give each call to a store so many seconds, instead of a turn's: for a process that answers no turn, before its
-    first call."""
+    """Give each call to a store so many seconds, instead of a turn's, and more tries to what is tried again: for a
+    process that answers no turn, before its first call."""
     for alias in ALIASES:
         if path := BACKENDS[alias].give_time:
             import_string(path)(seconds)
+    try_longer()
 
 
 def do_not_wait_at_exit() -> None:

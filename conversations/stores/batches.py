@@ -1,7 +1,7 @@
 """Operators' work on many conversations: by batches, each with more time than a turn has, and tried again."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -11,8 +11,11 @@ T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds for one batch: operators' work may wait longer than a turn."""
-_TRIES = 4
-_PAUSE = 0.25  # seconds
+SHORT_PAUSES: Sequence[float] = (0.25, 0.25, 0.25)
+"""Seconds before each further try, where something waits to hear that a store is out."""
+_LONG_PAUSES: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+_pauses = SHORT_PAUSES
 
 
 class Deadline:
@@ -28,14 +31,20 @@ class Deadline:
             raise StoreUnavailable(self.alias, "too slow")
 
 
-def retried(call: Callable[[], T]) -> T:
-    """Return what the call returns, tried again for about a second: to an operator's long work one slow answer of
-    a busy store is no outage."""
-    for _ in range(_TRIES - 1):
+def try_longer() -> None:
+    """Have `retried` try for half a minute from now on: for a process that answers no turn."""
+    global _pauses
+    _pauses = _LONG_PAUSES
+
+
+def retried(call: Callable[[], T], pauses: Sequence[float] = ()) -> T:
+    """Return what the call returns, tried again for about a second, or after each of the pauses: to an operator's
+    long work one slow answer of a busy store is no outage. A call that failed may have been carried out."""
+    for pause in pauses or _pauses:
         try:
             return call()
         except StoreUnavailable:
-            time.sleep(_PAUSE)
+            time.sleep(pause)
     return call()
 
 

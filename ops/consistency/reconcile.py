@@ -5,13 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from django.db import connections
 
+from conversations.errors import StoreUnavailable
 from conversations.history import repair, trimmed
 from conversations.policy import Routing
 from conversations.stores import ALIASES, bulk, other, store
@@ -68,11 +69,20 @@ class Reconciled:
 def reconcile(routing: Routing, *, apply: bool = False, advance: Advance = lambda done, total: None) -> Reconciled:
     """Compare everything, and with `apply` repair what should be in step and is not. Raise StoreUnavailable."""
     found = Reconciled(routing)
-    total = max(bulk(alias).estimate() for alias in ALIASES)
+    total = max(map(_about, ALIASES))
     with quietly():
         for batch in _suspects(found, advance, total):
             _judge(found, batch, apply)
     return found
+
+
+def _about(alias: str) -> int:
+    """Return about how many conversations the store has, 0 where counting takes too long: only the progress needs it.
+    Raise StoreUnavailable where the store is out."""
+    store(alias).ping()
+    with suppress(StoreUnavailable):
+        return bulk(alias).estimate()
+    return 0
 
 
 def _suspects(found: Reconciled, advance: Advance, total: int) -> Iterator[list[Comparison]]:

@@ -10,7 +10,7 @@ from conversations.policy import Routing
 from conversations.runtime import switching
 from conversations.runtime.pings import p95
 from conversations.stores import bulk, store
-from conversations.stores.batches import retried
+from conversations.stores.batches import SHORT_PAUSES, retried
 from conversations.stores.bulk_reader import Found
 from ops.errors import NoServer, Refused
 from ops.failover.report import LeftBehind
@@ -25,7 +25,7 @@ def target(alias: str, probe: str) -> str:
     """Return how the store answers, in words; with a `probe` that is written there, since one that is full or
     read-only answers every ping. Raise Refused when it cannot be used."""
     try:
-        pings = retried(partial(ping_ms, alias))
+        pings = retried(partial(ping_ms, alias), SHORT_PAUSES)
         if probe:
             store(alias).write_note("probe", probe)
     except StoreUnavailable as error:
@@ -38,7 +38,7 @@ def target(alias: str, probe: str) -> str:
 def outage(alias: str) -> str:
     """Return why the store does not answer, "" when it does."""
     try:
-        retried(store(alias).ping)
+        retried(store(alias).ping, SHORT_PAUSES)
     except StoreUnavailable as error:
         return error.reason
     return ""
@@ -46,7 +46,7 @@ def outage(alias: str) -> str:
 
 def left_behind(leaving: str, to: str, routing: Routing) -> LeftBehind:
     """Return what stays in the store that is out, as exactly as it can be known."""
-    in_target = retried(bulk(to).estimate)
+    in_target = retried(bulk(to).estimate, SHORT_PAUSES)
     if not routing.dual_write:
         return LeftBehind(in_target, None)
     known = (served_metrics() or {}).get(("unsynced_conversations", leaving, ""))

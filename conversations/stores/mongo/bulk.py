@@ -11,6 +11,7 @@ from pymongo import DeleteMany, UpdateOne
 from conversations import expiry
 from conversations.clock import now
 from conversations.models import Conversation, CorruptConversation
+from conversations.stores.batches import retried
 from conversations.stores.bulk import Attempt, BulkStore, Removal, Share
 from conversations.stores.mongo import flags
 from conversations.stores.mongo.bulk_reader import MongoReader
@@ -50,7 +51,7 @@ class MongoBulk(MongoReader, BulkStore):
                 retried_without_wrong(write, self._documents(), map(make_key, keys))
 
     def remove(self, last_ids: Mapping[str, str], *, tombstones: bool) -> Removal:
-        there = self.last_ids(last_ids)
+        there = retried(partial(self.last_ids, last_ids))
         removed = frozenset(session for session, last in there.items() if last <= last_ids[session])
         kept = frozenset(there) - removed
         self._write(self._removals({name: last for name, last in last_ids.items() if name not in kept}, tombstones))
@@ -90,10 +91,14 @@ class MongoBulk(MongoReader, BulkStore):
         return updates if tombstones or not updates else [*updates, DeleteMany(empty)]
 
     def _write(self, updates: Iterable[Any]) -> None:
+        """Make the updates, each of which does nothing where it has been made."""
         if batch := list(updates):
-            with self._patient():
-                self._documents().bulk_write(batch)
+            retried(partial(self._write_once, batch))
             time.sleep(PAUSE)
+
+    def _write_once(self, batch: Sequence[Any]) -> None:
+        with self._patient():
+            self._documents().bulk_write(batch)
 
     def _count_expired(self, table: str) -> int:
         with self._patient():

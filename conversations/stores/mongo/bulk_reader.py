@@ -19,7 +19,7 @@ from conversations.stores.mongo.document import (
     tombstones_of,
 )
 from conversations.stores.mongo.filters import expiry_in, living, named, unexpired
-from conversations.stores.mongo.patient import Document, Documents, documents, errors, pages, patient
+from conversations.stores.mongo.patient import Document, Documents, documents, pages, patient
 from conversations.stores.sessions import is_key, is_of, session_of
 from conversations.turns import History
 
@@ -41,24 +41,17 @@ class MongoReader(BulkReader):
             yield tuple(session_of(one["_id"]) for one in page if is_key(one["_id"]))
 
     def present(self, sessions: Collection[str]) -> set[str]:
-        with errors():
-            found = self._documents().find(named(sessions) | {"bytes": {"$gt": 0}}, {"_id": 1})
-            return {session_of(document["_id"]) for document in found}
+        return {session_of(document["_id"]) for document in self._find(sessions, {"_id": 1}, {"bytes": {"$gt": 0}})}
 
     def contents(self, sessions: Collection[str]) -> dict[str, Found]:
         found: dict[str, Found] = {session: Contents(None, None, None) for session in sessions}
-        if not found:
-            return {}
-        with self._patient():
-            held = list(self._documents().find(named(found)))
-        return found | {session_of(document["_id"]): found_in(document) for document in held}
+        return found | {session_of(document["_id"]): found_in(document) for document in self._find(found)}
 
     def digests(self, sessions: Collection[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        for names in batches(sessions, _COMPARED):
-            for document in self._find(names, {"messages.id": 1, "tombstone": 1}):
-                if digest := digest_in(document, self.limits.max_turns):
-                    found[session_of(document["_id"])] = digest
+        for document in self._find(sessions, {"messages.id": 1, "tombstone": 1}):
+            if digest := digest_in(document, self.limits.max_turns):
+                found[session_of(document["_id"])] = digest
         return found
 
     def last_ids(self, sessions: Collection[str]) -> dict[str, str]:
@@ -119,12 +112,15 @@ class MongoReader(BulkReader):
                 return
             yield part
 
-    def _find(self, sessions: Collection[str], fields: Document, where: Document | None = None) -> list[Document]:
-        """Return these fields of the documents of the sessions."""
-        if not sessions:
-            return []
-        with self._patient():
-            return list(self._documents().find(named(sessions) | (where or {}), fields))
+    def _find(
+        self, sessions: Collection[str], fields: Document | None = None, where: Document | None = None
+    ) -> list[Document]:
+        """Return these fields, or all, of the documents of the sessions."""
+        found: list[Document] = []
+        for names in batches(sessions, _COMPARED):
+            with self._patient():
+                found += self._documents().find(named(names) | (where or {}), fields)
+        return found
 
     def _documents(self, table: str = _CONVERSATIONS) -> Documents:
         return documents(table, self._database)

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connections
 
 from conversations.models import ALIAS, Conversation
-from conversations.stores.batches import PATIENCE
+from conversations.stores.batches import PATIENCE, retried
 from conversations.stores.mongo.faults import as_unavailable, fail_fast
 
 NOTES = "onesource_notes"
@@ -19,7 +19,10 @@ NOTES = "onesource_notes"
 _TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "timeoutMS")
 _FIRST = 3  # round trips of a first call: the driver looks at the server, makes a connection, and asks
 _COUNTING = 16  # times a call's time, in which flags are counted: that can be 48 calls
-_WALK_SECONDS = 120  # for a page of a walk over a whole collection, for which no client waits
+_WALK_SECONDS = 3600
+"""For a page of a walk over a whole collection. The embedded MongoDB makes the whole answer before the first page, in
+minutes where there are a million; MongoDB counts the time of all pages together. The driver, which looks at the server
+all the time, ends the call of one that does not answer any more."""
 
 _given = False
 
@@ -64,14 +67,20 @@ def pages(
 
 
 def _pages(cursor: Any, size: int, database: str) -> Iterator[list[Document]]:
+    # Not around the yield: what is done with a page has its own limits.
+    def next_page() -> list[Document]:
+        with patient(_WALK_SECONDS, database):
+            return list(islice(cursor, size))
+
+    def first_page() -> list[Document]:
+        cursor.rewind()  # the server closes the cursor of a query that has failed
+        return next_page()
+
     with cursor:
-        while True:
-            # Not around the yield: what is done with a page has its own limits.
-            with patient(_WALK_SECONDS, database):
-                page = list(islice(cursor, size))
-            if not page:
-                return
+        page = retried(first_page)
+        while page:
             yield page
+            page = next_page()
 
 
 def give_time(seconds: float) -> None:
