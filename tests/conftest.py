@@ -17,9 +17,16 @@ LONG = ("tests/simulation/", "tests/runbook/")
 """Where tests take up to a minute each: one that began last would run alone on two cores."""
 
 
+SHARING = "tests/browser/"
+"""Where modules share what takes long to start, and are kept together for that, or it would idle between them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long ones, in their random order; the others follow in theirs."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    sharing = next((place for place, item in enumerate(items) if item.nodeid.startswith(SHARING)), 0)
+    places = [sharing if item.nodeid.startswith(SHARING) else place for place, item in enumerate(items)]
+    order = sorted(range(len(items)), key=lambda place: (not items[place].nodeid.startswith(LONG), places[place]))
+    items[:] = [items[place] for place in order]
 
 
 @pytest.fixture(scope="session", autouse=True)

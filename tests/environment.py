@@ -56,5 +56,6 @@ for _name in (
     "PROMETHEUS_MULTIPROC_DIR",
     "REDIS_SENTINEL_PASSWORD",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "PYTHONDONTWRITEBYTECODE",  # each of the processes that tests start would compile the service anew
 ):
     os.environ.pop(_name, None)

@@ -1,4 +1,5 @@
-"""The browser, Chromium without a window, with a profile of its own; and a server for it."""
+"""The browser, Chromium without a window, with a profile of its own; and a server for it. Both take seconds to start,
+so that the modules share them: tests/conftest.py keeps these together."""
 
 import os
 import shutil
@@ -16,7 +17,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
          "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1280,1600")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
@@ -33,7 +34,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     started.quit()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, _servers: None) -> Iterator[Service]:
     """A server on this process' stores, with an operator who may log in."""
     started = Service(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
@@ -15,6 +15,13 @@ from tests.faults.service import ROOT, Service
 PATIENCE = 20  # seconds
 SCREENSHOTS = ROOT / "var" / "screenshots"
 """What the tests have seen, for people to look at; CI keeps it."""
+
+
+def waiting(
+    browser: Chrome, patience: float = PATIENCE, ignored: Iterable[type[Exception]] = ()
+) -> "WebDriverWait[Chrome]":
+    """Return what waits for the browser, and looks often: by default it would look again after half a second."""
+    return WebDriverWait(browser, patience, poll_frequency=0.1, ignored_exceptions=ignored)
 
 
 def hosts_asked(browser: Chrome) -> set[str]:
@@ -34,7 +41,7 @@ def see(browser: Chrome, selector: str, text: str = "") -> str:
 
     redrawn = [StaleElementReferenceException]
     try:
-        return WebDriverWait(browser, PATIENCE, ignored_exceptions=redrawn).until(there) or ""
+        return waiting(browser, ignored=redrawn).until(there) or ""
     except TimeoutException:
         raise TimeoutException(f"{selector} does not say {text!r}: {found}") from None
 
@@ -54,7 +61,7 @@ def follow(browser: Chrome, by: str, what: str) -> None:
                 raise
         return False
 
-    WebDriverWait(browser, PATIENCE).until(left)
+    waiting(browser).until(left)
 
 
 def open_in_admin(service: Service, browser: Chrome, path: str) -> None:

@@ -48,6 +48,12 @@ def status(service: Service, browser: Chrome, session: str) -> None:
     browser.execute_script("document.querySelector('details').open = true")
 
 
+def status_bad(service: Service, browser: Chrome, session: str) -> None:
+    """As while something is wrong, whatever the state of the stores is."""
+    status(service, browser, session)
+    browser.execute_script("document.querySelector('.verdict').className = 'verdict bad'")
+
+
 def status_unreachable(service: Service, browser: Chrome, session: str) -> None:
     """As while the server cannot be reached, which the script finds out."""
     status(service, browser, session)
@@ -66,7 +72,7 @@ def login(service: Service, browser: Chrome, session: str) -> None:
     see(browser, "#login-form")
 
 
-@pytest.mark.parametrize("page", [conversations, transcript, status, status_unreachable, runbook, login])
+@pytest.mark.parametrize("page", [conversations, transcript, status, status_bad, status_unreachable, runbook, login])
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(

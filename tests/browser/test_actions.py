@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.looking import follow, hosts_asked, see
+from tests.browser.looking import follow, hosts_asked, see, waiting
 from tests.builders import a_session
 from tests.faults.service import ROOT, Service
 from tests.servers import MongoServer, RedisServer, eventually
@@ -83,7 +82,7 @@ def agree(browser: Chrome, word: str, reason: str) -> None:
 
 def until(browser: Chrome, true: str) -> None:
     """Return when the page says so, which loads itself anew meanwhile."""
-    WebDriverWait(browser, RUNNING).until(lambda _: browser.execute_script(f"return Boolean({true})"))
+    waiting(browser, RUNNING).until(lambda _: browser.execute_script(f"return Boolean({true})"))
 
 
 def shown(browser: Chrome, selector: str, words: str) -> None:

@@ -14,12 +14,11 @@ from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 import embedded
 from tests import environment
 from tests.browser.answering import GO_ON
-from tests.browser.looking import PATIENCE, hosts_asked, see
+from tests.browser.looking import hosts_asked, see, waiting
 from tests.builders import make_token
 from tests.configured import LONG_SECRET
 from tests.faults.service import Service
@@ -198,9 +197,9 @@ def test_a_store_is_broken_and_started_from_the_page(service: Service, chat: Chr
     answered(chat, 2, "MongoDB answered · stored in MongoDB")
     click(chat, "#breaking [data-store=redis] [value=start]")
     see(chat, "#stores [data-store=redis]", "up")
-    WebDriverWait(chat, PATIENCE).until(lambda _: not element(chat, "#outage").is_displayed())
+    waiting(chat).until(lambda _: not element(chat, "#outage").is_displayed())
     service.wait()
-    WebDriverWait(chat, PATIENCE).until(lambda _: service.uses_both())
+    waiting(chat).until(lambda _: service.uses_both())
     ask(chat, "fourth")
     answered(chat, 3, "stored in")
     assert stored(service, chat) == ["first", "second, slowly", "third", "fourth"]
@@ -263,7 +262,7 @@ def test_a_failed_question_is_not_asked_again_by_itself(chat: Chrome) -> None:
     assert tries(chat) == 1
     assert unanswered(chat) == ["first, failing"]
     click(chat, "[data-kind=failed] [data-do=again]")
-    WebDriverWait(chat, PATIENCE).until(lambda _: tries(chat) == 2)
+    waiting(chat).until(lambda _: tries(chat) == 2)
     see(chat, "[data-kind=failed] .note", "The model gave no answer; nothing was stored.")
     click(chat, "[data-kind=failed] [data-do=discard]")
     assert unanswered(chat) == []
@@ -293,7 +292,7 @@ def test_a_question_is_asked_however_often_it_failed(service: Service, chat: Chr
     break_both(chat)
     chat.execute_script("const set = setTimeout; window.setTimeout = (call, ms, ...more) => set(call, 10, ...more)")
     ask(chat, "first")
-    WebDriverWait(chat, PATIENCE).until(lambda _: tries(chat) > 12)
+    waiting(chat).until(lambda _: tries(chat) > 12)
     see(chat, f"{LAST} .note", "Asking again with the same key")
     start_both(service)
     answered(chat, 0, "stored in")
@@ -455,7 +454,7 @@ def test_a_conversation_deleted_in_another_tab_stays_away(service: Service, chat
     see(chat, ".line", "deleted in another tab")
     (service.home / GO_ON).touch()
     path = f"/api/chat/conversations/{address.partition('#')[2]}/"
-    WebDriverWait(chat, PATIENCE).until(lambda _: requests_to(chat, path) == 1)
+    waiting(chat).until(lambda _: requests_to(chat, path) == 1)
     eventually(lambda: service.request("GET", path)[0] == 404, "the last turn is still there")
     assert (kept(chat), unanswered(chat), chat.find_elements(By.CSS_SELECTOR, "#list a")) == ([], [], [])
 
@@ -516,7 +515,7 @@ def test_copy_has_its_name_again_after_two_clicks(chat: Chrome) -> None:
     copy.click()
     see(chat, f"{LAST} [data-do=copy]", "Copied")
     copy.click()
-    WebDriverWait(chat, PATIENCE).until(lambda _: copy.text == "Copy")
+    waiting(chat).until(lambda _: copy.text == "Copy")
 
 
 def test_a_conversation_is_exported(chat: Chrome, tmp_path: Path) -> None:
@@ -527,7 +526,7 @@ def test_a_conversation_is_exported(chat: Chrome, tmp_path: Path) -> None:
     for kind, ending in (("markdown", "md"), ("json", "json")):
         click(chat, "#menu summary")
         click(chat, f"[data-export={kind}]")
-        WebDriverWait(chat, PATIENCE).until(lambda _, ending=ending: (tmp_path / f"{session}.{ending}").exists())
+        waiting(chat).until(lambda _, ending=ending: (tmp_path / f"{session}.{ending}").exists())
     assert "first" in (tmp_path / f"{session}.md").read_text()
 
 
@@ -595,7 +594,7 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser: Chrome, tmp_path: Pat
         element(browser, "#token").send_keys("wrong", Keys.ENTER)
         see(browser, "#token-problem", "not one of ours")
         element(browser, "#token").send_keys(make_token("tester"), Keys.ENTER)
-        WebDriverWait(browser, PATIENCE).until(lambda _: not element(browser, "#token-dialog").is_displayed())
+        waiting(browser).until(lambda _: not element(browser, "#token-dialog").is_displayed())
         ask(browser, "first")
         answered(browser, 0, "stored in")
         browser.refresh()

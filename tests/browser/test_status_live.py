@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.looking import PATIENCE, open_in_admin, see
+from tests.browser.looking import open_in_admin, see, waiting
 from tests.faults.service import Service
 from tests.servers import RedisServer
 
@@ -32,7 +31,7 @@ def opened(service: Service, browser: Chrome) -> None:
     open_in_admin(service, browser, "status/")
     see(browser, ".verdict h1")
     browser.execute_script(COUNTING)
-    WebDriverWait(browser, PATIENCE).until(lambda _: calls(browser))
+    waiting(browser).until(lambda _: calls(browser))
 
 
 def shown_at(browser: Chrome) -> str:
@@ -46,14 +45,15 @@ def calls(browser: Chrome) -> int:
 
 def wait(browser: Chrome, until: str) -> None:
     """Return once the expression holds in the page."""
-    WebDriverWait(browser, PATIENCE).until(lambda _: browser.execute_script(f"return {until}"))
+    waiting(browser).until(lambda _: browser.execute_script(f"return {until}"))
 
 
 @pytest.fixture
-def redis_out(redis_server: RedisServer) -> Iterator[None]:
+def redis_out(service: Service, redis_server: RedisServer) -> Iterator[None]:
     redis_server.kill()
     yield
     redis_server.start()
+    service.wait()  # other modules use it too
 
 
 def test_a_store_that_goes_out_is_shown_in_the_same_page(browser: Chrome, request: pytest.FixtureRequest) -> None:
@@ -68,7 +68,7 @@ def test_focus_scroll_and_what_is_open_stay(browser: Chrome) -> None:
     browser.find_element(By.CSS_SELECTOR, "#status-charts summary").click()
     browser.execute_script("window.scrollTo(0, 120)")
     where, before = browser.execute_script("return window.scrollY"), shown_at(browser)
-    WebDriverWait(browser, PATIENCE).until(lambda _: shown_at(browser) != before)
+    waiting(browser).until(lambda _: shown_at(browser) != before)
     assert browser.execute_script("return [document.activeElement.tagName, window.scrollY]") == ["SUMMARY", where]
     assert browser.find_element(By.CSS_SELECTOR, "#status-charts details").get_attribute("open")
 
@@ -105,7 +105,7 @@ def test_a_server_that_cannot_be_reached_is_never_shown_as_fine(browser: Chrome,
     finally:
         service.start()
         service.wait()
-    WebDriverWait(browser, PATIENCE).until(lambda _: not browser.find_elements(By.CSS_SELECTOR, ".stale"))
+    waiting(browser).until(lambda _: not browser.find_elements(By.CSS_SELECTOR, ".stale"))
     assert not browser.find_element(By.CSS_SELECTOR, ".unreachable").is_displayed()
     assert browser.execute_script("return window.sameDocument")
 
