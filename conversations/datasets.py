@@ -77,6 +77,16 @@ class Coverage:
         rest = self.only([alias for alias in self.complete if alias != renewed], now)
         return replace(rest, datasets={**self.datasets, renewed: dataset.id})
 
+    def followed_by(self, newer: "Coverage", known: Mapping[str, Dataset]) -> "Coverage":
+        """Return the record that counts once a newer one is known: that one. But where it is what survived of this one
+        under a store's new dataset, which is not known yet, it would be of another: this one goes on, without what
+        the newer one ends."""
+        renewed = {alias for alias in newer.datasets if newer.datasets[alias] != self.datasets.get(alias)}
+        is_early = self.datasets == {alias: dataset.id for alias, dataset in known.items()} and renewed
+        if not is_early or self.since != newer.since or renewed & set(newer.complete):
+            return newer
+        return replace(self, complete=tuple(alias for alias in self.complete if alias in newer.complete))
+
     def only(self, aliases: Collection[str], now: float) -> "Coverage":
         """Return a newer record, in which no other store than these is complete."""
         left = tuple(alias for alias in self.complete if alias in aliases)

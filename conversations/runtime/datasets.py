@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -212,7 +212,7 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     if before and dataset.epoch < before.epoch:
         return False
     ids = {**known.datasets, alias: dataset}
-    recorded = _newest_coverage(known, report)
+    recorded = _newest_coverage(known, ids, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
     with datasets.changing:
         known.coverage = left or recorded
@@ -247,16 +247,18 @@ def _learn(known: Known, report: Report) -> None:
         for alias, dataset in noted.items():
             if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
                 known.datasets[alias] = dataset
-        known.coverage = _newest_coverage(known, report)
+        known.coverage = _newest_coverage(known, known.datasets, report)
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
 
 
-def _newest_coverage(known: Known, report: Report) -> Coverage:
-    """Return the newest record, known or noted, leaving out one that was noted with a clock that was wrong."""
+def _newest_coverage(known: Known, ids: Mapping[str, Dataset], report: Report) -> Coverage:
+    """Return the record that counts for these datasets: the newest one, known or noted, leaving out one that was noted
+    with a clock that was wrong."""
     noted, latest = _coverage(report.notes.get(COVERAGE)), clock.timestamp() + MOST_AHEAD
     possible = noted and noted.since < latest and noted.at < latest
-    return datasets.newest_coverage([known.coverage, noted if possible else None])
+    newest = datasets.newest_coverage([known.coverage, noted if possible else None])
+    return newest if newest is known.coverage else known.coverage.followed_by(newest, ids)
 
 
 def _newer(known: Scrubbed, text: str | None) -> Scrubbed:

@@ -281,6 +281,24 @@ def test_a_store_stays_complete_where_another_process_has_not_recorded_that_yet(
 
 @pytest.mark.parametrize("alias", ALIASES)
 @pytest.mark.usefixtures("watched")
+def test_a_store_stays_complete_where_this_process_has_not_seen_yet_what_another_one_recorded(
+    alias: str, servers: dict[str, Server]
+) -> None:
+    """It has read the other store's coverage, and asks the one that came back a moment later."""
+    known, another = state.state().known, deepcopy(state.state().known)
+    wipe(alias, servers)
+    datasets.compare(another, alias)
+    datasets.compare(known, other(alias))
+    assert known.datasets[alias].id != another.datasets[alias].id
+    assert known.complete == {other(alias)}
+    datasets.compare(known, alias)
+    assert known.datasets[alias].id == another.datasets[alias].id
+    assert known.complete == {other(alias)}
+    assert known.coverage == another.coverage
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
 def test_a_store_that_another_process_gives_an_identity_meanwhile_is_not_complete(
     alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

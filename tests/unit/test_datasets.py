@@ -1,5 +1,7 @@
 """What became of a store's data, decided from what it reports and what was noted of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from conversations.datasets import Coverage, Dataset, Known, Verdict, cut_off, judge, newest_coverage
@@ -44,6 +46,17 @@ def test_a_store_stays_complete_where_the_other_one_is_renewed() -> None:
     assert left.holds({"redis": Dataset("c", 8), "mongo": B9}) == {"mongo"}
     assert left.since == both.since
     assert newest_coverage([both, left]) is left  # also where the clock has been set back
+
+
+def test_what_survives_a_renewal_that_is_not_known_yet_still_counts() -> None:
+    known, renewed = {"redis": A7, "mongo": B9}, Dataset("c", 8)
+    both = Coverage({"redis": "a", "mongo": "b"}, ("redis", "mongo"), since=1.0, at=5.0)
+    left = both.survives("redis", renewed, now=6.0)
+    assert both.followed_by(left, known).holds(known) == {"mongo"}
+    assert both.followed_by(left.only((), now=7.0), known).holds(known) == frozenset()
+    assert both.followed_by(left, {**known, "redis": renewed}) is left
+    for of_another_comparison in (replace(left, since=2.0), replace(left, complete=("redis", "mongo"))):
+        assert both.followed_by(of_another_comparison, known) is of_another_comparison
 
 
 def test_the_newest_coverage_counts() -> None:
