@@ -37,6 +37,10 @@ class NodeServer(RedisServer):
         with self.client() as client:
             return str(client.execute_command("CLUSTER NODES"))
 
+    def follows(self, master: "NodeServer") -> bool:
+        with self.client() as client:
+            return bool(client.info("replication").get("master_port") == master.port)
+
     def role(self) -> str:
         with self.client() as client:
             try:
@@ -95,6 +99,14 @@ class ClusterOfServers:
         """Return the master that has the key's slot, as the nodes see it that answer."""
         return self.owner_of(key_slot(key.encode()))
 
+    def writable(self) -> list[NodeServer]:
+        """Return the masters that have slots."""
+        ports = {port for _, _, port in self._ranges_seen()}
+        return [node for node in self.nodes if node.port in ports]
+
+    def replicas_of(self, master: NodeServer) -> list[NodeServer]:
+        return [node for node in self.nodes if node.follows(master)]
+
     def owner_of(self, slot: int) -> NodeServer:
         for first, last, port in self._ranges_seen():
             if first <= slot <= last:
@@ -103,6 +115,11 @@ class ClusterOfServers:
 
     def is_whole(self) -> bool:
         """Return whether all slots have a master that takes writes, and every replica that runs follows one."""
+        with suppress(RedisError):
+            return self._is_whole()
+        return False
+
+    def _is_whole(self) -> bool:
         for node in self.nodes:
             if node.process is None:
                 continue
@@ -114,17 +131,15 @@ class ClusterOfServers:
                 return False
         return True
 
-    def promoted(self, before: NodeServer, slot: int) -> NodeServer:
-        """Return the node that has the slot in the place of this one, once the cluster is whole again."""
+    def promoted(self, before: NodeServer) -> None:
+        """Return once another node has the slots of this one, and the cluster takes writes again."""
         others = [node for node in self.nodes if node is not before]
 
         def is_promoted() -> bool:
-            with suppress(RedisError, AssertionError):
-                return self.owner_of(slot) is not before and all(_is_ok(node) for node in others)
-            return False
+            writable = self.writable()
+            return len(writable) == MASTERS and before not in writable and all(_is_ok(node) for node in others)
 
         eventually(is_promoted, "no replica was promoted")
-        return self.owner_of(slot)
 
     def move(self, slot: int, source: NodeServer, target: NodeServer, *, pause: Any = None) -> None:
         """Move a slot with its keys, one key at a time; in between, call `pause`."""

@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 from tests.servers import RedisServer, eventually, redis_binary
 
 SERVICE = "mymaster"
-PASSWORD = "of the sentinels alone"  # noqa: S105
+# Without spaces: a sentinel writes it into its file unquoted, and could not start again.
+PASSWORD = "of-the-sentinels-alone"  # noqa: S105
 
 
 class SentinelServer(RedisServer):
@@ -42,15 +43,27 @@ def url_of(sentinels: list[SentinelServer]) -> str:
     return f"redis+sentinel://{hosts}/{SERVICE}/0"
 
 
+class WatchedServer(RedisServer):
+    """One server. Sentinels note in its file whom it follows, so that it is what it was when it starts again."""
+
+    def __init__(self, directory: Path, *options: str, follows: RedisServer | None = None) -> None:
+        super().__init__(directory, *options)
+        self._file = directory / "redis.conf"
+        self._file.write_text(f"replicaof 127.0.0.1 {follows.port}\n" if follows else "")
+
+    def command(self) -> list[str]:
+        binary, *options = super().command()
+        return [binary, str(self._file), *options]
+
+
 class Deployment:
     """A primary, two replicas, and three sentinels of which two decide."""
 
     def __init__(self, home: Path, *options: str) -> None:
-        self.servers = [RedisServer(home / "redis-1", *options)]
-        first = self.servers[0]
-        self.servers += [
-            RedisServer(home / f"redis-{number}", *options, "--replicaof", f"127.0.0.1 {first.port}")
-            for number in (2, 3)
+        first = WatchedServer(home / "redis-1", *options)
+        self.nodes: list[RedisServer] = [
+            first,
+            *(WatchedServer(home / f"redis-{number}", *options, follows=first) for number in (2, 3)),
         ]
         self.sentinels = [
             SentinelServer(home / f"sentinel-{number}", first, quorum=2, patience=1_000) for number in (1, 2, 3)
@@ -62,7 +75,7 @@ class Deployment:
 
     def start(self) -> "Deployment":
         """Return when every replica follows and every sentinel knows them all."""
-        for server in (*self.servers, *self.sentinels):
+        for server in (*self.nodes, *self.sentinels):
             server.start()
         eventually(self.is_whole, "the sentinels do not know all")
         return self
@@ -72,7 +85,7 @@ class Deployment:
         return self.primary().client()
 
     def kill(self) -> None:
-        for server in (*self.sentinels, *self.servers):
+        for server in (*self.sentinels, *self.nodes):
             with suppress(ProcessLookupError):
                 server.kill()
 
@@ -80,7 +93,16 @@ class Deployment:
         """Return the server that the sentinels name."""
         with self.sentinels[0].client() as client:
             _, port = client.sentinel_get_master_addr_by_name(SERVICE)
-        return next(server for server in self.servers if server.port == int(port))
+        return next(server for server in self.nodes if server.port == int(port))
+
+    def writable(self) -> list[RedisServer]:
+        return [self.primary()]
+
+    def owner(self, key: str) -> RedisServer:
+        return self.primary()
+
+    def replicas_of(self, server: RedisServer) -> list[RedisServer]:
+        return [node for node in self.nodes if node is not server]
 
     def promoted(self, before: RedisServer) -> RedisServer:
         """Return the server that is named in the place of this one, once it takes writes."""
@@ -98,6 +120,11 @@ class Deployment:
 
     def is_whole(self) -> bool:
         """Return whether both replicas follow the primary, and every sentinel knows of all."""
+        with suppress(RedisError):
+            return self._is_whole()
+        return False
+
+    def _is_whole(self) -> bool:
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 state = client.sentinel_master(SERVICE)

@@ -20,6 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 _PATIENCE = 20.0  # seconds
+_ELSEWHERE = "127.0.0.2"  # an address of this machine at which no client looks
 
 
 def free_port() -> int:
@@ -118,6 +119,34 @@ class RedisServer(Server):
 
     def client(self) -> "Redis":
         return Redis.from_url(self.url, socket_timeout=5)
+
+    @property
+    def nodes(self) -> list["RedisServer"]:
+        """Return every server that has data; the next three answer too for a Redis of several servers."""
+        return [self]
+
+    def writable(self) -> list["RedisServer"]:
+        """Return the servers that take writes."""
+        return [self]
+
+    def owner(self, key: str) -> "RedisServer":
+        """Return the server that takes the key's writes."""
+        return self
+
+    def is_whole(self) -> bool:
+        """Return whether all of it is at work."""
+        return self.answers()
+
+    def refuse(self) -> None:
+        """Let nobody connect, and end the connections that there are, but those of replicas."""
+        with self.client() as client:
+            client.config_set("bind", _ELSEWHERE)
+            client.client_kill_filter(_type="normal", skipme=True)
+
+    def accept(self) -> None:
+        """Let everybody connect again."""
+        with Redis(_ELSEWHERE, self.port, socket_timeout=5) as client:
+            client.config_set("bind", "127.0.0.1")
 
     def answers(self) -> bool:
         with self.client() as client:

@@ -337,7 +337,7 @@ def test_a_master_that_is_out_is_followed_by_its_replica(deployment: ClusterOfSe
         with pytest.raises(StoreUnavailable):
             call()
         assert time.monotonic() - begun < 0.6
-    deployment.promoted(before, slot)
+    deployment.promoted(before)
     eventually(lambda: is_up(store), "the cluster is not used again")
     assert is_known(store, dataset) is Verdict.RESTARTED
     assert store.append(session, turns[1]).stored  # once, though it may have been given to the old master

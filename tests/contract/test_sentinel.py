@@ -69,7 +69,7 @@ def test_a_killed_primary_is_followed_by_another(deployment: Deployment) -> None
     store, session, turns = CacheStore("redis", LIMITS), a_session(), some_turns(2)
     store.append(session, turns[0])
     before = deployment.primary()
-    eventually(lambda: all(held(server, session) for server in deployment.servers), "the replicas do not have it")
+    eventually(lambda: all(held(server, session) for server in deployment.nodes), "the replicas do not have it")
     before.kill()
     after = deployment.promoted(before)
     eventually(lambda: writes(store, session, turns[1]), "the new primary takes no turn")
@@ -111,7 +111,7 @@ def test_repair_leaves_an_old_primary_before_it_wakes(deployment: Deployment) ->
 def test_a_primary_that_became_a_replica_is_left(deployment: Deployment) -> None:
     store, session, turns = CacheStore("redis", LIMITS), a_session(), some_turns(2)
     store.append(session, turns[0])
-    eventually(lambda: all(held(server, session) for server in deployment.servers), "the replicas do not have it")
+    eventually(lambda: all(held(server, session) for server in deployment.nodes), "the replicas do not have it")
     after = deployment.fail_over()
     store.beat("a process", Dataset("none", 1, ""))  # as each process does once a second
     eventually(lambda: writes(store, session, turns[1]), "the new primary takes no turn")

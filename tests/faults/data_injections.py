@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.injections import Fault, Run
 from tests.faults.stack import Stack
-from tests.servers import eventually
+from tests.servers import RedisServer, eventually
 
 REPAIR_SECONDS = 20.0
 STEADY_SECONDS = 2.0
@@ -43,6 +43,27 @@ def rolled_back(alias: str, *, at_once: bool) -> Fault:
             start_with_what_is_there(run.stack, alias)
 
     return fault
+
+
+@contextmanager
+def promoted_without_turns(run: Run) -> Iterator[None]:
+    """A master's replicas stop following it; later it is killed, and one of them promoted, without the turns since."""
+    redis = run.stack.redis
+    before = redis.owner(f"conv:{run.load.sessions[0]}")
+    replicas = redis.replicas_of(before)
+    for replica in replicas:
+        with replica.client() as client:
+            client.config_set("masterauth", "refused")
+            client.client_kill_filter(_type="master")
+    _wait_for_answers(run)
+    before.kill()
+    yield
+    redis.promoted(before)
+    for replica in replicas:
+        with replica.client() as client:
+            client.config_set("masterauth", "")
+    before.start()
+    run.stack.wait_until_whole("redis")
 
 
 def in_turn(first: Fault, second: Fault) -> Fault:
@@ -93,39 +114,48 @@ def copied(stack: Stack, alias: str) -> Path:
     """Return a copy of what the store has on disk, made while it runs."""
     copy = stack.home / f"{alias} as it was"
     shutil.rmtree(copy, ignore_errors=True)
-    if alias == "redis":
-        copy.mkdir()
-        with stack.redis.client() as client:
-            client.save()
-        shutil.copy(stack.redis.directory / "dump.rdb", copy)
-    else:
-        stack.mongo.freeze()  # so that no file changes meanwhile
-        shutil.copytree(stack.mongo.directory / "db", copy / "db")
-        stack.mongo.thaw()
+    for node in stack.nodes(alias):
+        own = copy / str(node.port)
+        if isinstance(node, RedisServer):
+            own.mkdir(parents=True)
+            with node.client() as client:
+                client.save()
+            shutil.copy(node.directory / "dump.rdb", own)
+        else:
+            node.freeze()  # so that no file changes meanwhile
+            shutil.copytree(node.directory / "db", own / "db")
+            node.thaw()
     return copy
 
 
 def put_back(stack: Stack, alias: str, copy: Path) -> None:
-    shutil.copytree(copy, stack.server(alias).directory, dirs_exist_ok=True)
+    for node in stack.nodes(alias):
+        shutil.copytree(copy / str(node.port), node.directory, dirs_exist_ok=True)
 
 
 def stop_without_data(stack: Stack, alias: str) -> None:
-    """Kill the store and remove its files."""
-    directory = stack.server(alias).directory
-    stack.server(alias).kill()
-    (directory / "dump.rdb").unlink(missing_ok=True)
-    for name in ("appendonlydir", "db"):
-        shutil.rmtree(directory / name, ignore_errors=True)
+    """Kill the store and remove its files, but those in which servers of Redis note what they are to each other."""
+    for node in stack.nodes(alias):
+        node.kill()
+        (node.directory / "dump.rdb").unlink(missing_ok=True)
+        for name in ("appendonlydir", "db"):
+            shutil.rmtree(node.directory / name, ignore_errors=True)
 
 
 def start_with_what_is_there(stack: Stack, alias: str) -> None:
     """Start the store again; Redis reads no snapshot where it is to have an append-only file, and begins that later."""
-    if alias == "mongo":
-        stack.mongo.start()
-        return
-    options = stack.redis.options
-    stack.redis.options = (*options, "--appendonly", "no")
-    stack.redis.start()
-    stack.redis.options = options
-    with stack.redis.client() as client:
+    for node in stack.nodes(alias):
+        if isinstance(node, RedisServer):
+            _start_with_a_snapshot(node)
+        else:
+            node.start()
+    stack.wait_until_whole(alias)
+
+
+def _start_with_a_snapshot(node: RedisServer) -> None:
+    options = node.options
+    node.options = (*options, "--appendonly", "no")
+    node.start()
+    node.options = options
+    with node.client() as client:
         client.config_set("appendonly", "yes")

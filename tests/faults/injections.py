@@ -46,25 +46,28 @@ def wire(alias: str, mode: Mode, milliseconds: int = 0) -> Fault:
 
 
 def frozen(alias: str) -> Fault:
-    """The process stands still; what it was sent it does when it goes on."""
+    """Its processes stand still; what they were sent they do when they go on."""
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
-        run.stack.server(alias).freeze()
+        run.stack.freeze(alias)
         yield
-        run.stack.server(alias).thaw()
+        run.stack.thaw(alias)
 
     return fault
 
 
 def killed(alias: str) -> Fault:
-    """The process is killed, and started again with what it kept."""
+    """Its processes are killed, and started again with what they kept."""
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
-        run.stack.server(alias).kill()
+        for node in run.stack.nodes(alias):
+            node.kill()
         yield
-        run.stack.server(alias).start()
+        for node in run.stack.nodes(alias):
+            node.start()
+        run.stack.wait_until_whole(alias)
 
     return fault
 

@@ -3,16 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.clusters import ClusterOfServers
 from tests.faults.injections import Fault, Run
 from tests.faults.proxy import Mode
-from tests.sentinels import Deployment
 from tests.servers import eventually
 
 
@@ -36,18 +34,27 @@ def flapping(run: Run) -> Iterator[None]:
     run.stack.wire("redis", Mode.PASS)
 
 
-def configured(begin: Callable[[Redis], object], end: Callable[[Redis], object], *, hang_up: bool = False) -> Fault:
-    """Redis refuses clients; `hang_up` also ends the connections that there are, which it would go on to serve."""
+def configured(
+    begin: Callable[[Redis], object], end: Callable[[Redis], object], *, hang_up: bool = False, one: bool = False
+) -> Fault:
+    """Commands change every server that takes writes, or with `one` a single one of them; `hang_up` also ends the
+    connections that there are, which it would go on to serve."""
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
-        with run.stack.redis.client() as client:
-            client.ping()  # connected before: later it may not get in
-            begin(client)
-            if hang_up:
-                client.client_kill_filter(_type="normal", skipme=True)
+        redis = run.stack.redis
+        servers = [redis.owner(f"conv:{run.load.sessions[0]}")] if one else redis.writable()
+        with ExitStack() as connected:
+            clients = [connected.enter_context(server.client()) for server in servers]
+            for client in clients:
+                client.ping()  # connected before: later it may not get in
+            for client in clients:
+                begin(client)
+                if hang_up:
+                    client.client_kill_filter(_type="normal", skipme=True)
             yield
-            end(client)
+            for client in clients:
+                end(client)
 
     return fault
 
@@ -121,18 +128,17 @@ def corrupted(run: Run) -> Iterator[None]:
 
 
 def failed_over(harm: str, cure: str) -> Fault:
-    """Harm the primary; when the sentinels have named another and turns go there, cure it."""
+    """Harm a master; when another server has its place and turns go there, cure it."""
 
     @contextmanager
     def fault(run: Run) -> Iterator[None]:
         redis = run.stack.redis
-        assert isinstance(redis, Deployment)
-        before = redis.primary()
+        before = redis.owner(f"conv:{run.load.sessions[0]}")
         getattr(before, harm)()
         yield
         redis.promoted(before)
         getattr(before, cure)()
-        eventually(redis.is_whole, "the old primary does not follow the new one", 30)
+        run.stack.wait_until_whole("redis")
 
     return fault
 
@@ -140,58 +146,29 @@ def failed_over(harm: str, cure: str) -> Fault:
 @contextmanager
 def replaced(run: Run) -> Iterator[None]:
     """Have the sentinels name another primary while the old one answers."""
-    redis = run.stack.redis
-    assert isinstance(redis, Deployment)
-    redis.fail_over()
+    run.stack.redis.fail_over()
     yield
-    eventually(redis.is_whole, "the old primary does not follow the new one", 30)
+    run.stack.wait_until_whole("redis")
 
 
-def one_master(harm: str, cure: str) -> Fault:
-    """Harm one master of a cluster; when its replica has been promoted and turns go there, cure it."""
-
-    @contextmanager
-    def fault(run: Run) -> Iterator[None]:
-        cluster = run.stack.redis
-        assert isinstance(cluster, ClusterOfServers)
-        slot = key_slot(f"conv:{run.load.sessions[0]}".encode())
-        before = cluster.owner_of(slot)
-        getattr(before, harm)()
-        yield
-        cluster.promoted(before, slot)
-        getattr(before, cure)()
-        eventually(cluster.is_whole, "the old master does not follow the new one", 30)
-
-    return fault
+@contextmanager
+def sentinels_killed(run: Run) -> Iterator[None]:
+    """Nobody says which server is the primary; the servers go on."""
+    for sentinel in run.stack.redis.sentinels:
+        sentinel.kill()
+    yield
+    for sentinel in run.stack.redis.sentinels:
+        sentinel.start()
+    run.stack.wait_until_whole("redis")
 
 
 @contextmanager
 def resharded(run: Run) -> Iterator[None]:
     """The slots of all conversations go from one master to another, key by key."""
     cluster = run.stack.redis
-    assert isinstance(cluster, ClusterOfServers)
-    _move_all(run, cluster)
-    yield
-    eventually(cluster.is_whole, "the cluster is not whole")
-
-
-def _move_all(run: Run, cluster: ClusterOfServers) -> None:
     for slot in sorted({key_slot(f"conv:{session}".encode()) for session in run.load.sessions}):
         source = cluster.owner_of(slot)
-        owners = {cluster.owner_of(first) for first in (0, 8192, 16383)} - {source}
-        cluster.move(slot, source, owners.pop(), pause=lambda: time.sleep(0.01))
-
-
-def on_one_master(begin: Callable[[Redis], object], end: Callable[[Redis], object]) -> Fault:
-    """Change one master of a cluster by commands to it alone."""
-
-    @contextmanager
-    def fault(run: Run) -> Iterator[None]:
-        cluster = run.stack.redis
-        assert isinstance(cluster, ClusterOfServers)
-        with cluster.owner(f"conv:{run.load.sessions[0]}").client() as client:
-            begin(client)
-            yield
-            end(client)
-
-    return fault
+        target = next(master for master in cluster.writable() if master is not source)
+        cluster.move(slot, source, target, pause=lambda: time.sleep(0.01))
+    yield
+    run.stack.wait_until_whole("redis")

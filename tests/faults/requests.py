@@ -29,8 +29,8 @@ FAULTS: dict[str, tuple[Callable[[Stack, str], None], Callable[[Stack, str], Non
         lambda stack, alias: stack.wire(alias, Mode.PASS),
     ),
     "frozen": (
-        lambda stack, alias: stack.server(alias).freeze(),
-        lambda stack, alias: stack.server(alias).thaw(),
+        lambda stack, alias: stack.freeze(alias),
+        lambda stack, alias: stack.thaw(alias),
     ),
     "refusing": (
         lambda stack, alias: stack.wire(alias, Mode.REFUSE),

@@ -1,10 +1,11 @@
 """The table of faults: a row each."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.faults import injections, redis_injections
-from tests.faults.data_injections import in_turn, rolled_back, wiped
+from tests.faults.data_injections import in_turn, promoted_without_turns, rolled_back, wiped
 from tests.faults.injections import Fault, frozen, killed, wire
 from tests.faults.proxy import Mode
 from tests.faults.redis_injections import configured
@@ -80,7 +81,7 @@ _PARTED: tuple[tuple[str, str, tuple[tuple[str, str], ...], dict[str, Any]], ...
     ),
 )
 
-ROWS = (
+_USUAL_ROWS = (
     Row("redis refused", "Nobody listens at Redis' port.", wire("redis", Mode.REFUSE), out="redis"),
     Row("redis frozen", "Redis is stopped (SIGSTOP), and goes on later.", frozen("redis"), out="redis"),
     Row("redis silent", "Redis is connected to and never answers.", wire("redis", Mode.FREEZE), out="redis"),
@@ -153,85 +154,6 @@ ROWS = (
         rolled_back("redis", at_once=True),
         BOTH_DUAL,
         pause=CALM,
-    ),
-    Row(
-        "primary killed",
-        "Sentinels name a replica in the place of a primary that is killed, and that comes back as a replica.",
-        redis_injections.failed_over("kill", "start"),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        out="redis",
-        setup=SENTINEL,
-    ),
-    Row(
-        "primary frozen",
-        "The same with a primary that stands still, and wakes when another has its place.",
-        redis_injections.failed_over("freeze", "thaw"),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        out="redis",
-        setup=SENTINEL,
-    ),
-    Row(
-        "primary replaced",
-        "Sentinels are told to name another server; the old one takes turns until it has heard of it, and loses them.",
-        redis_injections.replaced,
-        DUAL,
-        clients=16,
-        pause=CALM,
-        setup=SENTINEL,
-    ),
-    Row(
-        "cluster master killed",
-        "One of three masters of a cluster is killed, its replica is promoted, and it comes back as a replica.",
-        redis_injections.one_master("kill", "start"),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        out="redis",
-        setup=CLUSTER,
-    ),
-    Row(
-        "cluster master frozen",
-        "The same with a master that stands still, and wakes when its replica has its place.",
-        redis_injections.one_master("freeze", "thaw"),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        out="redis",
-        setup=CLUSTER,
-    ),
-    Row(
-        "cluster resharded",
-        "The slots of all conversations are moved to another master of a cluster, key by key.",
-        redis_injections.resharded,
-        DUAL,
-        clients=16,
-        pause=CALM,
-        setup=CLUSTER,
-    ),
-    Row(
-        "cluster master full",
-        "One master of a cluster is out of memory; the others are not.",
-        redis_injections.on_one_master(
-            lambda client: client.config_set("maxmemory", 1), lambda client: client.config_set("maxmemory", 0)
-        ),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        out="redis",
-        setup=CLUSTER,
-    ),
-    Row(
-        "cluster master emptied",
-        "One master of a cluster loses all that it has, by FLUSHALL.",
-        redis_injections.on_one_master(lambda client: client.flushall(), lambda client: None),
-        DUAL,
-        clients=16,
-        pause=CALM,
-        setup=CLUSTER,
     ),
     Row("mongo refused", "Nobody listens at MongoDB's port.", wire("mongo", Mode.REFUSE), ALL, out="mongo"),
     Row("mongo frozen", "MongoDB is stopped (SIGSTOP), and goes on later.", frozen("mongo"), ALL, out="mongo"),
@@ -444,6 +366,87 @@ ROWS = (
         deleting=0,
         setup=FOUR_WORKERS,
     ),
+)
+
+_ALSO_OF_SEVERAL_SERVERS = (
+    "redis refused", "redis frozen", "redis killed", "redis killed, data lost", "redis rolled back", "redis flushed",
+    "redis corrupt", "redis out of memory", "redis writes paused", "mongo refused", "mongo frozen", "mongo killed",
+    "delete while redis is out", "server killed",
+)  # fmt: skip
+_USUAL_OF_SEVERAL_SERVERS = tuple(row for row in _USUAL_ROWS if row.name in _ALSO_OF_SEVERAL_SERVERS)
+
+_FAILOVERS = (
+    Row(
+        "master killed",
+        "A master is killed, a replica is promoted, and the old master comes back as a replica.",
+        redis_injections.failed_over("kill", "start"),
+        clients=16,
+        out="redis",
+    ),
+    Row(
+        "master frozen",
+        "The same with a master that stands still, and wakes when a replica has its place.",
+        redis_injections.failed_over("freeze", "thaw"),
+        clients=16,
+        out="redis",
+    ),
+    Row(
+        "replica without turns promoted",
+        "The same with replicas that did not follow for a while: turns of that time are gone from Redis.",
+        promoted_without_turns,
+        clients=16,
+        out="redis",
+    ),
+)
+
+_OF_SENTINELS = (
+    Row(
+        "master replaced",
+        "Sentinels are told to name another server; the old one takes turns until it has heard of it, and loses them.",
+        redis_injections.replaced,
+        clients=16,
+    ),
+    Row(
+        "sentinels killed",
+        "All sentinels are killed, and start again; the servers of Redis go on.",
+        redis_injections.sentinels_killed,
+        clients=16,
+    ),
+)
+
+_OF_A_CLUSTER = (
+    Row(
+        "resharded",
+        "The slots of all conversations are moved to another master, key by key.",
+        redis_injections.resharded,
+        clients=16,
+    ),
+    Row(
+        "one master full",
+        "One master is out of memory; the others are not.",
+        configured(lambda r: r.config_set("maxmemory", 1), lambda r: r.config_set("maxmemory", 0), one=True),
+        clients=16,
+        out="redis",
+    ),
+    Row(
+        "one master emptied",
+        "One master loses all that it has, by FLUSHALL.",
+        configured(lambda r: r.flushall(), lambda r: None, one=True),
+        clients=16,
+    ),
+)
+
+
+def _on(setup: Setup, kind: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield these rows as they are played on a Redis of several servers."""
+    for row in rows:
+        yield replace(row, name=f"{kind}, {row.name}", routes=DUAL, pause=CALM, setup=setup)
+
+
+ROWS = (
+    *_USUAL_ROWS,
+    *_on(SENTINEL, "sentinel", (*_FAILOVERS, *_OF_SENTINELS, *_USUAL_OF_SEVERAL_SERVERS)),
+    *_on(CLUSTER, "cluster", (*_FAILOVERS, *_OF_A_CLUSTER, *_USUAL_OF_SEVERAL_SERVERS)),
 )
 
 Case = tuple[Row, Route]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.faults.hosts import NAMES, MongoHost, Network, RedisHost
 from tests.faults.proxy import Mode, Proxy
 from tests.faults.service import ROOT, Service
 from tests.sentinels import PASSWORD, Deployment
-from tests.servers import MongoServer, RedisServer
+from tests.servers import MongoServer, RedisServer, Server, eventually
 
 QUIET_SECONDS = 20.0  # breakers close within 5 s and count as recovering for 8 more; a watcher looks every second
 _POLL_SECONDS = 0.2  # often enough for what happens every second
@@ -109,13 +109,39 @@ class Stack:
             ports["redis"] = self.redis.port
         return {alias: Proxy(port) for alias, port in ports.items()}
 
-    def server(self, alias: str) -> "RedisServer | Deployment | ClusterOfServers | MongoServer":
-        return self.redis if alias == "redis" else self.mongo
+    def nodes(self, alias: str) -> Sequence[Server]:
+        """Return the servers that have the store's data."""
+        return self.redis.nodes if alias == "redis" else [self.mongo]
+
+    def freeze(self, alias: str) -> None:
+        for node in self.nodes(alias):
+            node.freeze()
+
+    def thaw(self, alias: str) -> None:
+        for node in self.nodes(alias):
+            node.thaw()
+        self.wait_until_whole(alias)
+
+    def wait_until_whole(self, alias: str) -> None:
+        """Return when all servers of a Redis are at work together again."""
+        if alias == "redis":
+            eventually(self.redis.is_whole, "the servers of Redis do not find each other", 30)
 
     def wire(self, alias: str, mode: Mode, milliseconds: int = 0) -> None:
-        """Let every server's way to the store be so from now on."""
+        """Let every server's way to the store be so from now on. A Redis of several servers, which has no proxy before
+        it, can be refused alone."""
+        if alias == "redis" and not isinstance(self.redis, RedisServer):
+            self._wire_itself(mode)
+            return
         for link in self.links:
             link[alias].set(mode, milliseconds)
+
+    def _wire_itself(self, mode: Mode) -> None:
+        assert mode in (Mode.PASS, Mode.REFUSE)
+        for node in self.redis.nodes:
+            node.refuse() if mode is Mode.REFUSE else node.accept()
+        if mode is Mode.PASS:
+            self.wait_until_whole("redis")
 
     def uses_both(self, deadline: float) -> bool:
         """Return as soon as every server uses both stores again, or else False at the deadline."""
@@ -173,8 +199,9 @@ class Stack:
     def stop(self) -> None:
         """Stop exactly what was started, and remove what it left."""
         if self._operator:
+            self._operator.kill()  # it is idle, and a busy machine may let it take long to end by itself
             with suppress(OSError):
-                self._operator.communicate(timeout=5)
+                self._operator.communicate()
         for service in self.services:
             service.stop()
         for proxy in self._proxies:

@@ -315,6 +315,8 @@ def test_a_process_that_cannot_ask_a_restarted_store_still_trusts_the_other(
     datasets.compare(known, other(alias), beat=True)
     assert [*seen, known.complete] == [{other(alias)}] * 2
     assert known.datasets[alias].id == another.datasets[alias].id
+    datasets.compare(known, alias)  # now it can be asked
+    assert (known.coverage, known.complete) == (another.coverage, {other(alias)})
 
 
 @pytest.mark.usefixtures("watched")
