@@ -18,7 +18,12 @@ LONG = ("tests/simulation/", "tests/runbook/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long ones, in their random order; the others follow in theirs."""
+    """Begin with the long ones, in their random order; the others follow in theirs. What is about one server is
+    skipped where Redis is several."""
+    for item in items:
+        alone = item.get_closest_marker("one_server")
+        if alone and environment.KIND != "server":
+            item.add_marker(pytest.mark.skip(alone.args[0]))
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
@@ -54,6 +59,9 @@ def mongo_server() -> MongoServer:
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
     """A cluster, for tests that leave it whole."""
+    if isinstance(environment.REDIS, ClusterOfServers):
+        yield environment.REDIS
+        return
     cluster = ClusterOfServers(tmp_path_factory.mktemp("cluster"))
     try:
         yield cluster.start()

@@ -1,15 +1,15 @@
 """A Redis behind sentinels of a test's own: redis-server runs as all of them."""
 
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.servers import RedisServer, eventually, redis_binary
+from tests.servers import Group, RedisServer, Server, eventually, redis_binary, start_at_once
 
 SERVICE = "mymaster"
-PASSWORD = "of the sentinels alone"  # noqa: S105
+PASSWORD = "of-the-sentinels-alone"  # noqa: S105  # a sentinel that is started again reads no blanks in it
 
 
 class SentinelServer(RedisServer):
@@ -42,10 +42,11 @@ def url_of(sentinels: list[SentinelServer]) -> str:
     return f"redis+sentinel://{hosts}/{SERVICE}/0"
 
 
-class Deployment:
+class Deployment(Group):
     """A primary, two replicas, and three sentinels of which two decide."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, patience: int = 1_000) -> None:
+        options = ("--repl-diskless-sync-delay", "0", *options)
         self.servers = [RedisServer(home / "redis-1", *options)]
         first = self.servers[0]
         self.servers += [
@@ -53,8 +54,16 @@ class Deployment:
             for number in (2, 3)
         ]
         self.sentinels = [
-            SentinelServer(home / f"sentinel-{number}", first, quorum=2, patience=1_000) for number in (1, 2, 3)
+            SentinelServer(home / f"sentinel-{number}", first, quorum=2, patience=patience) for number in (1, 2, 3)
         ]
+
+    @property
+    def members(self) -> Sequence[Server]:
+        return [*self.servers, *self.sentinels]  # no sentinel sees a server that is not there yet, or is killed
+
+    @property
+    def masters(self) -> Sequence[RedisServer]:
+        return [self.primary()]
 
     @property
     def url(self) -> str:
@@ -62,8 +71,8 @@ class Deployment:
 
     def start(self) -> "Deployment":
         """Return when every replica follows and every sentinel knows them all."""
-        for server in (*self.servers, *self.sentinels):
-            server.start()
+        start_at_once(self.servers)
+        start_at_once(self.sentinels)
         eventually(self.is_whole, "the sentinels do not know all")
         return self
 
@@ -71,16 +80,16 @@ class Deployment:
         """Return a client of the primary."""
         return self.primary().client()
 
-    def kill(self) -> None:
-        for server in (*self.sentinels, *self.servers):
-            with suppress(ProcessLookupError):
-                server.kill()
-
     def primary(self) -> RedisServer:
         """Return the server that the sentinels name."""
         with self.sentinels[0].client() as client:
             _, port = client.sentinel_get_master_addr_by_name(SERVICE)
         return next(server for server in self.servers if server.port == int(port))
+
+    @property
+    def replicas(self) -> Sequence[RedisServer]:
+        primary = self.primary()
+        return [server for server in self.servers if server is not primary]
 
     def promoted(self, before: RedisServer) -> RedisServer:
         """Return the server that is named in the place of this one, once it takes writes."""
