@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,18 @@ class RedisServer(Server):
                 return bool(client.ping())
             except RedisError:
                 return False
+
+
+@contextmanager
+def configured(redis: Any, **values: object) -> Iterator[None]:
+    """Have every master of that Redis so configured meanwhile."""
+    with ExitStack() as stack:
+        for client in [stack.enter_context(one.client()) for one in redis.masters]:
+            for name, value in values.items():
+                name = name.replace("_", "-")
+                stack.callback(client.config_set, name, client.config_get(name)[name])
+                client.config_set(name, value)
+        yield
 
 
 def use_redis(settings: Any, url: str) -> None:

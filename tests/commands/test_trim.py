@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ops import trim
 from ops.models import AuditEntry
 from tests.builders import a_session, a_turn, some_turns
 from tests.commands.working import hold, run, run_json, turns_in
-from tests.servers import MongoServer, RedisServer, eventually
+from tests.servers import MongoServer, RedisServer, configured, eventually
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
@@ -181,8 +182,10 @@ def fill(number: int, size: int = 2000) -> list[str]:
 
 
 def used(redis_server: RedisServer) -> int:
-    with redis_server.client() as redis:
-        return int(redis.info("memory")["used_memory"])
+    """Return what all masters use together."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(one.client()) for one in redis_server.masters]
+        return sum(int(client.info("memory")["used_memory"]) for client in clients)
 
 
 def test_memory_is_freed_oldest_first_and_nothing_is_lost(redis_server: RedisServer) -> None:
@@ -232,12 +235,8 @@ def test_of_a_few_long_ones_no_more_are_removed_than_needed(redis_server: RedisS
 def test_a_percentage_is_of_maxmemory(redis_server: RedisServer) -> None:
     fill(200)
     assert run("trim", "--to-memory", "80%")[0] == 2
-    with redis_server.client() as redis:
-        redis.config_set("maxmemory", 2 * used(redis_server))
-        try:
-            code, report = run_json("trim", "--to-memory", "40%")
-        finally:
-            redis.config_set("maxmemory", 0)
+    with configured(redis_server, maxmemory=2 * used(redis_server) // len(redis_server.masters)):
+        code, report = run_json("trim", "--to-memory", "40%")
     memory = report["to_memory"]
     assert code == 0
     assert 0 < memory["removed"] <= 200
