@@ -14,7 +14,8 @@ from pytest_django import Settings
 from redis.exceptions import ConnectionError, TryAgainError
 
 from conversations.datasets import Dataset, Verdict, judge
-from conversations.errors import StoreUnavailable
+from conversations.errors import NoSnapshot, StoreUnavailable
+from conversations.stores import REDIS, open_snapshots
 from conversations.stores.base import Contents
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
@@ -434,6 +435,8 @@ def test_a_cluster_that_is_not_made_or_was_reset_is_out(tmp_path: Path, settings
             client.execute_command("CLUSTER RESET", "HARD")
         for _ in range(2):
             require_unavailable(calls)
+            with pytest.raises(NoSnapshot):
+                open_snapshots(REDIS, tmp_path)
             histories().client.redis.routes.refresh()
     finally:
         node.kill()
