@@ -63,12 +63,18 @@ def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def dump_of(path: Path) -> bytes:
-    """Return the Redis snapshot."""
+    """Return the Redis snapshot, of a cluster that of one master."""
     with ZipFile(path) as opened:
         return opened.read("dump.rdb")
 
 
-def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
+def dumps_of(path: Path) -> list[bytes]:
+    """Return the Redis snapshots, one of each master."""
+    with ZipFile(path) as opened:
+        return [opened.read(name) for name in opened.namelist() if name.startswith("dump")]
+
+
+def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path, redis_server: RedisServer) -> None:
     turns = some_turns(2)
     cached = hold(REDIS, turns=turns)
     kept = hold(MONGO, session="tenant:name", turns=turns)
@@ -82,7 +88,8 @@ def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> 
     assert (manifest["format"], manifest["version"]) == ("onesource-backup", 2)
     with ZipFile(path) as opened:
         assert opened.testzip() is None
-        assert opened.namelist() == ["conversations.jsonl", "dump.rdb", "manifest.json"]
+        more = [f"dump-{number}.rdb" for number in range(2, len(redis_server.masters) + 1)]
+        assert opened.namelist() == ["conversations.jsonl", "dump.rdb", *more, "manifest.json"]
         for name, member in manifest["files"].items():
             data = opened.read(name)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (member["bytes"], member["sha256"])
@@ -92,9 +99,9 @@ def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> 
 
 def test_it_holds_a_snapshot_that_redis_itself_made(tmp_path: Path) -> None:
     session = hold(REDIS)
-    dump = dump_of(make(tmp_path))
-    assert dump.startswith(b"REDIS")
-    assert session.encode() in dump
+    dumps = dumps_of(make(tmp_path))
+    assert all(dump.startswith(b"REDIS") for dump in dumps)
+    assert session.encode() in b"".join(dumps)
 
 
 def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
@@ -104,8 +111,8 @@ def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
     session = hold(REDIS)
     monkeypatch.setattr(create.Path, "stat", _no_dump_file)
     path = make(tmp_path)
-    assert session.encode() in dump_of(path)
-    assert contents(path)[0]["snapshot"] == "fetched by redis-cli --rdb"
+    assert session.encode() in b"".join(dumps_of(path))
+    assert contents(path)[0]["snapshot"].endswith("fetched by redis-cli --rdb")
 
 
 _stat = Path.stat
