@@ -1,7 +1,6 @@
 """A Redis Cluster of a test's own: three masters, each with a replica."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from redis.cluster import ClusterNode
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisClusterException, RedisError
 
-from tests.servers import RedisServer, eventually, free_port
+from tests.servers import Group, RedisServer, eventually, free_port, start_at_once
 
 MASTERS = 3
 PATIENCE = 1_000  # milliseconds after which a node that does not answer is out
@@ -23,9 +22,9 @@ class NodeServer(RedisServer):
     def __init__(self, directory: Path, *options: str) -> None:
         self.bus = free_port()
         super().__init__(
-            directory, *options, "--cluster-enabled", "yes", "--cluster-port", str(self.bus),
+            directory, "--cluster-enabled", "yes", "--cluster-port", str(self.bus),
             "--cluster-node-timeout", str(PATIENCE), "--appendfsync", "no", "--repl-diskless-sync-delay", "0",
-            "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no",
+            "--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no", *options,
         )  # fmt: skip
 
     def id(self) -> str:
@@ -49,7 +48,7 @@ class NodeServer(RedisServer):
                 return "out"
 
 
-class ClusterOfServers:
+class ClusterOfServers(Group):
     """The masters, and for each the replica with the same number."""
 
     def __init__(self, home: Path, *options: str, replicas: bool = True) -> None:
@@ -57,10 +56,15 @@ class ClusterOfServers:
         self.replicas = [
             NodeServer(home / f"replica-{number}", *options) for number in range(MASTERS if replicas else 0)
         ]
+        self._is_made = False
 
     @property
     def nodes(self) -> list[NodeServer]:
         return [*self.masters, *self.replicas]
+
+    @property
+    def members(self) -> Sequence[NodeServer]:
+        return self.nodes
 
     @property
     def url(self) -> str:
@@ -68,8 +72,14 @@ class ClusterOfServers:
 
     def start(self) -> "ClusterOfServers":
         """Return when every slot has a master, and every replica follows."""
-        with ThreadPoolExecutor(len(self.nodes)) as pool:
-            list(pool.map(lambda node: node.start(), self.nodes))
+        start_at_once(self.nodes)
+        if not self._is_made:
+            self._make()
+            self._is_made = True
+        eventually(self.is_whole, "the cluster is not whole")
+        return self
+
+    def _make(self) -> None:
         for number, node in enumerate(self.nodes):
             with node.client() as client:
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
@@ -83,13 +93,6 @@ class ClusterOfServers:
         for replica, master in zip(self.replicas, self.masters, strict=False):
             with replica.client() as client:
                 client.execute_command("CLUSTER REPLICATE", master.id())
-        eventually(self.is_whole, "the cluster is not whole")
-        return self
-
-    def kill(self) -> None:
-        for node in self.nodes:
-            with suppress(ProcessLookupError):
-                node.kill()
 
     def client(self) -> Any:
         nodes = [ClusterNode("127.0.0.1", node.port) for node in self.nodes]

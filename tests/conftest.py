@@ -22,7 +22,12 @@ SHARING = "tests/browser/"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long ones, in their random order; the others follow in theirs."""
+    """Begin with the long ones, in their random order; the others follow in theirs. What is about one server is
+    skipped where Redis is several."""
+    for item in items:
+        alone = item.get_closest_marker("one_server")
+        if alone and environment.KIND != "server":
+            item.add_marker(pytest.mark.skip(alone.args[0]))
     sharing = next((place for place, item in enumerate(items) if item.nodeid.startswith(SHARING)), 0)
     places = [sharing if item.nodeid.startswith(SHARING) else place for place, item in enumerate(items)]
     order = sorted(range(len(items)), key=lambda place: (not items[place].nodeid.startswith(LONG), places[place]))
@@ -61,6 +66,9 @@ def mongo_server() -> MongoServer:
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfServers]:
     """A cluster, for tests that leave it whole."""
+    if isinstance(environment.REDIS, ClusterOfServers):
+        yield environment.REDIS
+        return
     cluster = ClusterOfServers(tmp_path_factory.mktemp("cluster"))
     try:
         yield cluster.start()

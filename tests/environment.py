@@ -1,4 +1,5 @@
-"""Two real stores for each test process, given to Django before it reads its settings.
+"""Two real stores for each test process, given to Django before it reads its settings. TEST_REDIS says what its Redis
+is: one `server`, where it is not set, a primary with replicas behind `sentinel`, or a `cluster`.
 
 Loaded with `-p`, since pytest-django reads the settings before any conftest.py.
 """
@@ -10,12 +11,28 @@ import tempfile
 from pathlib import Path
 
 from tests import round_trips  # noqa: F401  # its listener must be there before Django's client is made
+from tests.clusters import ClusterOfServers
 from tests.configured import LONG_SECRET
+from tests.sentinels import PASSWORD, Deployment
 from tests.servers import MongoServer, RedisServer
 
 _HOME = Path(tempfile.mkdtemp(prefix="onesource-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-REDIS = RedisServer(_HOME / "redis")
+KIND = os.environ.get("TEST_REDIS") or "server"
+
+
+def _redis() -> RedisServer | Deployment | ClusterOfServers:
+    """None of them is given another master while tests run: a server may answer late on a busy machine."""
+    home = _HOME / "redis"
+    if KIND == "sentinel":
+        return Deployment(home, patience=60_000)
+    if KIND == "cluster":
+        return ClusterOfServers(home, "--cluster-node-timeout", "5000", "--cluster-replica-no-failover", "yes")
+    assert KIND == "server", f"TEST_REDIS is {KIND}: use server, sentinel or cluster"
+    return RedisServer(home)
+
+
+REDIS = _redis()
 MONGO = MongoServer(_HOME / "mongo")
 
 
@@ -59,3 +76,5 @@ for _name in (
     "PYTHONDONTWRITEBYTECODE",  # each of the processes that tests start would compile the service anew
 ):
     os.environ.pop(_name, None)
+if KIND == "sentinel":
+    os.environ["REDIS_SENTINEL_PASSWORD"] = PASSWORD

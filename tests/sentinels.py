@@ -1,12 +1,13 @@
 """A Redis behind sentinels of a test's own: redis-server runs as all of them."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from tests.servers import RedisServer, eventually, redis_binary
+from tests.servers import Group, RedisServer, Server, eventually, redis_binary, start_at_once
 
 SERVICE = "mymaster"
 # Without spaces: a sentinel writes it into its file unquoted, and could not start again.
@@ -47,7 +48,7 @@ class WatchedServer(RedisServer):
     """One server. Sentinels note in its file whom it follows, so that it is what it was when it starts again."""
 
     def __init__(self, directory: Path, *options: str, follows: RedisServer | None = None) -> None:
-        super().__init__(directory, *options)
+        super().__init__(directory, "--repl-diskless-sync-delay", "0", *options)
         self._file = directory / "redis.conf"
         self._file.write_text(f"replicaof 127.0.0.1 {follows.port}\n" if follows else "")
 
@@ -56,18 +57,26 @@ class WatchedServer(RedisServer):
         return [binary, str(self._file), *options]
 
 
-class Deployment:
+class Deployment(Group):
     """A primary, two replicas, and three sentinels of which two decide."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, patience: int = 1_000) -> None:
         first = WatchedServer(home / "redis-1", *options)
         self.nodes: list[RedisServer] = [
             first,
             *(WatchedServer(home / f"redis-{number}", *options, follows=first) for number in (2, 3)),
         ]
         self.sentinels = [
-            SentinelServer(home / f"sentinel-{number}", first, quorum=2, patience=1_000) for number in (1, 2, 3)
+            SentinelServer(home / f"sentinel-{number}", first, quorum=2, patience=patience) for number in (1, 2, 3)
         ]
+
+    @property
+    def members(self) -> Sequence[Server]:
+        return [*self.nodes, *self.sentinels]  # no sentinel sees a server that is not there yet, or is killed
+
+    @property
+    def masters(self) -> Sequence[RedisServer]:
+        return [self.primary()]
 
     @property
     def url(self) -> str:
@@ -75,19 +84,14 @@ class Deployment:
 
     def start(self) -> "Deployment":
         """Return when every replica follows and every sentinel knows them all."""
-        for server in (*self.nodes, *self.sentinels):
-            server.start()
+        start_at_once(self.nodes)
+        start_at_once(self.sentinels)
         eventually(self.is_whole, "the sentinels do not know all")
         return self
 
     def client(self) -> "Redis":
         """Return a client of the primary."""
         return self.primary().client()
-
-    def kill(self) -> None:
-        for server in (*self.sentinels, *self.nodes):
-            with suppress(ProcessLookupError):
-                server.kill()
 
     def primary(self) -> RedisServer:
         """Return the server that the sentinels name."""
@@ -103,6 +107,11 @@ class Deployment:
 
     def replicas_of(self, server: RedisServer) -> list[RedisServer]:
         return [node for node in self.nodes if node is not server]
+
+    @property
+    def replicas(self) -> Sequence[RedisServer]:
+        primary = self.primary()
+        return [server for server in self.nodes if server is not primary]
 
     def promoted(self, before: RedisServer) -> RedisServer:
         """Return the server that is named in the place of this one, once it takes writes."""

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,45 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
 
 
+class Group:
+    """Several servers of a test's own that are one store: all can be frozen, killed, and started again where they
+    were."""
+
+    @property
+    def members(self) -> Sequence[Server]:
+        """All of them, in the order of their start."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        for server in reversed(self.members):
+            with suppress(ProcessLookupError):
+                server.kill()
+
+    def freeze(self) -> None:
+        for server in reversed(self.members):
+            server.freeze()
+
+    def thaw(self) -> None:
+        for server in self.members:
+            server.thaw()
+
+
+def start_at_once(servers: Sequence[Server]) -> None:
+    with ThreadPoolExecutor(len(servers)) as pool:
+        list(pool.map(lambda server: server.start(), servers))
+
+
 class RedisServer(Server):
     """A redis-server; with `aof` it keeps its data."""
 
     def __init__(self, directory: Path, *options: str, aof: bool = True) -> None:
         super().__init__(directory)
         self.options = (*options, "--appendonly", "yes" if aof else "no")
+
+    @property
+    def masters(self) -> "Sequence[RedisServer]":
+        """The servers that take writes; where there are several, each has its own part of the keys."""
+        return [self]
 
     @property
     def url(self) -> str:
@@ -154,6 +188,18 @@ class RedisServer(Server):
                 return bool(client.ping())
             except RedisError:
                 return False
+
+
+@contextmanager
+def configured(redis: Any, **values: object) -> Iterator[None]:
+    """Have every master of that Redis so configured meanwhile."""
+    with ExitStack() as stack:
+        for client in [stack.enter_context(one.client()) for one in redis.masters]:
+            for name, value in values.items():
+                name = name.replace("_", "-")
+                stack.callback(client.config_set, name, client.config_get(name)[name])
+                client.config_set(name, value)
+        yield
 
 
 def use_redis(settings: Any, url: str) -> None:

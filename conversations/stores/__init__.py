@@ -176,12 +176,6 @@ def snapshot_store() -> str | None:
     return next((alias for alias in ALIASES if BACKENDS[alias].snapshot), None)
 
 
-def open_snapshot(alias: str, folder: Path) -> AbstractContextManager[tuple[BinaryIO, str]]:
-    """Return what `open_snapshots` does of a store that is one server."""
-    [opened] = open_snapshots(alias, folder)
-    return opened
-
-
 def open_snapshots(alias: str, folder: Path) -> list[AbstractContextManager[tuple[BinaryIO, str]]]:
     """Return for each server that the store consists of what has it save, and yields its snapshot with how it was
     reached; one that has to be fetched is a file in the folder meanwhile. It raises NoSnapshot."""

@@ -62,26 +62,33 @@ def contents(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def dump_of(path: Path) -> bytes:
-    """Return the Redis snapshot."""
+    """Return the Redis snapshot, of a cluster that of one master."""
     with ZipFile(path) as opened:
         return opened.read("dump.rdb")
 
 
-def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> None:
+def dumps_of(path: Path) -> list[bytes]:
+    """Return the Redis snapshots, one of each master."""
+    with ZipFile(path) as opened:
+        return [opened.read(name) for name in opened.namelist() if name.startswith("dump")]
+
+
+def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path, redis_server: RedisServer) -> None:
     turns = some_turns(2)
     cached = hold(REDIS, turns=turns)
     kept = hold(MONGO, session="tenant:name", turns=turns)
     path = make(tmp_path)
     manifest, lines = contents(path)
     messages = [message.as_dict() for turn in turns for message in turn.messages()]
-    assert [(line["store"], line["session"], line["messages"]) for line in lines] == [
-        (REDIS, cached, messages), (MONGO, kept, messages)]  # fmt: skip
+    found = {line["store"]: (line["session"], line["messages"]) for line in lines}
+    assert (len(lines), found) == (2, {REDIS: (cached, messages), MONGO: (kept, messages)})
     assert all(2_591_000 < line["ttl"] <= 2_592_000 and line["tombstone"] is None for line in lines)
     assert manifest["counts"][REDIS] == {"conversations": 1, "turns": 2, "tombstones": 0, "corrupt": 0}
     assert (manifest["format"], manifest["version"]) == ("onesource-backup", 2)
     with ZipFile(path) as opened:
         assert opened.testzip() is None
-        assert opened.namelist() == ["conversations.jsonl", "dump.rdb", "manifest.json"]
+        more = [f"dump-{number}.rdb" for number in range(2, len(redis_server.masters) + 1)]
+        assert opened.namelist() == ["conversations.jsonl", "dump.rdb", *more, "manifest.json"]
         for name, member in manifest["files"].items():
             data = opened.read(name)
             assert (len(data), hashlib.sha256(data).hexdigest()) == (member["bytes"], member["sha256"])
@@ -91,9 +98,9 @@ def test_a_backup_is_a_zip_of_json_lines_that_any_tool_reads(tmp_path: Path) -> 
 
 def test_it_holds_a_snapshot_that_redis_itself_made(tmp_path: Path) -> None:
     session = hold(REDIS)
-    dump = dump_of(make(tmp_path))
-    assert dump.startswith(b"REDIS")
-    assert session.encode() in dump
+    dumps = dumps_of(make(tmp_path))
+    assert all(dump.startswith(b"REDIS") for dump in dumps)
+    assert session.encode() in b"".join(dumps)
 
 
 def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
@@ -103,8 +110,8 @@ def test_the_snapshot_of_a_remote_redis_is_fetched_by_replication(
     session = hold(REDIS)
     monkeypatch.setattr(create.Path, "stat", _no_dump_file)
     path = make(tmp_path)
-    assert session.encode() in dump_of(path)
-    assert contents(path)[0]["snapshot"] == "fetched by redis-cli --rdb"
+    assert session.encode() in b"".join(dumps_of(path))
+    assert contents(path)[0]["snapshot"].endswith("fetched by redis-cli --rdb")
 
 
 _stat = Path.stat

@@ -1,4 +1,4 @@
-"""Each command once on a Redis Cluster, from end to end."""
+"""What commands do on a Redis Cluster alone. What they do anywhere they do there too: script/test-kinds."""
 
 from pathlib import Path
 from zipfile import ZipFile
@@ -6,15 +6,9 @@ from zipfile import ZipFile
 import pytest
 from pytest_django import Settings
 
-from conversations.policy import Routing
-from conversations.runtime import switching
-from conversations.stores import MONGO, REDIS, store
-from conversations.stores.redis.bulk import RedisBulk
+from conversations.stores import MONGO, REDIS
 from conversations.stores.redis.keys import slot_of
-from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
-from ops.consistency import compare
-from tests import environment
 from tests.clusters import MASTERS, ClusterOfServers
 from tests.commands.working import hold, run, run_json, turns_in
 from tests.configured import DEPLOYED
@@ -80,65 +74,21 @@ def test_status_of_a_cluster_without_some_slots(sessions: list[str], redis_clust
         eventually(redis_cluster.is_whole, "the cluster is not whole")
 
 
-def test_reconcile(sessions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "SECOND_LOOK_SECONDS", 0.0)
-    switching.record(Routing(REDIS, True), "a test")
-    lost = [hold(REDIS), hold(MONGO)]
-    code, _ = run("reconcile", "--apply")
-    assert all(turns_in(REDIS, session) == turns_in(MONGO, session) != () for session in lost)
-    code, output = run("reconcile")
-    assert code == 0, output
-    assert f"{len(sessions) + 2} conversations compared" in output
+def refusal(url: str, folder: Path) -> str:
+    """Return the one line that a start with this address writes."""
+    done = run_process("manage.py", "serve", **DEPLOYED | {"REDIS_URL": url, "VAR_DIR": str(folder)})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    return done.stderr
 
 
-def test_trim(sessions: list[str], redis_cluster: ClusterOfServers) -> None:
-    code, output = run("trim", "--max-turns", "2", "--apply")
-    assert code == 0, output
-    assert {len(turns_in(REDIS, session)) for session in sessions} == {2}
-    for one in redis_cluster.masters:
-        with one.client() as client:
-            client.config_set("maxmemory", "100mb")
+def test_a_node_that_is_named_as_a_server_stops_the_start(redis_cluster: ClusterOfServers, tmp_path: Path) -> None:
+    assert "use redis+cluster://" in refusal(redis_cluster.masters[0].url, tmp_path)
+
+
+def test_a_server_that_is_named_as_a_node_stops_the_start(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
     try:
-        code, output = run("trim", "--to-memory", "1%", "--apply")
-        assert code in (0, 1), output
-        assert not any(turns_in(REDIS, session) for session in sessions)
-        assert all(turns_in(MONGO, session) for session in sessions)
+        server.start()
+        assert "use redis://" in refusal(f"redis+cluster://127.0.0.1:{server.port}", tmp_path)
     finally:
-        for one in redis_cluster.masters:
-            with one.client() as client:
-                client.config_set("maxmemory", 0)
-
-
-def test_failover_and_failback(sessions: list[str]) -> None:
-    late = hold(REDIS)
-    code, report = run_json("failover", "--to", "mongo")
-    assert (code, report["differences"], report["copied"]) == (0, 0, 1)
-    assert switching.current() == Routing(MONGO, False)
-    assert turns_in(MONGO, late) == turns_in(REDIS, late) != ()
-    code, report = run_json("failback")
-    assert (code, report["differences"]) == (0, 0)
-    assert switching.current() == Routing(REDIS, False)
-
-
-def test_conversation_and_list(sessions: list[str]) -> None:
-    code, report = run_json("conversation", "show", sessions[0])
-    assert code == 0, report
-    one = store(REDIS)
-    for _ in RedisBulk(CacheStore(REDIS, one.limits)).list_all():
-        pass
-    listed = [place.session for place in one.newest(None, limit=100).places]
-    assert set(sessions) == set(listed)
-    code, output = run("conversation", "delete", sessions[0], "--noinput")
-    assert code == 0, output
-    assert turns_in(REDIS, sessions[0]) == turns_in(MONGO, sessions[0]) == ()
-
-
-@pytest.mark.parametrize("kind", ["node", "server"])
-def test_another_kind_of_server_stops_the_start(redis_cluster: ClusterOfServers, tmp_path: Path, kind: str) -> None:
-    node: RedisServer = redis_cluster.masters[0]
-    urls = {"node": node.url, "server": f"redis+cluster://127.0.0.1:{environment.REDIS.port}"}
-    names = {"node": "use redis+cluster://", "server": "use redis://"}
-    done = run_process("manage.py", "serve", **DEPLOYED | {"REDIS_URL": urls[kind], "VAR_DIR": str(tmp_path)})
-    assert done.returncode == 2
-    assert names[kind] in done.stderr
-    assert done.stderr.count("\n") == 1
+        server.kill()

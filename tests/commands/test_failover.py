@@ -21,7 +21,7 @@ from ops.failover.report import Steps
 from ops.models import AuditEntry
 from tests.builders import some_turns
 from tests.commands.working import hold, run, run_json, turns_in
-from tests.servers import MongoServer, RedisServer, eventually
+from tests.servers import MongoServer, RedisServer, configured, eventually
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
@@ -145,12 +145,8 @@ def test_an_unavailable_store_is_left_only_by_force_and_the_report_has_what_stay
 def test_a_target_that_takes_no_writes_is_refused(redis_server: RedisServer) -> None:
     """A full Redis answers every ping."""
     switching.record(Routing(MONGO, False), "a test")
-    with redis_server.client() as client:
-        client.config_set("maxmemory", 1)
-        try:
-            code, output = run("failback")
-        finally:
-            client.config_set("maxmemory", 0)
+    with configured(redis_server, maxmemory=1):
+        code, output = run("failback")
     assert (code, switching.current().primary) == (2, MONGO)
     assert "redis cannot be used" in output
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from ops.failover import move
 from tests.commands.working import run_json
@@ -21,7 +22,8 @@ def test_under_load_nothing_fails_and_nothing_is_lost(
     """Failover, Redis killed, Redis back, failback: while four clients ask."""
     monkeypatch.setattr(move, "FOLLOW_SECONDS", 2.5)
     service = Service(tmp_path / "service", REDIS_URL=redis_server.url, MONGO_URL=mongo_server.url,
-                      REDIS_SOCKET_TIMEOUT_MS="200", WEB_CONCURRENCY="1")  # fmt: skip
+                      REDIS_SENTINEL_PASSWORD=settings.REDIS_SENTINEL_PASSWORD, REDIS_SOCKET_TIMEOUT_MS="200",
+                      WEB_CONCURRENCY="1")  # fmt: skip
     try:
         service.start().wait()
         load = Load("failover", [service.port], clients=8, sessions_each=1, sharing=1, pause=0.05)

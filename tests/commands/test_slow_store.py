@@ -18,7 +18,10 @@ from tests.commands.working import hold, turns_in
 from tests.faults.proxy import Mode, Proxy
 from tests.servers import MongoServer, RedisServer
 
-pytestmark = pytest.mark.usefixtures("both_empty")
+pytestmark = [
+    pytest.mark.usefixtures("both_empty"),
+    pytest.mark.one_server("the proxy is in front of one server; sentinels and nodes name the others by themselves"),
+]
 
 AS_DEPLOYED = {"REDIS_SOCKET_TIMEOUT_MS": "200", "REDIS_CONNECT_TIMEOUT_MS": "100", "MONGO_TIMEOUT_MS": "600"}
 NAME = "command"  # of the processes that are started here, to MongoDB

@@ -14,6 +14,7 @@ from conversations.stores import ALIASES, MONGO, REDIS, store
 from ops.backup.create import NOTE
 from tests import environment
 from tests.builders import a_session
+from tests.servers import configured
 
 pytestmark = pytest.mark.usefixtures("both_empty")
 
@@ -55,12 +56,8 @@ class TestLooking:
 
     def test_how_full_a_memory_with_a_limit_is_is_drawn(self) -> None:
         assert "<meter " not in superuser().get(PAGE).content.decode()
-        with environment.REDIS.client() as client:
-            client.config_set("maxmemory", "1gb")
-            try:
-                page = superuser().get(PAGE).content.decode()
-            finally:
-                client.config_set("maxmemory", 0)
+        with configured(environment.REDIS, maxmemory="1gb"):
+            page = superuser().get(PAGE).content.decode()
         assert len(re.findall(r'<meter [^>]*value="0\.\d{3}"', page)) == 1
 
     def test_it_is_the_first_thing_that_the_index_lists(self) -> None:
@@ -122,7 +119,8 @@ class TestLooking:
         session = a_session()
         store(MONGO).append(session, None, flag=True)
         page = superuser().get(PAGE).content.decode()
-        secrets = (session, str(environment.REDIS.port), str(environment.MONGO.port), "redis://", "mongodb://")
+        ports = [port for one in (environment.REDIS, environment.MONGO) for port in re.findall(r":(\d+)", one.url)]
+        secrets = (session, *ports, "redis://", "sentinel://", "cluster://", "mongodb://")
         assert not [secret for secret in secrets if secret in page]
 
     def test_nothing_is_fetched_from_elsewhere(self) -> None:

@@ -1,4 +1,4 @@
-"""Redis Cluster: the same store, whose keys are on several masters."""
+"""What is so on a Redis Cluster alone. What a store promises anywhere it promises there too: script/test-kinds."""
 
 import gc
 import time
@@ -14,8 +14,9 @@ from pytest_django import Settings
 from redis.exceptions import ConnectionError, TryAgainError
 
 from conversations.datasets import Dataset, Verdict, judge
-from conversations.errors import StoreUnavailable
-from conversations.stores.base import Contents, HistoryStore, Place
+from conversations.errors import NoSnapshot, StoreUnavailable
+from conversations.stores import REDIS, open_snapshots
+from conversations.stores.base import Contents
 from conversations.stores.redis.bulk import RedisBulk
 from conversations.stores.redis.client import histories
 from conversations.stores.redis.kept import Command
@@ -24,57 +25,11 @@ from conversations.stores.redis.routes import Routes
 from conversations.stores.redis.turns import CacheStore
 from conversations.stores.sessions import make_key
 from conversations.turns import History, Limits, Turn
-from tests import environment
 from tests.builders import a_session, a_turn, some_turns
 from tests.clusters import MASTERS, ClusterOfServers, NodeServer
-from tests.contract.test_bulk import TestRedisBulk as BulkOfOneServer
-from tests.contract.test_control import TestRedisControl as ControlOfOneServer
-from tests.contract.test_stores import TestCacheStore as OfOneServer
-from tests.servers import eventually, free_port, use_redis
+from tests.servers import RedisServer, eventually, use_redis
 
 LIMITS = Limits(3600, 1000, 1_000_000)
-
-
-class OnCluster:
-    """What a store promises on one server, it promises here."""
-
-    @pytest.fixture(autouse=True)
-    def _on_cluster(self, redis_cluster: ClusterOfServers, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-        use_redis(settings, redis_cluster.url)
-        monkeypatch.setattr(environment, "REDIS", redis_cluster)
-
-    @pytest.fixture
-    def outage(self, settings: Settings) -> Iterator[None]:
-        """No node answers."""
-        url = settings.CACHES["conversations"]["LOCATION"][0]
-        use_redis(settings, f"redis+cluster://127.0.0.1:{free_port()}")
-        yield
-        use_redis(settings, url)
-
-
-class TestCacheStoreOnCluster(OnCluster, OfOneServer):
-    servers = MASTERS
-
-    def test_what_could_not_be_written_in_the_list_is_later(
-        self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        tenant, (first, second) = a_session(), some_turns(2)
-        session = f"{tenant}:{a_session()}"
-        store.append(session, first)
-        store.append_after(session, store.load(session) or History(), second)
-        with monkeypatch.context() as patch:
-            patch.setattr(histories().client.redis.nodes_manager, "slots_cache", {})  # as where no slot has a master
-            with pytest.raises(StoreUnavailable):
-                store.write_list()
-        assert store.newest(tenant).places == (Place(second.answer.at, session),)
-
-
-class TestControlOnCluster(OnCluster, ControlOfOneServer):
-    servers = MASTERS
-
-
-class TestBulkOnCluster(OnCluster, BulkOfOneServer):
-    pass
 
 
 @pytest.fixture
@@ -452,10 +407,15 @@ def test_a_cluster_that_goes_on_without_some_slots_is_out(store: CacheStore, red
     eventually(lambda: is_up(store), "it counts as out")
 
 
-def test_a_server_that_is_no_cluster_is_named(settings: Settings) -> None:
-    use_redis(settings, f"redis+cluster://127.0.0.1:{environment.REDIS.port}")
-    with pytest.raises(StoreUnavailable, match="NoCluster"):
-        CacheStore("redis", LIMITS).ping()
+def test_a_server_that_is_no_cluster_is_named(tmp_path: Path, settings: Settings) -> None:
+    server = RedisServer(tmp_path)
+    try:
+        server.start()
+        use_redis(settings, f"redis+cluster://127.0.0.1:{server.port}")
+        with pytest.raises(StoreUnavailable, match="NoCluster"):
+            CacheStore("redis", LIMITS).ping()
+    finally:
+        server.kill()
 
 
 def test_a_cluster_that_is_not_made_or_was_reset_is_out(tmp_path: Path, settings: Settings) -> None:
@@ -475,6 +435,8 @@ def test_a_cluster_that_is_not_made_or_was_reset_is_out(tmp_path: Path, settings
             client.execute_command("CLUSTER RESET", "HARD")
         for _ in range(2):
             require_unavailable(calls)
+            with pytest.raises(NoSnapshot):
+                open_snapshots(REDIS, tmp_path)
             histories().client.redis.routes.refresh()
     finally:
         node.kill()

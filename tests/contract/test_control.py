@@ -180,7 +180,6 @@ class TestMemoryControl(ControlContract):
 
 
 class TestRedisControl(ControlContract):
-    servers = test_stores.TestCacheStore.servers
     make = test_stores.TestCacheStore.make
     pass_ttl = test_stores.TestCacheStore.pass_ttl
     outage = test_stores.TestCacheStore.outage
@@ -327,7 +326,7 @@ class TestRedisControl(ControlContract):
         store.permits([PermitRequest(a_session(), Rate(1, 60))])
         with round_trips.to_redis() as sent:
             assert len(store.permits([PermitRequest(a_session(), Rate(1, 60)) for _ in range(50)])) == 50
-        assert sent == ["EVALSHA"] * self.servers
+        assert sent == ["EVALSHA"] * len(environment.REDIS.masters)
 
     def test_no_permits_in_an_outage(self, store: CacheStore, outage: None) -> None:
         with pytest.raises(StoreUnavailable):

@@ -172,7 +172,7 @@ def test_no_turn_is_stored_where_its_flag_cannot_be_set(monkeypatch: pytest.Monk
     store.append(session, first)
     seen = store.load(session)
     assert seen is not None
-    no_hash = make_key(a_session())
+    no_hash = f"flags:{{{make_key(session)}}}"  # in the slot of the conversation, as the flags are
     monkeypatch.setattr(histories().client.flags, "key_to_set", lambda key: no_hash)
     with environment.REDIS.client() as client:
         client.set(no_hash, "no hash", ex=60)

@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: the same store, over connections to the server that the sentinels name."""
+"""What is so behind Sentinel alone. What a store promises anywhere it promises there too: script/test-kinds."""
 
 import time
 from collections.abc import Iterator
@@ -12,36 +12,16 @@ from conversations.errors import StoreUnavailable
 from conversations.stores.redis.patient import patient_client
 from conversations.stores.redis.turns import CacheStore
 from conversations.turns import History, Limits, Turn
-from tests import environment
 from tests.builders import a_session, a_turn, some_turns
-from tests.contract.test_stores import TestCacheStore as OfOneServer
-from tests.sentinels import PASSWORD, Deployment, SentinelServer, url_of
+from tests.sentinels import PASSWORD, Deployment
 from tests.servers import RedisServer, eventually, use_redis
 
 LIMITS = Limits(3600, 1000, 1_000_000)
 
 
-@pytest.fixture(scope="module")
-def sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServer]:
-    """A sentinel of the tests' Redis, which it never takes for out."""
-    started = SentinelServer(tmp_path_factory.mktemp("sentinel"), environment.REDIS)
-    started.start()
-    yield started
-    started.kill()
-
-
-class TestCacheStoreBehindSentinel(OfOneServer):
-    """What the store promises, it promises here."""
-
-    @pytest.fixture(autouse=True)
-    def _behind(self, sentinel: SentinelServer, settings: Settings) -> None:
-        settings.REDIS_SENTINEL_PASSWORD = PASSWORD
-        use_redis(settings, url_of([sentinel]))
-
-
 @pytest.fixture
 def deployment(tmp_path: Path, settings: Settings) -> Iterator[Deployment]:
-    made = Deployment(tmp_path, "--repl-diskless-sync-delay", "0")
+    made = Deployment(tmp_path)
     try:
         made.start()
         settings.REDIS_SENTINEL_PASSWORD = PASSWORD

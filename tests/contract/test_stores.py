@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -763,17 +763,12 @@ class TombstoneContract(Contract):
             assert store.append(session, turn).tombstone == turn.answer.id
 
 
-def each_redis() -> Sequence[RedisServer]:
-    """Return the server, or every master of a cluster."""
-    return getattr(environment.REDIS, "masters", [environment.REDIS])
-
-
 @contextmanager
 def scans() -> Iterator[list[int]]:
     """Yield a list that holds, at the end, the COUNT of every SCAN that Redis was sent meanwhile."""
     counts: list[int] = []
     with ExitStack() as stack:
-        clients = [stack.enter_context(one.client()) for one in each_redis()]
+        clients = [stack.enter_context(one.client()) for one in environment.REDIS.masters]
         for client in clients:
             client.config_set("slowlog-max-len", 1000)
             client.config_set("slowlog-log-slower-than", 0)
@@ -788,7 +783,7 @@ def scans() -> Iterator[list[int]]:
 @contextmanager
 def refused(*commands: str) -> Iterator[None]:
     """Have Redis refuse the commands to the users that a store may be logged in as meanwhile; both may use them."""
-    rights = [(one, f"-{command}", f"+{command}") for one in each_redis() for command in commands]
+    rights = [(one, f"-{command}", f"+{command}") for one in environment.REDIS.masters for command in commands]
     try:
         for server, without, _ in rights:
             _set_right(server, without)
@@ -805,8 +800,6 @@ def _set_right(server: RedisServer, right: str) -> None:
 
 
 class TestCacheStore(TombstoneContract):
-    servers = 1
-    """How many there are to ask at once."""
     WRONG = ("zzz", "", b"\xff", "7zzz", "019CB1A0-0000-7000-8000-000000000001", "8" * 36, "~" * 36, ["a list"])
 
     def write_tombstone(self, store: HistoryStore, session: str, value: Any) -> None:
@@ -1016,7 +1009,7 @@ class TestCacheStore(TombstoneContract):
         store.summaries(sessions[:1])  # Redis has the script from now on
         with to_redis() as sent:
             assert len(store.summaries(sessions)) == 50
-        assert sent == ["EVALSHA"] * self.servers
+        assert sent == ["EVALSHA"] * len(environment.REDIS.masters)
 
     def test_a_server_that_lost_its_scripts_is_sent_them_again(self, store: HistoryStore) -> None:
         session, turn = a_session(), a_turn()

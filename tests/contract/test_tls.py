@@ -98,6 +98,7 @@ def test_sentinels_and_their_primary_by_tls_with_a_user(tmp_path: Path, settings
         sentinel = subprocess.Popen([redis_binary(), str(watching), "--sentinel"], stdout=log, stderr=log)
     try:
         server.start()
+        settings.REDIS_SENTINEL_PASSWORD = ""
         use_redis(settings, f"rediss+sentinel://chat:of-chat@127.0.0.1:{port}/main/0?ssl_ca_certs={certificate}")
         store, session, turn = CacheStore("redis", Limits(60, 10, 100_000)), a_session(), a_turn()
         eventually(lambda: reaches(store), "the sentinel names no primary")

@@ -118,9 +118,10 @@ class TestWorkflows:
         assert run["env"] == {"PYTHON": "python${{ matrix.python }}"}
 
     def test_ci_calls_what_developers_call(self) -> None:
-        assert {".ci/run", "script/audit", "script/docs"} <= {step.get("run") for step in steps("ci")}
+        called = {".ci/run", ".ci/run --djongo", ".ci/run --kinds", "script/audit", "script/docs"}
+        assert called <= {step.get("run") for step in steps("ci")}
         text = (ROOT / ".ci" / "run").read_text()
-        assert all(f"bash script/{name}" in text for name in ('test "$@"', "test-faults", "test-djongo"))
+        assert all(f"bash script/{name}" in text for name in ('test "$@"', "test-faults", "test-djongo", "test-kinds"))
 
     def test_the_image_says_what_is_in_it(self) -> None:
         (build,) = [step["with"] for step in steps("image") if "build-push-action" in step.get("uses", "")]

@@ -3,7 +3,8 @@ what is sent over these."""
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -72,9 +73,11 @@ class Cluster(RedisCluster):
         connected(connection)
 
     def with_options(self, **options: Any) -> "Cluster":
-        """Return another client of the same cluster, with these options instead of its own."""
+        """Return another client of the same cluster, with these options instead of its own; raise ConnectionError where
+        none of its nodes answers."""
         url, before = self._made_with
-        return Cluster(url, **before | options)
+        with _as_connection_error():
+            return Cluster(url, **before | options)
 
     def set_options(self, **options: Any) -> None:
         """Use these options for connections that are made from now on, and make all anew."""
@@ -188,15 +191,23 @@ def client_of(url: str, **options: Any) -> Cluster:
     if not _making.acquire(timeout=max(0.0, min(_MAKING, deadline.left()))):
         raise ConnectionError("connecting to a cluster takes another thread long")
     try:
-        return _clients.get(url) or _clients.setdefault(url, _made(url, **options))
+        with _as_connection_error():
+            return _clients.get(url) or _clients.setdefault(url, _made(url, **options))
+    finally:
+        _making.release()
+
+
+@contextmanager
+def _as_connection_error() -> Iterator[None]:
+    """Raise ConnectionError for what the library raises where it cannot make a client."""
+    try:
+        yield
     except RedisClusterException as error:
         if "Cluster mode is not enabled" in str(error):
             raise NoCluster("connecting to a cluster: the server does not run in cluster mode") from error
         raise ConnectionError("connecting to a cluster: none of its nodes answers") from error
-    except LookupError as error:  # of the library, which takes the first of no masters
+    except LookupError as error:  # it takes the first of no masters
         raise ConnectionError("connecting to a cluster: no node has slots") from error
-    finally:
-        _making.release()
 
 
 def _made(url: str, **options: Any) -> Cluster:

@@ -55,7 +55,7 @@ def _of_cluster(client: Cluster) -> StoreInfo:
         version=_words(one.version for one in found),
         memory_bytes=_sum(one.memory_bytes for one in found),
         data_bytes=_sum(one.data_bytes for one in found),
-        max_memory_bytes=_sum(limits) if all(limits) else 0,
+        max_memory_bytes=0 if 0 in limits else _sum(limits),
         policy=_words(one.policy for one in found),
         clients=_sum(one.clients for one in found),
         role=_masters(len(each), len(masters), REDIS_CLUSTER_HASH_SLOTS - covered),

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from conversations.errors import NoSnapshot, StoreUnavailable
 from conversations.stores.redis.cluster import servers
-from conversations.stores.redis.patient import patient_client
+from conversations.stores.redis.patient import errors, patient_client
 from embedded import children
 
 SNAPSHOT_SECONDS = 600
@@ -22,7 +22,9 @@ SNAPSHOT_SECONDS = 600
 def of_each(folder: Path) -> list[AbstractContextManager[tuple[BinaryIO, str]]]:
     """Return what opens the snapshot of the server, or of each master of a cluster. Raise NoSnapshot."""
     try:
-        every = servers(patient_client())  # BGSAVE forks a large process, and Redis answers nothing meanwhile
+        client = patient_client()  # BGSAVE forks a large process, and Redis answers nothing meanwhile
+        with errors():
+            every = servers(client)
     except StoreUnavailable as error:
         raise NoSnapshot(error.reason) from error
     return [_opened(client, folder) for client in every]
