@@ -1,8 +1,8 @@
 """Nothing acknowledged is lost: a fault of each kind on real servers under load, with dual write, and the faults that
 differ most without it.
 
-`script/faults` plays every row, and for longer. Here two processes play rows, and one at a time has clients that ask;
-meanwhile the other one waits until its own stack is repaired and at rest.
+`script/faults` plays every row, and for longer. Here three processes play rows, and one at a time has clients that ask;
+meanwhile the others wait until their own stacks are repaired and at rest.
 """
 
 from collections.abc import Iterator
