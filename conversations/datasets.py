@@ -66,7 +66,7 @@ class Coverage:
     at: float = 0.0
     """When it was recorded."""
     epochs: Mapping[str, int] = field(default_factory=dict)
-    """The epoch of each of these datasets when it was recorded."""
+    """An epoch that each of these datasets had."""
 
     def holds(self, known: Mapping[str, Dataset]) -> frozenset[str]:
         """Return the stores that are complete, if their datasets are still those that were compared."""
@@ -134,12 +134,13 @@ class Known:
         with changing:
             return self.coverage.holds(self.datasets)
 
-    def learn(self, coverage: Coverage) -> None:
+    def learn(self, coverage: Coverage, asked: str = "") -> None:
         """Know the coverage, and at once the datasets that it is of: a process which cannot ask a store that has a new
-        one learns of it here, while the note of that dataset may not be written yet. To be called with `changing`
-        held."""
+        one learns of it here, while the note of that dataset may not be written yet. But the store that was `asked`
+        has told what it has. To be called with `changing` held."""
         self.coverage = coverage
-        self.datasets.update(coverage.newer_than(self.datasets))
+        newer = coverage.newer_than(self.datasets)
+        self.datasets.update({alias: one for alias, one in newer.items() if alias != asked})
 
     def trimmed_alone(self, ttl: int) -> frozenset[str]:
         """Return the stores from which conversations were removed that the other may still have."""

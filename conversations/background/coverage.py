@@ -85,7 +85,8 @@ def _is_recent(process: ProcessState) -> bool:
 
 def _has_ended(process: ProcessState, done: Sweeping) -> None:
     ids, routing, _ = done.of
-    epochs = {alias: one.epoch for alias, one in process.known.datasets.items()}
+    known = dict(process.known.datasets)  # another thread may find one replaced meanwhile
+    epochs = {alias: one.epoch for alias, one in known.items() if one.id == ids[alias]}
     process.known.coverage = Coverage(ids, routing.wanted, done.began, clock.timestamp(), epochs)
     datasets.record(process.known.coverage)
     _log("swept", done.sweep)

@@ -87,7 +87,7 @@ def compare(known: Known, alias: str, *, beat: bool = False) -> Report:
     known.connections[alias] = connections
     known.expiry[alias] = _expiry(report)
     known.cut_off[alias] = cut_off(report)
-    _learn(known, report)
+    _learn(known, report, alias)
     return report
 
 
@@ -215,8 +215,9 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
     with datasets.changing:
+        _learn_noted(known, report)
         known.datasets[alias] = dataset
-        known.learn(left or recorded)
+        known.learn(left or recorded, alias)
     return left is not None
 
 
@@ -236,20 +237,26 @@ def _known_of(known: Known, alias: str) -> list[Dataset]:
     return [known.datasets[alias]] if alias in known.datasets else []
 
 
-def _learn(known: Known, report: Report) -> None:
-    """Take over what is noted in a store: of the other store's dataset and flags, and the newest coverage."""
+def _learn(known: Known, report: Report, asked: str = "") -> None:
+    """Take over what is noted in a store: of the other store's dataset and flags, and the newest coverage. The store
+    that was `asked` has told of its own dataset."""
     for alias in ALIASES:
         known.flagged[alias] = max(known.flagged.get(alias, 0.0), _time(report.notes.get(flagged_as(alias))))
         trimmed = last_id_in(report.notes.get(trimmed_as(alias)))
         known.trimmed[alias] = max(known.trimmed.get(alias, ""), trimmed)
-    noted = {alias: _parsed(report.notes.get(noted_as(alias))) for alias in ALIASES}
     with datasets.changing:
-        for alias, dataset in noted.items():
-            if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
-                known.datasets[alias] = dataset
-        known.learn(_newest_coverage(known, report))
+        _learn_noted(known, report)
+        known.learn(_newest_coverage(known, report), asked)
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
+
+
+def _learn_noted(known: Known, report: Report) -> None:
+    """Know the datasets that are noted, where they are newer."""
+    for alias in ALIASES:
+        dataset = _parsed(report.notes.get(noted_as(alias)))
+        if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
+            known.datasets[alias] = dataset
 
 
 def _newest_coverage(known: Known, report: Report) -> Coverage:

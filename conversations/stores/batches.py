@@ -15,6 +15,9 @@ SHORT_PAUSES: Sequence[float] = (0.25, 0.25, 0.25)
 """Seconds before each further try, where something waits to hear that a store is out."""
 _LONG_PAUSES: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
+_LONG_ENOUGH = sum(_LONG_PAUSES)
+"""Seconds after which nothing is tried again: each try has a limit of its own."""
+
 _pauses = SHORT_PAUSES
 
 
@@ -38,12 +41,15 @@ def try_longer() -> None:
 
 
 def retried(call: Callable[[], T], pauses: Sequence[float] = ()) -> T:
-    """Return what the call returns, tried again for about a second, or after each of the pauses: to an operator's
+    """Return what the call returns, tried again after each of the pauses, but not after half a minute: to an operator's
     long work one slow answer of a busy store is no outage. A call that failed may have been carried out."""
+    until = time.monotonic() + _LONG_ENOUGH
     for pause in pauses or _pauses:
         try:
             return call()
         except StoreUnavailable:
+            if time.monotonic() > until:
+                raise
             time.sleep(pause)
     return call()
 

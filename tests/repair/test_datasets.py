@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from pymongo.errors import NetworkTimeout, OperationFailure
 from conversations import clock, history
 from conversations.background import preparing, watcher
 from conversations.datasets import Dataset
+from conversations.errors import StoreUnavailable
 from conversations.history import writing as history_writing
 from conversations.runtime import datasets, state
 from conversations.stores import ALIASES, MONGO, REDIS, control, other, store
@@ -317,6 +318,29 @@ def test_a_process_that_cannot_ask_a_restarted_store_still_trusts_the_other(
     assert known.datasets[alias].id == another.datasets[alias].id
     datasets.compare(known, alias)  # now it can be asked
     assert (known.coverage, known.complete) == (another.coverage, {other(alias)})
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.usefixtures("watched")
+def test_a_record_of_coverage_that_has_ended_does_not_count_though_the_store_takes_no_heartbeat(
+    alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note beside it tells of a dataset that is newer still."""
+    known, another = state.state().known, deepcopy(state.state().known)
+    wipe(alias, servers)
+    datasets.compare(another, alias)
+    newer = replace(another.datasets[alias], id="newer", epoch=another.datasets[alias].epoch + 1)
+    one = control(other(alias))
+    one.write_note(datasets.noted_as(alias), json.dumps(asdict(newer)))
+
+    def refuse(process: str, dataset: Dataset) -> int:
+        raise StoreUnavailable(other(alias), "full")
+
+    monkeypatch.setattr(one, "beat", refuse)
+    with pytest.raises(StoreUnavailable):
+        datasets.compare(known, other(alias), beat=True)
+    assert known.complete == frozenset()
+    assert known.datasets[alias] == newer
 
 
 @pytest.mark.usefixtures("watched")

@@ -65,6 +65,14 @@ def test_a_record_of_coverage_tells_of_a_newer_dataset() -> None:
     assert known.complete == {"redis"}
 
 
+def test_a_store_that_was_asked_knows_better_what_it_has() -> None:
+    """Where it is rolled back, its own notes are of another time."""
+    known = Known({"redis": A7, "mongo": B9})
+    known.learn(Coverage({"redis": "c", "mongo": "b"}, ("redis", "mongo"), epochs={"redis": 20, "mongo": 9}), "redis")
+    assert known.datasets == {"redis": A7, "mongo": B9}
+    assert known.complete == frozenset()
+
+
 def test_a_record_of_coverage_of_an_older_dataset_does_not_count() -> None:
     known = Known({"redis": A7, "mongo": B9})
     known.learn(Coverage({"redis": "a", "mongo": "a"}, ("redis", "mongo"), epochs={"redis": 6, "mongo": 8}))

@@ -19,10 +19,11 @@ NOTES = "onesource_notes"
 _TIMEOUTS = ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS", "timeoutMS")
 _FIRST = 3  # round trips of a first call: the driver looks at the server, makes a connection, and asks
 _COUNTING = 16  # times a call's time, in which flags are counted: that can be 48 calls
-_WALK_SECONDS = 3600
-"""For a page of a walk over a whole collection. The embedded MongoDB makes the whole answer before the first page, in
-minutes where there are a million; MongoDB counts the time of all pages together. The driver, which looks at the server
-all the time, ends the call of one that does not answer any more."""
+_WALK_SECONDS, _LONG_WALK_SECONDS = 120, 3600
+"""For a page of a walk over a whole collection, in a server and in a command. The embedded MongoDB makes the whole
+answer before the first page, in minutes where there are a million; MongoDB counts the time of all pages together. The
+driver, which looks at the server all the time, ends the call of one that does not answer."""
+
 
 _given = False
 
@@ -69,7 +70,7 @@ def pages(
 def _pages(cursor: Any, size: int, database: str) -> Iterator[list[Document]]:
     # Not around the yield: what is done with a page has its own limits.
     def next_page() -> list[Document]:
-        with patient(_WALK_SECONDS, database):
+        with patient(_LONG_WALK_SECONDS if _given else _WALK_SECONDS, database):
             return list(islice(cursor, size))
 
     def first_page() -> list[Document]:
