@@ -26,10 +26,10 @@ REDIS_TURN_BYTES = Figure("Redis: bytes of a turn on the network, beside its mes
 MONGO_DOCUMENT = Figure("MongoDB: disk of a document, beside its messages", 320, "bytes", _HERE)
 MONGO_BYTE = Figure("MongoDB: disk of a byte of messages", 2.2, "bytes", f"{_OPERATIONS}, {_HERE}")
 MONGO_TURN = Figure("MongoDB: CPU of a turn", 2700, "µs", f"{_HERE}, SecantusDB")
-HTTP_ASKS = Figure("the service: asks a second on two cores, load and Redis on them too", 1540, "", "performance.json")
+HTTP_ASKS = Figure("the service: asks a second on two cores, load and Redis on them too", 1711, "", "performance.json")
 STATUS = Figure("`status`, a conversation", 0.0006, "ms", "1,000,000 in 1.2 to 1.4 s")
-TRIM = Figure("`trim --older-than`, a conversation, CPU with both stores", 0.3, "ms", _HERE)
-RECONCILE = Figure("`reconcile`, a conversation, CPU with both stores", 0.6, "ms", _HERE)
+TRIM = Figure("`trim --older-than`, a conversation, CPU with both stores", 0.46, "ms", "`benchmarks.many`: 1,000,000")
+RECONCILE = Figure("`reconcile`, a conversation, CPU with both stores", 0.59, "ms", "`benchmarks.many`: 1,000,000")
 REPAIR = Figure("repairing a conversation after an outage", 3.0, "ms", "`benchmarks.repair`: 1.4 to 5.9")
 BACKUP = Figure("backing up a conversation", 0.64, "ms", _OPERATIONS)
 
