@@ -80,11 +80,11 @@ class Coverage:
         ids, epochs = {**self.datasets, renewed: dataset.id}, {**self.epochs, renewed: dataset.epoch}
         return replace(rest, datasets=ids, epochs=epochs)
 
-    def newer_than(self, known: Mapping[str, Dataset]) -> dict[str, Dataset]:
-        """Return those of its datasets that are newer than what is known of the same store."""
-        both = self.datasets.keys() & self.epochs.keys()  # an older version records no epochs
-        found = {alias: Dataset(self.datasets[alias], self.epochs[alias]) for alias in both}
-        return {alias: one for alias, one in found.items() if alias not in known or known[alias].epoch < one.epoch}
+    def dated(self) -> dict[str, Dataset]:
+        """Return its datasets, those whose epochs it has: an older version records none."""
+        return {
+            alias: Dataset(self.datasets[alias], self.epochs[alias]) for alias in self.datasets.keys() & self.epochs
+        }
 
     def only(self, aliases: Collection[str], now: float) -> "Coverage":
         """Return a newer record, in which no other store than these is complete."""
@@ -139,8 +139,13 @@ class Known:
         one learns of it here, while the note of that dataset may not be written yet. But the store that was `asked`
         has told what it has. To be called with `changing` held."""
         self.coverage = coverage
-        newer = coverage.newer_than(self.datasets)
-        self.datasets.update({alias: one for alias, one in newer.items() if alias != asked})
+        self.take_newer({alias: one for alias, one in coverage.dated().items() if alias != asked})
+
+    def take_newer(self, found: Mapping[str, Dataset]) -> None:
+        """Know these datasets from now on where they are newer. To be called with `changing` held."""
+        for alias, one in found.items():
+            if alias not in self.datasets or self.datasets[alias].epoch < one.epoch:
+                self.datasets[alias] = one
 
     def trimmed_alone(self, ttl: int) -> frozenset[str]:
         """Return the stores from which conversations were removed that the other may still have."""

@@ -110,8 +110,7 @@ class Deployment(Group):
 
     @property
     def replicas(self) -> Sequence[RedisServer]:
-        primary = self.primary()
-        return [server for server in self.nodes if server is not primary]
+        return self.replicas_of(self.primary())
 
     def promoted(self, before: RedisServer) -> RedisServer:
         """Return the server that is named in the place of this one, once it takes writes."""

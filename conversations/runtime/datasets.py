@@ -215,7 +215,7 @@ def _take_over(known: Known, alias: str, dataset: Dataset, report: Report) -> bo
     recorded = _newest_coverage(known, report)
     left = _left(known, alias, dataset) if before and before.id != dataset.id and not recorded.holds(ids) else None
     with datasets.changing:
-        _learn_noted(known, report)
+        known.take_newer(_noted_datasets(report))
         known.datasets[alias] = dataset
         known.learn(left or recorded, alias)
     return left is not None
@@ -245,18 +245,15 @@ def _learn(known: Known, report: Report, asked: str = "") -> None:
         trimmed = last_id_in(report.notes.get(trimmed_as(alias)))
         known.trimmed[alias] = max(known.trimmed.get(alias, ""), trimmed)
     with datasets.changing:
-        _learn_noted(known, report)
+        known.take_newer(_noted_datasets(report))
         known.learn(_newest_coverage(known, report), asked)
     known.scrubbed = _newer(known.scrubbed, report.notes.get(SCRUBBED))
     known.scrubbing = _newer(known.scrubbing, report.notes.get(SCRUBBING))
 
 
-def _learn_noted(known: Known, report: Report) -> None:
-    """Know the datasets that are noted, where they are newer."""
-    for alias in ALIASES:
-        dataset = _parsed(report.notes.get(noted_as(alias)))
-        if dataset and dataset.epoch > max((one.epoch for one in _known_of(known, alias)), default=-1):
-            known.datasets[alias] = dataset
+def _noted_datasets(report: Report) -> dict[str, Dataset]:
+    found = {alias: _parsed(report.notes.get(noted_as(alias))) for alias in ALIASES}
+    return {alias: dataset for alias, dataset in found.items() if dataset}
 
 
 def _newest_coverage(known: Known, report: Report) -> Coverage:

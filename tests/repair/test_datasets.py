@@ -16,7 +16,7 @@ from pymongo.errors import NetworkTimeout, OperationFailure
 
 from conversations import clock, history
 from conversations.background import preparing, watcher
-from conversations.datasets import Dataset
+from conversations.datasets import Dataset, Known
 from conversations.errors import StoreUnavailable
 from conversations.history import writing as history_writing
 from conversations.runtime import datasets, state
@@ -69,6 +69,14 @@ def wipe(alias: str, servers: dict[str, Server]) -> None:
         with servers[MONGO].client() as client:  # type: ignore[attr-defined]
             for name in ("conversations_conversation", "onesource_notes"):
                 client["onesource"].drop_collection(name)
+
+
+def renewed_by_another(alias: str, servers: dict[str, Server]) -> tuple[Known, Known]:
+    """Wipe the store, and have another process give it an identity; return what this one and that one know."""
+    known, another = state.state().known, deepcopy(state.state().known)
+    wipe(alias, servers)
+    datasets.compare(another, alias)
+    return known, another
 
 
 @pytest.mark.parametrize("wiped", [True, False])
@@ -271,10 +279,8 @@ def test_a_store_stays_complete_while_that_is_recorded(
 def test_a_store_stays_complete_where_another_process_has_not_recorded_that_yet(
     alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, another = state.state().known, deepcopy(state.state().known)
     monkeypatch.setattr(datasets, "record", lambda coverage: None)
-    wipe(alias, servers)
-    datasets.compare(another, alias)
+    known, another = renewed_by_another(alias, servers)
     datasets.compare(known, alias)
     assert known.datasets[alias].id == another.datasets[alias].id
     assert known.complete == {other(alias)}
@@ -307,10 +313,8 @@ def test_a_process_that_cannot_ask_a_restarted_store_still_trusts_the_other(
 ) -> None:
     """It reads there what another process has recorded, and the note of the new dataset is written later than that of
     the coverage: until the next second it answered `behind`, for nothing."""
-    known, another, seen = state.state().known, deepcopy(state.state().known), []
-    wipe(alias, servers)
-    datasets.compare(another, alias)
-    one = control(other(alias))
+    known, another = renewed_by_another(alias, servers)
+    one, seen = control(other(alias)), []
     beat = one.beat
     monkeypatch.setattr(one, "beat", lambda *arguments: (seen.append(known.complete), beat(*arguments))[1])
     datasets.compare(known, other(alias), beat=True)
@@ -326,9 +330,7 @@ def test_a_record_of_coverage_that_has_ended_does_not_count_though_the_store_tak
     alias: str, servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The note beside it tells of a dataset that is newer still."""
-    known, another = state.state().known, deepcopy(state.state().known)
-    wipe(alias, servers)
-    datasets.compare(another, alias)
+    known, another = renewed_by_another(alias, servers)
     newer = replace(another.datasets[alias], id="newer", epoch=another.datasets[alias].epoch + 1)
     one = control(other(alias))
     one.write_note(datasets.noted_as(alias), json.dumps(asdict(newer)))
